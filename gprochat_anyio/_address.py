@@ -1,0 +1,98 @@
+"""A site's address, and what every request to it has in common."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from ._protocol import REQUEST_CONTENT_TYPE
+from ._version import __version__
+from .transport._target import Proxy, Target, ascii_host, environment_proxy, split_url
+
+USER_AGENT = f"gprochat-anyio/{__version__}"
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FRAMING = frozenset({"connection", "content-length", "host", "transfer-encoding"})
+
+
+class SiteAddress:
+    """Where a site is, and the header fields of requests to it.
+
+    :param url: `http://` or `https://`, with or without a path below which the site lives
+    :param proxy: the URL of a proxy
+    :param headers: header fields to add, or to replace the library's own by
+    :param trust_env: whether the environment's proxy is used when none is given
+    :raises ValueError: that names the argument, for what can not be
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        proxy: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        trust_env: bool = True,
+    ) -> None:
+        parts, port = split_url("url", url, ("http", "https"))
+        if parts.username is not None or parts.password is not None:
+            raise ValueError(
+                "url must not hold credentials, which end up in logs: give the site's password "
+                "as password=..., and a proxy's in proxy=..."
+            )
+        if parts.query or parts.fragment:
+            raise ValueError("url must not have a query or a fragment: give the site's own address")
+        host = ascii_host("url", parts.hostname or "")
+        via: Proxy | None = None
+        if proxy is not None:
+            via = Proxy.from_url(proxy)
+        elif trust_env:
+            via = environment_proxy(parts.scheme, host, port)
+        self.target = Target(parts.scheme, host, port, via)
+        self.path = parts.path.rstrip("/")
+        self.origin = f"{parts.scheme}://{self.target.authority}"
+        self.url = self.origin + self.path
+        self.headers = self._headers(headers or {})
+
+    def __repr__(self) -> str:
+        return f"SiteAddress({self.url!r})"
+
+    def head(self, path: str) -> bytes:
+        """The head of a POST below the site's path, up to the value of `Content-Length`."""
+        forwarded_by = self.target.forwarded_by
+        place = f"{self.origin if forwarded_by else ''}{self.path}{path}"
+        fields = [("Host", self.target.authority), *self.headers.items()]
+        if forwarded_by and forwarded_by.authorization:
+            fields.append(("Proxy-Authorization", forwarded_by.authorization.decode()))
+        lines = [f"POST {place} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
+        return "\r\n".join([*lines, "Content-Length: "]).encode("latin-1")
+
+    def _headers(self, given: Mapping[str, str]) -> dict[str, str]:
+        fields = {
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+            "Content-Type": REQUEST_CONTENT_TYPE,
+            "Origin": self.origin,
+            "Referer": f"{self.url}/",
+            "User-Agent": USER_AGENT,
+        }
+        own = {name.lower(): name for name in fields}
+        for name, value in given.items():
+            _check_header(name, value)
+            fields[own.get(name.lower(), name)] = value
+        return fields
+
+
+def _check_header(name: str, value: str) -> None:
+    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+        raise ValueError("headers: a name must be an HTTP token (letters, digits, -)")
+    if name.lower() in _FRAMING:
+        raise ValueError(f"headers: {name} is the transport's business, leave it out")
+    if not isinstance(value, str) or not _is_field_value(value):
+        raise ValueError(
+            f"headers: the value of {name} must be a str of Latin-1 characters without CR, LF, NUL "
+            "or other control characters"
+        )
+
+
+def _is_field_value(value: str) -> bool:
+    return all(c == "\t" or " " <= c <= "~" or "\xa0" <= c <= "\xff" for c in value)

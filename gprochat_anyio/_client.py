@@ -1,0 +1,247 @@
+"""The client of one site."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+from anyio.abc import ObjectSendStream, TaskStatus
+
+from ._address import SiteAddress
+from ._home import Home
+from ._messages import Message, Prompt, history
+from ._opening import ask_once, open_reply
+from ._protocol import AUTH_PATH, GENERATE_PATH, decode_auth, encode_auth, encode_generate
+from ._reply import LiveReply, Reply
+from ._retry import Retry
+from ._sender import DirectSender, Sender
+from ._stream import ReplyStream
+from ._timeouts import Timeouts
+from .transport._pool import Pool
+
+if TYPE_CHECKING:
+    import httpx
+
+_AUTH_ANSWER_LIMIT = 4096
+
+
+class Client:
+    """A client of one GPROChat site, for one event loop (asyncio or Trio) and many tasks.
+
+    `async with Client(url) as client` closes the kept connections at its end. Requests may run at
+    the same time in any number of tasks, and none spawns a task that outlives its call or block.
+
+    :param url: the site's address; a path is kept, so a site may live below one
+    :param secret_key: the site's secret key, which signs requests
+    :param password: the site's password, if it has one
+    :param timeouts: limits in seconds for every request; a call may override single ones
+    :param retry: what to try again before the first text, and how often
+    :param proxy: the URL of a proxy (`http://`, `https://`, `socks5://` with the extra `socks`),
+        credentials included
+    :param ssl_context: replaces the verification by certifi's authorities, of the site and of an
+        `https://` proxy: for an authority of one's own
+    :param headers: header fields to send besides, or instead of, the library's
+    :param trust_env: whether HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY are honoured
+    :param max_connections: how many connections, and so open replies, at the most; a request
+        beyond waits, first come, first served, on no clock but `total`. None is no bound.
+    :param transport: an httpx (or httpx2) transport to send by, instead of the library's own; it
+        is closed with the client. Proxy, TLS and bounds are then its business.
+    :param failure_marker: whether a last HTTP chunk `Internal server error` means that the reply
+        failed, as Node deployments have it
+    :raises ValueError: that names the argument, for a setting that can not be
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        secret_key: str = "",
+        password: str | None = None,
+        timeouts: Timeouts | None = None,
+        retry: Retry | None = None,
+        proxy: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        headers: Mapping[str, str] | None = None,
+        trust_env: bool = True,
+        max_connections: int | None = 1000,
+        transport: httpx.AsyncBaseTransport | None = None,
+        failure_marker: bool = True,
+    ) -> None:
+        _check("secret_key", secret_key, str)
+        _check("password", password, str, type(None))
+        _check("timeouts", timeouts, Timeouts, type(None))
+        _check("retry", retry, Retry, type(None))
+        _check("max_connections", max_connections, int, type(None))
+        if max_connections is not None and max_connections < 1:
+            raise ValueError("max_connections must be at least 1, or None for no bound")
+        if transport is not None and (proxy is not None or ssl_context is not None):
+            raise ValueError("proxy and ssl_context are the transport's business: set them there")
+        self._address = SiteAddress(
+            url, proxy=proxy, headers=headers, trust_env=trust_env and transport is None
+        )
+        self._secret_key = secret_key
+        self._password = password
+        self._timeouts = timeouts or Timeouts()
+        self._retry = retry or Retry()
+        self._failure_marker = failure_marker
+        self._sender = self._make_sender(transport, ssl_context, max_connections)
+        self._home = Home("Client")
+        self._closed = False
+
+    @classmethod
+    def from_env(cls, **overrides: Any) -> Self:
+        """A client set up by GPROCHAT_URL, GPROCHAT_SECRET_KEY and GPROCHAT_PASSWORD.
+
+        :param overrides: arguments of `Client`, which go before the environment
+        :raises ValueError: if there is no URL, or a setting can not be
+        """
+        settings: dict[str, Any] = {
+            name: os.environ[variable]
+            for name, variable in (
+                ("url", "GPROCHAT_URL"),
+                ("secret_key", "GPROCHAT_SECRET_KEY"),
+                ("password", "GPROCHAT_PASSWORD"),
+            )
+            if variable in os.environ
+        }
+        settings |= overrides
+        if not settings.get("url"):
+            raise ValueError("no url: set GPROCHAT_URL to the address of a site, or give url=...")
+        return cls(**settings)
+
+    def __repr__(self) -> str:
+        return f"<Client of {self._address.url}>"
+
+    async def __aenter__(self) -> Self:
+        self._home.check()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the kept connections. Those in use are closed as their replies end."""
+        self._closed = True
+        await self._sender.aclose()
+
+    def stream(self, prompt: Prompt, *, timeouts: Timeouts | None = None) -> ReplyStream:
+        """The reply as it arrives: `async with client.stream(prompt) as chunks`.
+
+        :param timeouts: overrides the client's, field by field
+        :raises InvalidPromptError: for a prompt that no site would answer
+        :raises GPROChatError: on entering the block, if there is no first text; see `ReplyStream`
+        """
+        return ReplyStream(self._opener(prompt, timeouts))
+
+    async def ask(self, prompt: Prompt, *, timeouts: Timeouts | None = None) -> Reply:
+        """The whole reply. Cancelled, it closes the connection.
+
+        :param timeouts: overrides the client's, field by field
+        :raises GPROChatError: if there is no complete reply
+        """
+        opener = self._opener(prompt, timeouts)
+        del prompt
+        live = await opener()
+        if not live.ended:
+            await live.collect()
+        return Reply(live.text, live.timing)
+
+    async def stream_to(
+        self,
+        prompt: Prompt,
+        send: ObjectSendStream[str],
+        *,
+        timeouts: Timeouts | None = None,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> Reply:
+        """Send the reply's text into a channel of the caller's, as it arrives, and return it.
+
+        For a task group: `tg.start_soon(client.stream_to, prompt, send)`, with a clone of `send`
+        for each of several; `await tg.start(...)` returns once the first text has arrived. If the
+        receiving end is closed, the reply is given up, and what came of it returned.
+
+        :param send: closed in the end, whatever happens
+        :param timeouts: overrides the client's, field by field. `idle` stands still while the
+            channel is full.
+        :raises GPROChatError: if there is no complete reply
+        """
+        async with send:
+            opener = self._opener(prompt, timeouts)
+            del prompt
+            live = await opener()
+            await live.forward(send, task_status.started)
+            return Reply(live.text, live.timing)
+
+    async def check_password(self) -> bool:
+        """Whether the site accepts this client's password; also if it has none.
+
+        :raises GPROChatError: if the site does not say
+        """
+        self._check_usable()
+        body = encode_auth(self._password)
+        return decode_auth(
+            await ask_once(
+                self._sender, AUTH_PATH, body, timeouts=self._timeouts, limit=_AUTH_ANSWER_LIMIT
+            )
+        )
+
+    def _opener(
+        self, prompt: Prompt, timeouts: Timeouts | None
+    ) -> Callable[[], Awaitable[LiveReply]]:
+        messages = history(prompt)
+        limits = self._timeouts if timeouts is None else timeouts.over(self._timeouts)
+        return lambda: self.open(messages, limits)
+
+    async def open(
+        self,
+        messages: tuple[Message, ...],
+        limits: Timeouts | None = None,
+        *,
+        path: str = GENERATE_PATH,
+    ) -> LiveReply:
+        """For the library's own modules: the reply to a history, to be pulled and closed."""
+        self._check_usable()
+        return await open_reply(
+            self._sender,
+            path,
+            lambda: encode_generate(messages, secret_key=self._secret_key, password=self._password),
+            timeouts=limits or self._timeouts,
+            retry=self._retry,
+            failure_marker=self._failure_marker,
+        )
+
+    def _make_sender(
+        self,
+        transport: httpx.AsyncBaseTransport | None,
+        ssl_context: ssl.SSLContext | None,
+        max_connections: int | None,
+    ) -> Sender:
+        if transport is None:
+            pool = Pool(max_connections=max_connections, ssl_context=ssl_context)
+            return DirectSender(self._address, pool)
+        from .transport._anyio_transport import AnyIOTransport  # noqa: PLC0415 - httpx takes 50 ms
+        from .transport._foreign import HttpxSender  # noqa: PLC0415
+
+        if isinstance(transport, AnyIOTransport):
+            return DirectSender(self._address, transport.pool)
+        return HttpxSender(self._address.url, self._address.headers, transport)
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise RuntimeError("this Client is closed; make a new one")
+        self._home.check()
+
+
+def _check(argument: str, value: object, *kinds: type) -> None:
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        names = " or ".join("None" if k is type(None) else k.__name__ for k in kinds)
+        raise ValueError(f"{argument} must be {names}, not {type(value).__name__}")

@@ -1,0 +1,164 @@
+"""The opening phase of a request: everything up to its first text, in the caller's own task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+
+from ._errors import (
+    EmptyReplyError,
+    GPROChatError,
+    ReplyInterruptedError,
+    SiteConnectionError,
+)
+from ._protocol import ERROR_BODY_LIMIT, check_reply_head, read_error
+from ._reply import LiveReply
+from ._retry import Retry
+from ._sender import Answer, Sender, error_of
+from ._timeouts import Clocks, Timeouts
+from .transport._failures import TransportFailure
+from .transport._pool import Stage
+
+
+class Attempt:
+    """One attempt to get an answer, and what it cost."""
+
+    __slots__ = ("_clocks", "_connect_since", "connect", "sent_at")
+
+    def __init__(self, clocks: Clocks) -> None:
+        self._clocks = clocks
+        self._connect_since = 0.0
+        self.connect = 0.0
+        """Seconds that the connection took; 0.0 if it was there already."""
+        self.sent_at: float | None = None
+        """When the first byte was sent, by the event loop's clock."""
+
+    def on_stage(self, stage: Stage) -> None:
+        """Start the clock of a stage: `connect`, or `first_chunk` once at the first byte sent."""
+        if stage == "connect":
+            self._connect_since = self._clocks.start("connect")
+        elif self.sent_at is None:
+            self.sent_at = self._clocks.start("first_chunk")
+            if self._connect_since:
+                self.connect = self.sent_at - self._connect_since
+
+    async def ask(self, sender: Sender, path: str, body: bytes, *, fresh: bool) -> Answer:
+        """Send the request, and check the head of its answer.
+
+        :raises GPROChatError: if no good answer comes
+        """
+        try:
+            answer = await sender.send(path, body, self.on_stage, fresh=fresh)
+        except TransportFailure as failure:
+            error = error_of(failure)
+        else:
+            try:
+                refused = check_reply_head(answer.status, answer.headers, framed=answer.framed)
+                if refused is None and answer.status == 200:
+                    return answer
+                body_shown = b"" if refused is not None else await _read_some(answer)
+            except BaseException:
+                await answer.aclose()
+                raise
+            error = refused or read_error(answer.status, answer.headers, body_shown)
+            await answer.aclose()
+        raise error
+
+
+async def open_reply(
+    sender: Sender,
+    path: str,
+    sign: Callable[[], bytes],
+    *,
+    timeouts: Timeouts,
+    retry: Retry,
+    failure_marker: bool,
+) -> LiveReply:
+    """Get the first text of a reply, trying again where `retry` has it.
+
+    Spawns no task. Cancelled, it closes the connection before it returns.
+
+    :param path: below the site's own
+    :param sign: makes the body of an attempt, freshly signed
+    :raises GPROChatError: the error of the last attempt, with nothing of the network's in its chain
+    """
+    clocks = Clocks(timeouts, anyio.current_time())
+    number = 0
+    while True:
+        number += 1
+        attempt = Attempt(clocks)
+        error: GPROChatError | None = None
+        with clocks.enforced():
+            try:
+                answer = await attempt.ask(sender, path, sign(), fresh=number > 1)
+                reply = LiveReply(answer, clocks, failure_marker=failure_marker)
+                return await _first_text(reply, attempt, number)
+            except GPROChatError as failed:
+                error = failed
+        error = error or clocks.timeout_error()
+        stale = isinstance(error, SiteConnectionError) and error.stale
+        pause = 0.0 if stale else retry.wait(number, error)
+        if (
+            number >= retry.attempts
+            or not retry.covers(error)
+            or anyio.current_time() + pause >= clocks.ends
+        ):
+            raise clean(error)
+        await anyio.sleep(pause)
+
+
+async def ask_once(
+    sender: Sender, path: str, body: bytes, *, timeouts: Timeouts, limit: int
+) -> bytes:
+    """Send a request without retries, and read its whole answer.
+
+    :param limit: how many bytes the answer may have
+    :raises GPROChatError: if there is no good answer
+    """
+    clocks = Clocks(timeouts, anyio.current_time())
+    error: GPROChatError | None = None
+    with clocks.enforced():
+        try:
+            answer = await Attempt(clocks).ask(sender, path, body, fresh=False)
+            try:
+                return await _read_some(answer, limit)
+            finally:
+                await answer.aclose()
+        except GPROChatError as failed:
+            error = failed
+    raise clean(error or clocks.timeout_error())
+
+
+def clean(error: Exception) -> Exception:
+    """The error without a trace of what it was made from: that may hold a prompt or a secret."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
+async def _first_text(reply: LiveReply, attempt: Attempt, number: int) -> LiveReply:
+    try:
+        text = await reply.next_text()
+    except BaseException:
+        await reply.aclose()
+        raise
+    if not text:
+        raise EmptyReplyError("the site's reply is complete and empty; ask again, or differently")
+    assert attempt.sent_at is not None
+    reply.attempts = number
+    reply.connect = attempt.connect
+    reply.first_chunk = anyio.current_time() - attempt.sent_at
+    return reply
+
+
+async def _read_some(answer: Answer, limit: int = ERROR_BODY_LIMIT) -> bytes:
+    """The body of an answer that is no reply, as far as it is of use."""
+    body = b""
+    try:
+        while len(body) < limit and (pieces := await answer.receive()):
+            body += b"".join(pieces)
+    except TransportFailure as failure:
+        reason = str(failure)
+    else:
+        return body[:limit]
+    raise ReplyInterruptedError(f"{reason}; ask again")

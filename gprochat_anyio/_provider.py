@@ -1,0 +1,148 @@
+"""GPROChat: the interface of the provider class that the library began as.
+
+For code written against that class. It sends the history flattened into one message, as the
+class did; `Client` sends it as the site's own.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from ._client import Client
+from ._messages import Message, format_prompt
+from ._protocol import GENERATE_PATH, sign
+from ._timeouts import Timeouts
+
+
+class GPROChat:
+    """A GPROChat site as a provider: `async for chunk in GPROChat.create_async_generator(...)`.
+
+    The site is given by keyword arguments, by a subclass's attributes, or by GPROCHAT_URL,
+    GPROCHAT_SECRET_KEY and GPROCHAT_PASSWORD, in this order.
+    """
+
+    url: ClassVar[str] = ""
+    """The site's address; empty takes GPROCHAT_URL."""
+    api_endpoint: ClassVar[str] = GENERATE_PATH
+    """Where requests go: an absolute URL, or a path below `url`."""
+    secret_key: ClassVar[str | None] = None
+    """The site's secret key; None takes GPROCHAT_SECRET_KEY."""
+    working: ClassVar[bool] = True
+    supports_stream: ClassVar[bool] = True
+    supports_message_history: ClassVar[bool] = True
+    default_model: ClassVar[str] = "gemini-1.5-pro"
+
+    @staticmethod
+    def generate_signature(timestamp: int, message: str, secret_key: str | None = None) -> str:
+        """The signature of a message.
+
+        :param timestamp: Unix time in milliseconds
+        :param secret_key: None takes GPROCHAT_SECRET_KEY, or the empty key if that is not set
+        """
+        if secret_key is None:
+            secret_key = os.environ.get("GPROCHAT_SECRET_KEY", "")
+        return sign(timestamp, message, secret_key)
+
+    @classmethod
+    def create_async_generator(
+        cls,
+        model: str,  # noqa: ARG003 - the interface's
+        messages: Iterable[Message | Mapping[str, Any]],
+        proxy: str | None = None,
+        *,
+        url: str | None = None,
+        secret_key: str | None = None,
+        password: str | None = None,
+        timeouts: Timeouts | None = None,
+        **kwargs: Any,  # noqa: ARG003
+    ) -> AsyncGenerator[str, None]:
+        """The reply's text as it arrives, for a plain `async for`, on asyncio and Trio.
+
+        No cancel scope or task group is open while it is suspended, so it may be left at any
+        piece. Close it when leaving early, by `contextlib.aclosing`: that closes the connection
+        at once. Left to the garbage collector it warns, and the event loop closes it.
+
+        :param model: not sent: the site chooses its model
+        :param messages: the history; `format_prompt` flattens it into one message
+        :param proxy: the URL of a proxy
+        :param url: the site's address
+        :param timeouts: limits in seconds; `idle` only runs while the next piece is awaited
+        :param kwargs: what other providers take, and this one has no use for
+        :raises ValueError: for a site's setting that can not be, or no site at all
+        :raises GPROChatError: while iterating, if there is no complete reply
+        """
+        address, path = cls._endpoint(url)
+        settings: dict[str, Any] = {"proxy": proxy, "timeouts": timeouts}
+        if address:
+            settings["url"] = address
+        key = cls.secret_key if secret_key is None else secret_key
+        if key is not None:
+            settings["secret_key"] = key
+        if password is not None:
+            settings["password"] = password
+        client = Client.from_env(**settings)
+        prompt = Message("user", format_prompt(messages))
+        return _Pieces(_pieces(client, prompt, path))
+
+    @classmethod
+    def _endpoint(cls, url: str | None) -> tuple[str, str]:
+        """The site's address, empty if it is the environment's, and the path below it."""
+        endpoint, base = cls.api_endpoint, cls.url.rstrip("/")
+        if "://" not in endpoint:
+            return url or base, f"/{endpoint.lstrip('/')}"
+        if url:
+            return url, GENERATE_PATH
+        if base and endpoint.startswith(f"{base}/"):
+            return base, endpoint.removeprefix(base)
+        parts = urlsplit(endpoint)
+        return f"{parts.scheme}://{parts.netloc}", parts.path
+
+
+async def _pieces(client: Client, prompt: Message, path: str) -> AsyncGenerator[str, None]:
+    async with client:
+        live = await client.open((prompt,), path=path)
+        try:
+            text = live.text
+            while text:
+                yield text
+                text = await live.receive()
+        finally:
+            await live.aclose()
+
+
+class _Pieces(AsyncGenerator[str, None]):
+    """Wraps the generator to warn when it is dropped half-way; asyncio itself would not."""
+
+    def __init__(self, generator: AsyncGenerator[str, None]) -> None:
+        self._generator = generator
+        self._left_open = False
+
+    async def asend(self, value: None) -> str:
+        self._left_open = True
+        try:
+            return await self._generator.asend(value)
+        except BaseException:
+            self._left_open = False
+            raise
+
+    async def athrow(self, *args: Any) -> str:
+        self._left_open = False
+        return await self._generator.athrow(*args)
+
+    async def aclose(self) -> None:
+        self._left_open = False
+        await self._generator.aclose()
+
+    def __del__(self) -> None:
+        if self._left_open:
+            warnings.warn(
+                "a reply was dropped before its end: close its generator, with "
+                "`async with contextlib.aclosing(...)`, to close its connection at once",
+                ResourceWarning,
+                source=self,
+                stacklevel=1,
+            )

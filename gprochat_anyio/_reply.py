@@ -1,0 +1,202 @@
+"""A reply: while it arrives, and when it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import anyio
+from anyio.abc import ObjectSendStream
+
+from ._decoder import ReplyDecoder
+from ._errors import ReplyInterruptedError
+from ._sender import Answer
+from ._timeouts import Clocks
+from .transport._failures import TransportFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How a request went. Durations are seconds, by the event loop's clock."""
+
+    connect: float
+    """Name lookup, TCP, proxy and TLS of the attempt that succeeded; 0.0 on a kept connection."""
+    first_chunk: float
+    """From the first byte of that attempt's request to the first text."""
+    total: float
+    """From the call to the end of the reply, or until now: waits and failed attempts included."""
+    chunks: int
+    """How many pieces of text were handed over. Their borders mean nothing."""
+    characters: int
+    """Characters of the text."""
+    attempts: int
+    """How many times the request was sent, or tried to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A complete reply. Its `repr` does not show the text."""
+
+    text: str = field(repr=False)
+    timing: Timing
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class LiveReply:
+    """A reply whose first text has come. Pulled, not pushed: nothing runs in the background.
+
+    :param answer: owned from here on
+    :param clocks: of the request, running since it began
+    """
+
+    __slots__ = (
+        "_answer",
+        "_characters",
+        "_chunks",
+        "_decoder",
+        "_end",
+        "_failure",
+        "_pieces",
+        "attempts",
+        "clocks",
+        "connect",
+        "ended",
+        "first_chunk",
+    )
+
+    def __init__(self, answer: Answer, clocks: Clocks, *, failure_marker: bool) -> None:
+        self.clocks = clocks
+        self.ended = False
+        """Whether the reply is complete; its connection has been given back then."""
+        self._answer = answer
+        self._decoder = ReplyDecoder(failure_marker=failure_marker)
+        self._failure: str | None = None
+        self._pieces: list[str] = []
+        self._chunks = self._characters = 0
+        self._end: float | None = None
+        # what `Timing` says of the opening, set by it
+        self.attempts, self.connect, self.first_chunk = 1, 0.0, 0.0
+
+    @property
+    def text(self) -> str:
+        """All text received so far."""
+        if len(self._pieces) > 1:
+            self._pieces = ["".join(self._pieces)]
+        return self._pieces[0] if self._pieces else ""
+
+    @property
+    def timing(self) -> Timing:
+        """How the request went until now, or until it ended."""
+        end = anyio.current_time() if self._end is None else self._end
+        return Timing(
+            connect=self.connect,
+            first_chunk=self.first_chunk,
+            total=end - self.clocks.began,
+            chunks=self._chunks,
+            characters=self._characters,
+            attempts=self.attempts,
+        )
+
+    async def next_text(self) -> str:
+        """The next text, all of it that is ready; empty at the end of the reply.
+
+        Cancelled, it loses nothing, and can be called again. It runs on no clock: its caller
+        starts `clocks`.
+
+        :raises ReplyInterruptedError: if the reply broke off, once all text before that was given
+        """
+        while not self.ended and self._failure is None:
+            text = await self._read()
+            if text:
+                self._pieces.append(text)
+                self._chunks += 1
+                self._characters += len(text)
+                return text
+        if self._failure is not None:
+            raise ReplyInterruptedError(
+                f"the reply broke off: {self._failure}; ask again, or go on from partial_text",
+                partial_text=self.text,
+            )
+        return ""
+
+    async def receive(self) -> str:
+        """The next text, under the clocks; empty at the end of the reply.
+
+        No cancel scope stays open when it returns.
+
+        :raises RequestTimeoutError: if `idle` or `total` ran out; the reply is closed then
+        :raises ReplyInterruptedError: if the reply broke off
+        """
+        with self.clocks.enforced():
+            self.clocks.start("idle")
+            return await self.next_text()
+        await self.aclose()
+        raise self.clocks.timeout_error(self.text)
+
+    async def collect(self) -> None:
+        """Receive to the end, under the clocks; closes the reply, whatever happens.
+
+        :raises RequestTimeoutError: if `idle` or `total` ran out
+        :raises ReplyInterruptedError: if the reply broke off
+        """
+        try:
+            with self.clocks.enforced():
+                while True:
+                    self.clocks.start("idle")
+                    if not await self.next_text():
+                        return
+        finally:
+            await self.aclose()
+        raise self.clocks.timeout_error(self.text)
+
+    async def forward(self, send: ObjectSendStream[str], started: Callable[[], None]) -> None:
+        """Send all text into a channel as it arrives, under the clocks; closes the reply.
+
+        Ends early if the channel's receiving end is closed. `idle` stands still while it is full.
+
+        :param started: called before the first text is sent
+        :raises RequestTimeoutError: if `idle` or `total` ran out
+        :raises ReplyInterruptedError: if the reply broke off
+        """
+        clocks = self.clocks
+        try:
+            with clocks.enforced():
+                text = self.text
+                started()
+                while text:
+                    clocks.pause()
+                    await send.send(text)
+                    clocks.start("idle")
+                    text = await self.next_text()
+                return
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return  # the receiver has left
+        finally:
+            await self.aclose()
+        raise clocks.timeout_error(self.text)
+
+    async def aclose(self) -> None:
+        """Let the connection go: closed at once, without waiting for the peer, unless the reply
+        is complete."""
+        if self._end is None:
+            self._end = anyio.current_time()
+        await self._answer.aclose()
+
+    async def _read(self) -> str:
+        answer, decoder = self._answer, self._decoder
+        try:
+            pieces = await answer.receive()
+        except TransportFailure as failure:
+            text = decoder.cut()
+            self._failure = str(failure)
+        else:
+            text = decoder.feed(pieces, answer.open_chunk_size) if pieces else ""
+            if answer.complete:
+                decoder.finish()
+            self._failure = decoder.failure
+            self.ended = answer.complete and self._failure is None
+        if self.ended or self._failure is not None:
+            await self.aclose()
+        return text

@@ -1,0 +1,187 @@
+"""One request and its answer, on one connection."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+
+import anyio
+
+from ._failures import ConnectionLost, TransportFailure
+from ._parser import AnswerParser
+from ._pool import KEEP_ALIVE, Connection, OnStage, Pool
+from ._target import Target
+
+READ_SIZE = 64 * 1024
+"""The most that one read takes from the connection, in bytes: the bound of what is buffered
+here while nobody reads."""
+
+_AT_ONCE = 64 * 1024  # up to here a request is sent before its answer is looked for
+
+_LOST = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
+
+
+async def exchange(
+    pool: Pool,
+    target: Target,
+    head: bytes,
+    body: bytes | AsyncIterable[bytes] = b"",
+    *,
+    on_stage: OnStage,
+    bodiless: bool = False,
+    fresh: bool = False,
+) -> Exchange:
+    """Send a request, and read the head of its answer.
+
+    Whatever exception leaves it, a cancellation included, the connection is closed and its slot
+    free. An answer that comes before the request was sent whole ends the sending.
+
+    :param head: the request's head, with the blank line that ends it
+    :param body: the request's body, framed as the head says
+    :param on_stage: called as "connect", "send" and "read" begin, "read" before each read
+    :param bodiless: whether the answer has no body, whatever its head says (HEAD)
+    :param fresh: whether a connection that was used before will not do
+    :raises TransportFailure: if no connection can be made, or no valid head comes
+    """
+    connection = await pool.acquire(target, on_stage, fresh=fresh)
+    made = Exchange(pool, connection, bodiless=bodiless)
+    try:
+        on_stage("send")
+        if isinstance(body, bytes) and len(body) <= _AT_ONCE:
+            await made.send(head + body)
+            await made.read_head(on_stage)
+        else:
+            await made.send_while_reading(head, body, on_stage)
+    except BaseException:
+        await made.aclose()
+        raise
+    return made
+
+
+class Exchange:
+    """An answer whose head has been read. Whoever got it closes it."""
+
+    __slots__ = ("_connection", "_pool", "_sent", "_stream", "answer", "reused")
+
+    def __init__(self, pool: Pool, connection: Connection, *, bodiless: bool) -> None:
+        self.answer = AnswerParser(bodiless=bodiless)
+        """The answer as far as it was parsed."""
+        self.reused = connection.reused
+        """Whether the connection had served an earlier exchange."""
+        self._pool = pool
+        self._connection: Connection | None = connection
+        self._stream = connection.stream
+        self._sent = True
+
+    async def receive(self) -> list[bytes]:
+        """The next pieces of the body, an empty one for each end of an HTTP chunk; at the end of
+        the body, nothing. Cancelled, it loses nothing.
+
+        :raises TransportFailure: if the connection breaks, or the answer is malformed
+        """
+        answer = self.answer
+        while not (answer.pieces or answer.complete):
+            await self._read()
+        return answer.take()
+
+    async def aclose(self) -> None:
+        """Give the connection back if the answer is complete, close it at once if it is not.
+
+        It never waits for the peer, and cancellation does not stop it from closing.
+        """
+        if self._connection is None:
+            return
+        connection, self._connection = self._connection, None
+        self.answer.release()
+        if self._sent and self.answer.reusable:
+            await self._pool.give_back(connection, self._keep_alive())
+        else:
+            await self._pool.discard(connection)
+
+    async def send(self, data: bytes) -> None:
+        """Send; if the connection breaks, an answer may still have come before that."""
+        try:
+            await self._stream.send(data)
+        except _LOST:
+            self._sent = False
+
+    async def read_head(self, on_stage: OnStage) -> None:
+        """Read until the answer's head is complete."""
+        while not self.answer.head_complete:
+            if self._sent:
+                on_stage("read")
+            await self._read()
+
+    async def send_while_reading(
+        self, head: bytes, body: bytes | AsyncIterable[bytes], on_stage: OnStage
+    ) -> None:
+        """Send, and read the answer's head, whichever comes first."""
+        failure: Exception | None = None
+        self._sent = False
+
+        async def send_all() -> None:
+            nonlocal failure
+            try:
+                await self._send_all(head, body, on_stage)
+            except Exception as error:  # noqa: BLE001 - the body's iterator is the caller's code
+                failure = error
+                group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(send_all)
+            try:
+                await self.read_head(on_stage)
+            except TransportFailure as error:
+                failure = failure or error
+            group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _send_all(
+        self, head: bytes, body: bytes | AsyncIterable[bytes], on_stage: OnStage
+    ) -> None:
+        try:
+            await self._stream.send(head)
+            if isinstance(body, bytes):
+                for start in range(0, len(body), _AT_ONCE):
+                    on_stage("send")
+                    await self._stream.send(body[start : start + _AT_ONCE])
+            else:
+                async for part in body:
+                    on_stage("send")
+                    await self._stream.send(part)
+        except _LOST:
+            return
+        self._sent = True
+        on_stage("read")
+
+    async def _read(self) -> None:
+        answer = self.answer
+        try:
+            data = await self._stream.receive(READ_SIZE)
+        except anyio.EndOfStream:
+            if answer.feed_eof():
+                return
+            reset = False
+        except _LOST:
+            reset = True
+        else:
+            answer.feed(data)
+            return
+        answered = answer.received
+        missing = "its answer was complete" if answered else "it answered"
+        how = "broke" if reset else "was closed by the peer"
+        raise ConnectionLost(
+            f"the connection {how} before {missing}",
+            answered=answered,
+            reused=self.reused,
+            reset=reset,
+        )
+
+    def _keep_alive(self) -> float:
+        for name, value in self.answer.headers:
+            if name.lower() == b"keep-alive":
+                for parameter in value.lower().split(b","):
+                    key, _, seconds = parameter.partition(b"=")
+                    if key.strip() == b"timeout" and seconds.strip().isdigit():
+                        return float(seconds)
+        return KEEP_ALIVE

@@ -1,0 +1,53 @@
+"""How an exchange over the network can fail, before anybody decided what that means.
+
+The client turns these into `GPROChatError`s, `AnyIOTransport` into httpx's own exceptions.
+"""
+
+from __future__ import annotations
+
+
+class TransportFailure(Exception):  # noqa: N818 - what users see is an error, this is its cause
+    """Base of all failures of the network or of the peer."""
+
+
+class ConnectFailure(TransportFailure):
+    """No connection could be made: name lookup, TCP, TLS."""
+
+
+class ProxyFailure(ConnectFailure):
+    """The proxy refused, or did not understand."""
+
+
+class ConnectionLost(TransportFailure):
+    """The connection ended or broke before the answer was complete.
+
+    :param answered: whether any byte of the answer had arrived
+    :param reused: whether the connection had been kept alive from an earlier exchange
+    :param reset: whether it broke, rather than being closed in an orderly way
+    """
+
+    def __init__(self, message: str, *, answered: bool, reused: bool, reset: bool) -> None:
+        super().__init__(message)
+        self.answered = answered
+        self.reused = reused
+        self.reset = reset
+
+    @property
+    def stale(self) -> bool:
+        """Whether it was a kept connection that the peer had most likely closed already."""
+        return self.reused and not self.answered
+
+
+class ProtocolViolation(TransportFailure):
+    """The peer does not speak HTTP/1.1 as RFC 9112 has it, or sends more than anybody needs."""
+
+
+class TimedOut(TransportFailure):
+    """A limit of a foreign transport's own ran out.
+
+    :param connecting: whether that was before the connection was made
+    """
+
+    def __init__(self, message: str, *, connecting: bool) -> None:
+        super().__init__(message)
+        self.connecting = connecting

@@ -1,0 +1,124 @@
+"""Transports of httpx's, which an application brings, as the client's way to its site."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from types import ModuleType
+
+import anyio
+
+from ._failures import ConnectFailure, ConnectionLost, TimedOut, TransportFailure
+from ._httpx import httpx, library_of
+from ._pool import OnStage
+
+
+class HttpxSender:
+    """Sends the client's requests by a foreign transport of httpx's.
+
+    The transport does not tell HTTP chunks apart, so a piece of its stream is taken for one.
+
+    :param url: the site's address
+    :param headers: of every request
+    """
+
+    def __init__(
+        self, url: str, headers: Mapping[str, str], transport: httpx.AsyncBaseTransport
+    ) -> None:
+        self._url = url
+        self._headers = headers
+        self._transport = transport
+        self._library = library_of(transport)
+
+    async def send(
+        self,
+        path: str,
+        body: bytes,
+        on_stage: OnStage,
+        *,
+        fresh: bool,  # noqa: ARG002 - connections are the transport's business
+    ) -> HttpxAnswer:
+        async def trace(event: str, _: object) -> None:
+            if event.endswith("connect_tcp.started"):
+                on_stage("connect")
+            elif event.endswith("send_request_headers.started"):
+                on_stage("send")
+
+        on_stage("send")
+        request = self._library.Request(
+            "POST",
+            self._url + path,
+            headers=self._headers,
+            content=body,
+            extensions={"trace": trace},
+        )
+        try:
+            response = await self._transport.handle_async_request(request)
+        except _foreign_errors(self._library) as error:
+            failure = _failure(self._library, error, answered=False)
+        else:
+            return HttpxAnswer(self._library, response)
+        raise failure
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+class HttpxAnswer:
+    """The answer of a foreign transport."""
+
+    def __init__(self, library: ModuleType, response: httpx.Response) -> None:
+        self._library = library
+        self._response = response
+        self._body: AsyncIterator[bytes] = response.stream.__aiter__()  # type: ignore[union-attr]
+        self.status: int = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self.complete = False
+        http1 = response.extensions.get("http_version", b"").startswith(b"HTTP/1")
+        self.framed = not http1 or bool(
+            {"transfer-encoding", "content-length"} & set(response.headers)
+        )
+
+    async def receive(self) -> list[bytes]:
+        try:
+            async for piece in self._body:
+                if piece:
+                    return [piece, b""]
+        except _foreign_errors(self._library) as error:
+            failure = _failure(self._library, error, answered=True)
+        else:
+            self.complete = True
+            return []
+        raise failure
+
+    def open_chunk_size(self, received: int) -> int | None:  # noqa: ARG002 - the seam's signature
+        return None
+
+    async def aclose(self) -> None:
+        """Close the response; a foreign transport that does not come to an end is given up."""
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + 1):
+            close_iterator = getattr(self._body, "aclose", None)
+            if close_iterator is not None:
+                await close_iterator()
+            await self._response.aclose()
+
+
+def _foreign_errors(library: ModuleType) -> tuple[type[Exception], ...]:
+    return (
+        library.HTTPError,
+        library.StreamError,
+        library.InvalidURL,
+        OSError,
+        anyio.BrokenResourceError,
+        anyio.ClosedResourceError,
+        anyio.EndOfStream,
+    )
+
+
+def _failure(library: ModuleType, error: Exception, *, answered: bool) -> TransportFailure:
+    reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+    if isinstance(error, library.TimeoutException):
+        return TimedOut(reason, connecting=isinstance(error, library.ConnectTimeout))
+    if isinstance(error, library.ConnectError | library.ProxyError | library.UnsupportedProtocol):
+        return ConnectFailure(f"could not connect to the site: {reason}")
+    message = f"the connection broke: {reason}"
+    return ConnectionLost(message, answered=answered, reused=False, reset=True)

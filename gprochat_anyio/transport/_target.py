@@ -1,0 +1,121 @@
+"""Where a request goes: the origin, and the way there."""
+
+from __future__ import annotations
+
+import os
+from base64 import b64encode
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, unquote, urlsplit
+
+_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy, by its URL: `http://`, `https://` or `socks5://` (which resolves names itself).
+
+    :raises ValueError: for another scheme or no host; it never shows the URL's credentials
+    """
+
+    scheme: str
+    host: str
+    port: int
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_url(cls, url: str) -> Proxy:
+        parts, port = split_url("proxy", url, tuple(_PORTS))
+        return cls(
+            "socks5" if parts.scheme == "socks5h" else parts.scheme,
+            parts.hostname or "",
+            port,
+            None if parts.username is None else unquote(parts.username),
+            None if parts.password is None else unquote(parts.password),
+        )
+
+    @property
+    def authorization(self) -> bytes | None:
+        """The value of `Proxy-Authorization`, if the URL had credentials."""
+        if self.username is None:
+            return None
+        return b"Basic " + b64encode(f"{self.username}:{self.password or ''}".encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An origin and the proxy on the way to it, if any: what connections are shared by."""
+
+    scheme: str
+    host: str
+    port: int
+    proxy: Proxy | None = None
+
+    @property
+    def authority(self) -> str:
+        """The value of `Host`: the port only where it is not the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def forwarded_by(self) -> Proxy | None:
+        """The proxy that reads the request itself, rather than relaying a tunnel's bytes."""
+        forwarded = self.scheme == "http" and self.proxy is not None
+        return self.proxy if forwarded and self.proxy.scheme != "socks5" else None  # type: ignore[union-attr]
+
+
+def split_url(argument: str, url: str, schemes: tuple[str, ...]) -> tuple[SplitResult, int]:
+    """Split a URL, and give the port it means.
+
+    :raises ValueError: for anything but an absolute URL of one of these schemes; it names the
+        argument, and does not show the URL, which may hold credentials
+    """
+    listed = " or ".join(f"{scheme}://" for scheme in schemes)
+    wanted = f"{argument} must be an absolute URL that starts with {listed}"
+    if not isinstance(url, str):
+        raise ValueError(f"{wanted}, not {type(url).__name__}")
+    if not url.isprintable() or " " in url:
+        raise ValueError(f"{wanted}; this one has a space or a control character in it")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        reason = str(error)
+    else:
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ValueError(wanted)
+        return parts, _PORTS[parts.scheme] if port is None else port
+    raise ValueError(f"{wanted}; this one is malformed: {reason}")
+
+
+def ascii_host(argument: str, host: str) -> str:
+    """A host name as DNS and `Host` have it.
+
+    :raises ValueError: for what is no host name
+    """
+    if host.isascii():
+        return host
+    import idna  # noqa: PLC0415 - only for names that need it
+
+    try:
+        return idna.encode(host, uts46=True).decode()
+    except idna.IDNAError as error:
+        reason = str(error)
+    raise ValueError(f"{argument} has a host that is no valid name: {reason}")
+
+
+def environment_proxy(scheme: str, host: str, port: int) -> Proxy | None:
+    """The proxy that the environment has for an origin: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY,
+    NO_PROXY, in either case, and the platform's settings on macOS and Windows.
+
+    :raises ValueError: when it is no URL of a proxy
+    """
+    if os.name == "posix" and not any(name.lower().endswith("_proxy") for name in os.environ):
+        return None
+    from urllib.request import getproxies, proxy_bypass  # noqa: PLC0415 - costs 20 ms
+
+    proxies = getproxies()
+    url = proxies.get(scheme) or proxies.get("all")
+    if not url or proxy_bypass(host) or proxy_bypass(f"{host}:{port}"):
+        return None
+    return Proxy.from_url(url if "://" in url else f"http://{url}")
