@@ -34,11 +34,11 @@ class ReplyDecoder:
         self._inside = False  # the current chunk has begun, and is known to be text
         self._undecoded = b""  # the start of a character whose other bytes are still to come
 
-    def feed(self, pieces: Sequence[bytes], chunk_size: Callable[[int], int | None]) -> str:
+    def feed(self, pieces: Sequence[bytes], chunk_size: Callable[[bytes], int | None]) -> str:
         """The text that these pieces complete, maybe none.
 
-        :param chunk_size: given how many bytes of the chunk that the last piece leaves unfinished
-            have arrived, tells its size, None if unknown. Only asked when that may be the marker.
+        :param chunk_size: given what has arrived of the chunk that the last piece leaves unfinished,
+            tells its size, None if unknown. Only asked when that may be the marker.
         """
         data = b"".join(pieces)
         if self._failure_marker and (
@@ -62,7 +62,7 @@ class ReplyDecoder:
         return self._decode(held) if held != FAILURE_MARKER else ""
 
     def _without_marker(
-        self, pieces: Sequence[bytes], chunk_size: Callable[[int], int | None]
+        self, pieces: Sequence[bytes], chunk_size: Callable[[bytes], int | None]
     ) -> bytes:
         text = [] if self._held else self._surely_text(pieces)
         for piece in pieces[len(text) :]:
@@ -81,11 +81,7 @@ class ReplyDecoder:
                 else:
                     text += (self._take_held(), piece)
                     self._inside = True
-        if (
-            self._held
-            and pieces[-1]
-            and chunk_size(len(self._held)) not in (len(FAILURE_MARKER), None)
-        ):
+        if self._held and pieces[-1] and chunk_size(self._held) not in (len(FAILURE_MARKER), None):
             text.append(self._take_held())
             self._inside = True
         return b"".join(text)

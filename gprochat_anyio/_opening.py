@@ -11,8 +11,9 @@ from ._errors import (
     GPROChatError,
     ReplyInterruptedError,
     SiteConnectionError,
+    SiteError,
 )
-from ._protocol import ERROR_BODY_LIMIT, check_reply_head, read_error
+from ._protocol import ERROR_BODY_LIMIT, check_head, check_reply_head, read_error
 from ._reply import LiveReply
 from ._retry import Retry
 from ._sender import Answer, Sender, error_of
@@ -28,7 +29,7 @@ class Attempt:
 
     def __init__(self, clocks: Clocks) -> None:
         self._clocks = clocks
-        self._connect_since = 0.0
+        self._connect_since: float | None = None
         self.connect = 0.0
         """Seconds that the connection took; 0.0 if it was there already."""
         self.sent_at: float | None = None
@@ -40,12 +41,21 @@ class Attempt:
             self._connect_since = self._clocks.start("connect")
         elif self.sent_at is None:
             self.sent_at = self._clocks.start("first_chunk")
-            if self._connect_since:
+            if self._connect_since is not None:
                 self.connect = self.sent_at - self._connect_since
 
-    async def ask(self, sender: Sender, path: str, body: bytes, *, fresh: bool) -> Answer:
+    async def ask(
+        self,
+        sender: Sender,
+        path: str,
+        body: bytes,
+        check: Callable[[Answer], SiteError | None],
+        *,
+        fresh: bool,
+    ) -> Answer:
         """Send the request, and check the head of its answer.
 
+        :param check: tells what is wrong with a head
         :raises GPROChatError: if no good answer comes
         """
         try:
@@ -54,7 +64,7 @@ class Attempt:
             error = error_of(failure)
         else:
             try:
-                refused = check_reply_head(answer.status, answer.headers, framed=answer.framed)
+                refused = check(answer)
                 if refused is None and answer.status == 200:
                     return answer
                 body_shown = b"" if refused is not None else await _read_some(answer)
@@ -91,7 +101,7 @@ async def open_reply(
         error: GPROChatError | None = None
         with clocks.enforced():
             try:
-                answer = await attempt.ask(sender, path, sign(), fresh=number > 1)
+                answer = await attempt.ask(sender, path, sign(), _check_reply, fresh=number > 1)
                 reply = LiveReply(answer, clocks, failure_marker=failure_marker)
                 return await _first_text(reply, attempt, number)
             except GPROChatError as failed:
@@ -120,7 +130,7 @@ async def ask_once(
     error: GPROChatError | None = None
     with clocks.enforced():
         try:
-            answer = await Attempt(clocks).ask(sender, path, body, fresh=False)
+            answer = await Attempt(clocks).ask(sender, path, body, _check, fresh=False)
             try:
                 return await _read_some(answer, limit)
             finally:
@@ -134,6 +144,14 @@ def clean(error: Exception) -> Exception:
     """The error without a trace of what it was made from: that may hold a prompt or a secret."""
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
+
+
+def _check(answer: Answer) -> SiteError | None:
+    return check_head(answer.status, answer.headers)
+
+
+def _check_reply(answer: Answer) -> SiteError | None:
+    return check_reply_head(answer.status, answer.headers, framed=answer.framed)
 
 
 async def _first_text(reply: LiveReply, attempt: Attempt, number: int) -> LiveReply:

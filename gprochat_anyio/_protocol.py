@@ -81,14 +81,10 @@ def decode_auth(body: bytes) -> bool:
     return bool(code == 0)
 
 
-def check_reply_head(status: int, headers: Mapping[str, str], *, framed: bool) -> SiteError | None:
-    """What is wrong with an answer that can be told before its body is read, if anything.
-
-    None for the head of a reply, and for an error answer whose body should say more: give that
-    body to `read_error`.
+def check_head(status: int, headers: Mapping[str, str]) -> SiteError | None:
+    """What makes an answer useless, whatever was asked, and can be told from its head, if anything.
 
     :param headers: by lower-case name
-    :param framed: whether the body's end can be told from a broken connection
     """
     if 300 <= status < 400:
         return UnexpectedResponseError(
@@ -102,8 +98,19 @@ def check_reply_head(status: int, headers: Mapping[str, str], *, framed: bool) -
             "something in front of the site changes its answers",
             status=status,
         )
-    if status != 200:
-        return None
+    return None
+
+
+def check_reply_head(status: int, headers: Mapping[str, str], *, framed: bool) -> SiteError | None:
+    """What is wrong with the head of an answer that should be a reply, if anything.
+
+    None too for an error answer whose body should say more: give that body to `read_error`.
+
+    :param headers: by lower-case name
+    :param framed: whether the body's end can be told from a broken connection
+    """
+    if (refused := check_head(status, headers)) is not None or status != 200:
+        return refused
     if (kind := headers.get("content-type")) is not None and not _is_utf8_text(kind):
         return UnexpectedResponseError(
             f"the answer is {_shown(kind)} and not the plain text of a reply: something in front "

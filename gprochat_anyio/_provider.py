@@ -143,6 +143,5 @@ class _Pieces(AsyncGenerator[str, None]):
                 "a reply was dropped before its end: close its generator, with "
                 "`async with contextlib.aclosing(...)`, to close its connection at once",
                 ResourceWarning,
-                source=self,
                 stacklevel=1,
             )

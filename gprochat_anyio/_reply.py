@@ -17,7 +17,8 @@ from .transport._failures import TransportFailure
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How a request went. Durations are seconds, by the event loop's clock."""
+    """How a request went. Durations are seconds, by the event loop's clock: uvloop's ticks in
+    milliseconds."""
 
     connect: float
     """Name lookup, TCP, proxy and TLS of the attempt that succeeded; 0.0 on a kept connection."""

@@ -49,7 +49,7 @@ class Answer(Protocol):
         """
         ...
 
-    def open_chunk_size(self, received: int) -> int | None:
+    def open_chunk_size(self, received: bytes) -> int | None:
         """The size of the HTTP chunk being received, if known: see `ReplyDecoder.feed`."""
         ...
 

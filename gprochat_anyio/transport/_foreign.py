@@ -90,7 +90,7 @@ class HttpxAnswer:
             return []
         raise failure
 
-    def open_chunk_size(self, received: int) -> int | None:  # noqa: ARG002 - the seam's signature
+    def open_chunk_size(self, received: bytes) -> int | None:  # noqa: ARG002 - the seam's signature
         return None
 
     async def aclose(self) -> None:

@@ -81,6 +81,8 @@ class AnswerParser:
 
         :raises ProtocolViolation: for what is no HTTP/1.1 answer, or one out of bounds
         """
+        if not self.received and data[:1] in b"\r\n":  # llhttp would skip empty lines
+            raise ProtocolViolation("the answer is no valid HTTP/1.1: a line break comes first")
         self.received = True
         self._tail = data[-_TAIL:] if len(data) >= _TAIL else (self._tail + data)[-_TAIL:]
         try:
@@ -88,13 +90,14 @@ class AnswerParser:
         except httptools.HttpParserUpgrade:
             raise ProtocolViolation("the peer switched protocols without being asked") from None
         except httptools.HttpParserError as error:
-            if isinstance(error.__context__, ProtocolViolation):
-                raise error.__context__ from None
             if not self.complete:  # otherwise it is surplus, which only spoils the connection
+                if isinstance(error.__context__, ProtocolViolation):
+                    raise error.__context__ from None
                 raise ProtocolViolation(f"the answer is no valid HTTP/1.1: {error}") from None
             self.surplus = True
         if self.framing == "none" and self.pieces:
             self.surplus = True
+            self.pieces.clear()
         if self.pieces:
             self._barren = 0
         elif not self.complete:
@@ -119,17 +122,16 @@ class AnswerParser:
         """Break the reference cycle with the C parser; nothing can be fed any more."""
         del self._parser
 
-    def open_chunk_size(self, received: int) -> int | None:
+    def open_chunk_size(self, received: bytes) -> int | None:
         """The size of the HTTP chunk that is being received, None where that is not known.
 
-        :param received: how many bytes of that chunk have been parsed so far
+        :param received: what has been parsed of that chunk so far; short, and not empty
         """
         if self.framing != "chunked":
             return None
-        head = self._tail[: len(self._tail) - received]
+        head, _, _ = self._tail.rpartition(received)
         before, _, line = head.removesuffix(b"\r\n").rpartition(b"\r\n")
-        size = line.partition(b";")[0]
-        return int(size, 16) if before and size.isalnum() else None
+        return int(line.partition(b";")[0], 16) if before else None
 
     @property
     def reusable(self) -> bool:
@@ -137,19 +139,17 @@ class AnswerParser:
         return self.complete and self.keep_alive and not self.surplus
 
     def on_message_begin(self) -> None:
-        self.surplus = self.complete
+        if self.complete:  # stops the parser, or its body would pass for this answer's
+            raise ProtocolViolation("the peer sent more than its answer")
 
     def on_status(self, reason: bytes) -> None:
-        if not self.complete:
-            self.reason += reason
+        self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.head_complete:  # else a trailer, and nobody asked for one
-            self.headers.append((name, value))
+            self.headers.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        if self.complete:
-            return
         self.status = self._parser.get_status_code()
         self.version = self._parser.get_http_version()
         self._interim = 100 <= self.status < 200
@@ -157,7 +157,10 @@ class AnswerParser:
             return
         self.head_complete = True
         self.framing = self._framing()
-        self.keep_alive = self._parser.should_keep_alive() and self.framing != "close"
+        faulty = self.version == "1.0" and self.framing == "chunked"  # RFC 9112, section 6.1
+        self.keep_alive = (
+            self._parser.should_keep_alive() and self.framing != "close" and not faulty
+        )
         self.complete = self._bodiless
 
     def on_message_complete(self) -> None:

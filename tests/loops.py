@@ -1,0 +1,65 @@
+"""The event loops that tests run on, and their counterparts in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from typing import Any
+
+import pytest
+from trio.testing import MockClock
+
+try:
+    import uvloop
+except ImportError:  # Windows, PyPy
+    _UVLOOP: list[Any] = []
+else:
+    _UVLOOP = [
+        pytest.param(("asyncio", {"loop_factory": uvloop.new_event_loop}), id="asyncio+uvloop")
+    ]
+
+LOOPS = [
+    pytest.param(("asyncio", {}), id="asyncio"),
+    *_UVLOOP,
+    pytest.param(("trio", {}), id="trio"),
+]
+
+VIRTUAL_LOOPS = [
+    pytest.param("asyncio-virtual", id="asyncio-virtual"),
+    pytest.param("trio-virtual", id="trio-virtual"),
+]
+
+
+def virtual_backend(param: Any) -> Any:
+    """A loop's name and options, with a clock of its own where the time is virtual."""
+    if param == "asyncio-virtual":
+        return "asyncio", {"loop_factory": VirtualTimeLoop}
+    if param == "trio-virtual":
+        return "trio", {"clock": MockClock(autojump_threshold=0)}
+    return param
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Instead of waiting, moves the clock on to the next timer when no descriptor is ready."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        ready = super().select(0)
+        if ready or timeout is None:
+            return ready or super().select(timeout)
+        self.now += max(timeout, 0)
+        return ready
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """asyncio's counterpart of Trio's MockClock with `autojump_threshold=0`."""
+
+    def __init__(self) -> None:
+        self._jumping = _JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.now

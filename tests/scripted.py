@@ -1,0 +1,186 @@
+"""Sites that do as they are told, byte for byte: on loopback, or in memory for virtual time."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import anyio
+import pytest
+from anyio.abc import ByteStream, SocketAttribute
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+
+class End(Enum):
+    """How a script ends the connection."""
+
+    FIN = "orderly"
+    RST = "reset"
+
+
+Step = bytes | float | End | Callable[[], Awaitable[object]]
+"""Bytes to send, seconds to wait, an end of the connection, or something to await."""
+Script = tuple[Step, ...]
+
+
+@dataclass
+class Request:
+    """What a client sent."""
+
+    head: str
+    body: Any
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        lines = self.head.split("\r\n")[1:]
+        return {n.lower(): v.strip() for n, _, v in (line.partition(":") for line in lines)}
+
+
+@dataclass
+class Site:
+    """A scripted site. Each request gets the next script, the last one again and again."""
+
+    scripts: list[Script]
+    url: str = ""
+    requests: list[Request] = field(default_factory=list)
+    connections: int = 0
+    open: int = 0
+    closed: anyio.Event = field(default_factory=anyio.Event)
+    """Set as a connection ends; replaced by a new one then."""
+
+    async def handle(self, stream: ByteStream) -> None:
+        self.connections += 1
+        self.open += 1
+        try:
+            await self._serve(stream)
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.IncompleteRead):
+            pass
+        finally:
+            self.open -= 1
+            self.closed.set()
+            self.closed = anyio.Event()
+            with anyio.CancelScope(shield=True):
+                await stream.aclose()
+
+    async def _serve(self, stream: ByteStream) -> None:
+        received = BufferedByteReceiveStream(stream)
+        while True:
+            head = (await received.receive_until(b"\r\n\r\n", 65536)).decode("latin-1")
+            request = Request(head, None)
+            length = int(request.headers.get("content-length", 0))
+            body = await received.receive_exactly(length) if length else b"null"
+            request.body = json.loads(body)
+            number = len(self.requests)
+            self.requests.append(request)
+            for step in self.scripts[min(number, len(self.scripts) - 1)]:
+                if isinstance(step, bytes):
+                    await stream.send(step)
+                elif isinstance(step, float):
+                    await anyio.sleep(step)
+                elif step is End.FIN:
+                    return
+                elif step is End.RST:
+                    raw = stream.extra(SocketAttribute.raw_socket)
+                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    return
+                else:
+                    await step()
+
+
+@asynccontextmanager
+async def loopback_site(*scripts: Script) -> AsyncIterator[Site]:
+    """A site on 127.0.0.1."""
+    site = Site(list(scripts))
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, anyio.create_task_group() as tasks:
+        site.url = f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
+        tasks.start_soon(listener.serve, site.handle)
+        yield site
+        tasks.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def memory_site(
+    monkeypatch: pytest.MonkeyPatch, *scripts: Script, connect_after: float = 0.0
+) -> AsyncIterator[Site]:
+    """A site in memory: `anyio.connect_tcp` leads to it.
+
+    :param connect_after: seconds that a connection takes to make
+    """
+    site = Site(list(scripts), url="http://site.test")
+    async with anyio.create_task_group() as tasks:
+
+        async def connect_tcp(host: str, port: int) -> ByteStream:
+            await anyio.sleep(connect_after)
+            ours, theirs = memory_pipe()
+            tasks.start_soon(site.handle, theirs)
+            return ours
+
+        with monkeypatch.context() as patch:
+            patch.setattr(anyio, "connect_tcp", connect_tcp)
+            yield site
+        tasks.cancel_scope.cancel()
+
+
+def memory_pipe() -> tuple[ByteStream, ByteStream]:
+    """Two ends of a connection that never fills up."""
+    one, other = (anyio.create_memory_object_stream[bytes](1_000_000) for _ in range(2))
+    return _MemoryStream(one[0], other[1]), _MemoryStream(other[0], one[1])
+
+
+class _MemoryStream(ByteStream):
+    def __init__(self, send: Any, receive: Any) -> None:
+        self._send, self._receive = send, receive
+        self._rest = b""
+
+    async def send(self, item: bytes) -> None:
+        await self._send.send(item)
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        data = self._rest or await self._receive.receive()
+        self._rest = data[max_bytes:]
+        return bytes(data[:max_bytes])
+
+    async def send_eof(self) -> None:
+        self._send.close()
+
+    async def aclose(self) -> None:
+        self._send.close()
+        self._receive.close()
+        await anyio.lowlevel.checkpoint()
+
+
+HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"Keep-Alive: timeout=5\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def chunk(text: str | bytes) -> bytes:
+    """One HTTP chunk."""
+    data = text.encode() if isinstance(text, str) else text
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def reply(*texts: str | bytes) -> bytes:
+    """A whole answer of the site, an HTTP chunk for each text."""
+    return HEAD + b"".join(map(chunk, texts)) + LAST_CHUNK
+
+
+def answer(status: int, body: bytes = b"", **headers: str) -> bytes:
+    """An answer of a given length; underscores in a header's name stand for hyphens."""
+    lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def error(status: int, message: str, **headers: str) -> bytes:
+    """An error answer of the site."""
+    return answer(status, json.dumps({"error": {"message": message}}).encode(), **headers)

@@ -1,0 +1,189 @@
+"""The original provider's interface."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from contextlib import aclosing
+from typing import Any
+
+import anyio
+import pytest
+from scripted import HEAD, LAST_CHUNK, End, Site, chunk, loopback_site, reply
+
+from gprochat_anyio import GPROChat, InvalidPromptError, ReplyInterruptedError, Timeouts
+from gprochat_anyio._protocol import sign
+
+HELLO = [{"role": "user", "content": "Привет, как дела?"}]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GPROCHAT_URL", "GPROCHAT_SECRET_KEY", "GPROCHAT_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+
+
+async def closed(site: Site) -> None:
+    with anyio.fail_after(5):
+        while site.open:
+            await site.closed.wait()
+
+
+def test_attributes() -> None:
+    assert GPROChat.working
+    assert GPROChat.supports_stream
+    assert GPROChat.supports_message_history
+    assert GPROChat.default_model == "gemini-1.5-pro"
+    assert isinstance(GPROChat.url, str)
+    assert GPROChat.api_endpoint.endswith("/api/generate")
+
+
+def test_generate_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert GPROChat.generate_signature(7, "m") == sign(7, "m", "")
+    assert GPROChat.generate_signature(7, "m", "k") == sign(7, "m", "k")
+    monkeypatch.setenv("GPROCHAT_SECRET_KEY", "env")
+    assert GPROChat.generate_signature(7, "m") == sign(7, "m", "env")
+    assert GPROChat.generate_signature(7, "m", "") == sign(7, "m", "")
+
+
+async def test_as_the_original_was_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with loopback_site(
+        (HEAD + chunk("При"), chunk("вет"[:1].encode()[:1]), chunk("вет".encode()[1:]) + LAST_CHUNK)
+    ) as site:
+        monkeypatch.setenv("GPROCHAT_URL", site.url)
+        monkeypatch.setenv("GPROCHAT_SECRET_KEY", "k")
+        monkeypatch.setenv("GPROCHAT_PASSWORD", "p")
+        text = ""
+        async for piece in GPROChat().create_async_generator(
+            model="gemini-1.5-pro", messages=HELLO, stream=True
+        ):
+            text += piece
+        assert text == "Привет"
+        body = site.requests[0].body
+        assert body["messages"] == [{"role": "user", "parts": [{"text": "Привет, как дела?"}]}]
+        assert body["pass"] == "p"
+        assert body["sign"] == GPROChat.generate_signature(body["time"], "Привет, как дела?", "k")
+        await closed(site)
+
+
+async def test_the_history_is_flattened() -> None:
+    history = [*HELLO, {"role": "assistant", "content": "Хорошо"}, *HELLO]
+    async with loopback_site((reply("ok"),)) as site:
+        pieces = GPROChat.create_async_generator(
+            "", history, url=site.url, secret_key="k", password="p"
+        )
+        assert [piece async for piece in pieces] == ["ok"]
+        body = site.requests[0].body
+        flat = "User: Привет, как дела?\nAssistant: Хорошо\nUser: Привет, как дела?\nAssistant:"
+        assert body["messages"] == [{"role": "user", "parts": [{"text": flat}]}]
+        assert body["sign"] == sign(body["time"], flat, "k")
+        assert body["pass"] == "p"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "path"),
+    [
+        ({"url": "{url}"}, "/api/generate"),
+        ({"url": "{url}/sub/"}, "/sub/api/generate"),
+        ({"url": "{url}", "api_endpoint": "{url}/v2/generate"}, "/v2/generate"),
+        ({"api_endpoint": "{url}/v2/generate"}, "/v2/generate"),
+        ({"url": "http://elsewhere", "api_endpoint": "{url}/v2/generate"}, "/v2/generate"),
+        ({"url": "{url}", "api_endpoint": "v3/generate"}, "/v3/generate"),
+    ],
+)
+async def test_subclasses(attributes: dict[str, str], path: str) -> None:
+    async with loopback_site((reply("ok"),)) as site:
+        made: Any = type(
+            "Mine",
+            (GPROChat,),
+            {k: v.format(url=site.url) for k, v in attributes.items()} | {"secret_key": "sub"},
+        )
+        assert [piece async for piece in made.create_async_generator("", HELLO)] == ["ok"]
+        request = site.requests[0]
+        assert request.head.startswith(f"POST {path} ")
+        assert request.body["sign"] == sign(request.body["time"], HELLO[0]["content"], "sub")
+
+
+async def test_a_url_given_goes_before_a_subclass() -> None:
+    class Mine(GPROChat):
+        url = "http://elsewhere"
+        api_endpoint = "http://elsewhere/v2/generate"
+
+    async with loopback_site((reply("ok"),)) as site:
+        pieces = Mine.create_async_generator("", HELLO, url=site.url, timeouts=Timeouts(total=5))
+        assert [piece async for piece in pieces] == ["ok"]
+        assert site.requests[0].head.startswith("POST /api/generate ")
+
+
+def test_no_site_and_no_prompt() -> None:
+    with pytest.raises(ValueError, match="GPROCHAT_URL"):
+        GPROChat.create_async_generator("", HELLO)
+    with pytest.raises(InvalidPromptError):
+        GPROChat.create_async_generator("", [], url="http://host")
+
+
+async def test_typed_errors() -> None:
+    async with loopback_site((HEAD + chunk("half"), End.FIN)) as site:
+        pieces = []
+        with pytest.raises(ReplyInterruptedError) as caught:
+            async for piece in GPROChat.create_async_generator("", HELLO, url=site.url):
+                pieces.append(piece)  # noqa: PERF401 - the exception is the point
+        assert pieces == ["half"]
+        assert caught.value.partial_text == "half"
+
+
+async def test_closing_closes_the_connection_at_once() -> None:
+    async with loopback_site((HEAD + chunk("half"),)) as site:
+        async with aclosing(GPROChat.create_async_generator("", HELLO, url=site.url)) as pieces:
+            assert await anext(pieces) == "half"
+            assert site.open == 1
+        await closed(site)
+        with pytest.raises(StopAsyncIteration):
+            await anext(pieces)
+
+
+async def test_no_scope_is_open_across_a_yield() -> None:
+    """Left in one scope and gone on with in another, from another task, it works."""
+    more = anyio.Event()
+    async with loopback_site((HEAD + chunk("a"), more.wait, chunk("b") + LAST_CHUNK)) as site:
+        pieces = GPROChat.create_async_generator("", HELLO, url=site.url)
+        with anyio.CancelScope():
+            assert await anext(pieces) == "a"
+        rest = []
+
+        async def go_on() -> None:
+            more.set()
+            rest.extend([piece async for piece in pieces])
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(go_on)
+        assert rest == ["b"]
+
+
+async def test_left_to_the_garbage_collector() -> None:
+    async with loopback_site((HEAD + chunk("a"),)) as site:
+        pieces = GPROChat.create_async_generator("", HELLO, url=site.url)
+        assert await anext(pieces) == "a"
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            del pieces
+            gc.collect()
+            await closed(site)
+        assert any(
+            issubclass(w.category, ResourceWarning) and "aclosing" in str(w.message) for w in caught
+        )
+
+
+async def test_thrown_into() -> None:
+    async with loopback_site((HEAD + chunk("a"),)) as site:
+        pieces = GPROChat.create_async_generator("", HELLO, url=site.url)
+        await anext(pieces)
+        with pytest.raises(KeyError):
+            await pieces.athrow(KeyError("mine"))
+        await closed(site)
+
+
+async def test_never_iterated() -> None:
+    GPROChat.create_async_generator("", HELLO, url="http://host")
+    gc.collect()  # nothing was opened, so nothing warns
