@@ -37,7 +37,7 @@ class ReplyDecoder:
     def feed(self, pieces: Sequence[bytes], chunk_size: Callable[[bytes], int | None]) -> str:
         """The text that these pieces complete, maybe none.
 
-        :param chunk_size: given what has arrived of the chunk that the last piece leaves unfinished,
+        :param chunk_size: given what has come of the chunk that the last piece leaves unfinished,
             tells its size, None if unknown. Only asked when that may be the marker.
         """
         data = b"".join(pieces)

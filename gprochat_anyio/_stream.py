@@ -83,7 +83,11 @@ class ReplyStream(ObjectReceiveStream[str]):
                 # The pump is cancelled and waits for nobody, so this is short. What the block
                 # raised is kept out of the group, which would wrap it.
                 tasks.cancel_scope.shield = True
-                await tasks.__aexit__(None, None, None)
+                try:
+                    await tasks.__aexit__(None, None, None)
+                finally:
+                    assert self._channel is not None
+                    self._channel.close()
 
     @property
     def text(self) -> str:
@@ -144,12 +148,10 @@ class ReplyStream(ObjectReceiveStream[str]):
         """Close the connection at once, from any task of the event loop. A task that is receiving
         gets `anyio.ClosedResourceError`."""
         self._closed = True
-        if self._live is None:
-            return
-        if self._channel is not None:
-            self._live.clocks.cancel()
-            self._channel.close()
-        await self._live.aclose()
+        if self._live is not None:
+            if self._tasks is not None:
+                self._live.clocks.cancel()
+            await self._live.aclose()
 
     @property
     def _reply(self) -> LiveReply:
@@ -174,8 +176,6 @@ class ReplyStream(ObjectReceiveStream[str]):
                         except anyio.WouldBlock:
                             clocks.pause()
                             await send.send(text)
-                except anyio.BrokenResourceError:
-                    pass  # the caller has left
                 except Exception as error:  # noqa: BLE001 - the caller's iteration raises it
                     self._failure = error
                 finally:
@@ -187,5 +187,5 @@ class ReplyStream(ObjectReceiveStream[str]):
 async def _next(channel: MemoryObjectReceiveStream[str]) -> str | None:
     try:
         return await channel.receive()
-    except (anyio.EndOfStream, anyio.ClosedResourceError):
+    except anyio.EndOfStream:
         return None

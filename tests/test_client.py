@@ -40,7 +40,7 @@ async def test_what_is_sent() -> None:
             "pass": "pw",
             "sign": sign(request.body["time"], "é", "ключ"),
         }
-        headers = request.headers
+        headers = dict(request.headers)
         assert headers.pop("content-length").isdigit()
         assert headers == {
             "host": site.url.removeprefix("http://"),

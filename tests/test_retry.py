@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import anyio
 import pytest
 from loops import VIRTUAL_LOOPS
@@ -91,7 +93,9 @@ async def test_failure_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(anyio, "connect_tcp", refuse)
     async with Client("http://site.test:81") as client:
-        with pytest.raises(SiteConnectionError, match="site.test:81: Connection refused") as caught:
+        with pytest.raises(
+            SiteConnectionError, match=r"site\.test:81: Connection refused"
+        ) as caught:
             await client.ask("hello")
     assert tried == [("site.test", 81)] * 3
     assert caught.value.__cause__ is None
@@ -123,7 +127,7 @@ async def test_backoff_doubles_with_jitter(monkeypatch: pytest.MonkeyPatch) -> N
         async with Client(site.url, retry=retry) as client:
             with pytest.raises(SiteError):
                 await client.ask("hello")
-    waits = [after - before for before, after in zip(when, when[1:], strict=False)]
+    waits = [after - before for before, after in pairwise(when)]
     for wait, longest in zip(waits, (1, 2, 4, 4), strict=True):
         assert longest / 2 <= wait <= longest
 

@@ -34,7 +34,7 @@ async def closed(site: Site) -> None:
         await site.closed.wait()
 
 
-class _Boom(Exception):
+class _BoomError(Exception):
     pass
 
 
@@ -90,9 +90,9 @@ async def test_leaving_closes_the_connection(left_after: int) -> None:
 
 
 async def test_the_callers_exception_leaves_as_it_is() -> None:
-    boom = _Boom()
+    boom = _BoomError()
     async with client_of(OPEN_ENDED) as (client, site):
-        with pytest.raises(_Boom) as caught:
+        with pytest.raises(_BoomError) as caught:
             async with client.stream("hi"):
                 raise boom
         assert caught.value is boom
@@ -101,7 +101,7 @@ async def test_the_callers_exception_leaves_as_it_is() -> None:
 
 
 async def test_the_callers_group_leaves_as_it_is() -> None:
-    group = ExceptionGroup("mine", [_Boom()])
+    group = ExceptionGroup("mine", [_BoomError()])
     async with client_of(OPEN_ENDED) as (client, _):
         with pytest.raises(ExceptionGroup) as caught:
             async with client.stream("hi"):
@@ -121,9 +121,9 @@ async def test_the_callers_cancellation() -> None:
 
 
 async def test_an_exception_wins_over_a_cancelled_scope() -> None:
-    boom = _Boom()
+    boom = _BoomError()
     async with client_of(OPEN_ENDED) as (client, site):
-        with anyio.CancelScope() as scope, pytest.raises(_Boom) as caught:
+        with anyio.CancelScope() as scope, pytest.raises(_BoomError) as caught:
             async with client.stream("hi"):
                 scope.cancel()
                 raise boom
@@ -363,11 +363,11 @@ async def test_a_bug_below_reaches_the_caller_in_order(monkeypatch: pytest.Monke
         async with client.stream("hi") as chunks:
 
             async def broken() -> str:
-                raise _Boom
+                raise _BoomError
 
             monkeypatch.setattr(type(chunks._live), "next_text", lambda _: broken())
             pieces = []
-            with pytest.raises(_Boom):
+            with pytest.raises(_BoomError):
                 async for piece in chunks:
                     pieces.append(piece)  # noqa: PERF401 - the exception is the point
         assert pieces == ["one"]
