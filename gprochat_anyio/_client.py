@@ -12,8 +12,9 @@ import anyio
 from anyio.abc import ObjectSendStream, TaskStatus
 
 from ._address import SiteAddress
+from ._errors import InvalidPromptError
 from ._home import Home
-from ._messages import Message, Prompt, history
+from ._messages import Message, Prompt, checked, history
 from ._opening import ask_once, open_reply
 from ._protocol import AUTH_PATH, GENERATE_PATH, decode_auth, encode_auth, encode_generate
 from ._reply import LiveReply, Reply
@@ -137,8 +138,8 @@ class Client:
         """The reply as it arrives: `async with client.stream(prompt) as chunks`.
 
         :param timeouts: overrides the client's, field by field
-        :raises InvalidPromptError: for a prompt that no site would answer
-        :raises GPROChatError: on entering the block, if there is no first text; see `ReplyStream`
+        :raises GPROChatError: on entering the block, if there is no first text, an
+            `InvalidPromptError` for a prompt that no site would answer; see `ReplyStream`
         """
         return ReplyStream(self._opener(prompt, timeouts))
 
@@ -197,9 +198,15 @@ class Client:
     def _opener(
         self, prompt: Prompt, timeouts: Timeouts | None
     ) -> Callable[[], Awaitable[LiveReply]]:
-        messages = history(prompt)
+        messages = checked(history, prompt)
         limits = self._timeouts if timeouts is None else timeouts.over(self._timeouts)
-        return lambda: self.open(messages, limits)
+
+        async def opener() -> LiveReply:
+            if isinstance(messages, InvalidPromptError):
+                raise messages
+            return await self.open(messages, limits)
+
+        return opener
 
     async def open(
         self,

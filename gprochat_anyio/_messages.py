@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ._errors import InvalidPromptError
+
+_P = TypeVar("_P")
+_T = TypeVar("_T")
 
 _ROLES = {
     "user": "user",
@@ -74,6 +77,26 @@ def history(prompt: Prompt) -> tuple[Message, ...]:
         first = next(i for i, m in enumerate(merged) if m.role == "user")
         merged[first] = Message("user", f"{system}\n\n{merged[first].content}")
     return tuple(merged)
+
+
+def checked(make: Callable[[_P], _T], prompt: _P) -> _T | InvalidPromptError:
+    """What is made of a prompt, or why it is refused, to be raised where nothing holds the prompt.
+
+    The frames that an exception passes keep their locals, and error reports show them.
+    """
+    try:
+        return make(prompt)
+    except InvalidPromptError as error:
+        error.__context__ = None
+        return error.with_traceback(None)
+
+
+def flattened(messages: Iterable[Message | Mapping[str, Any]]) -> Message:
+    """A history as one message of the user's.
+
+    :raises InvalidPromptError: when there is no text at all, or it is no Unicode text
+    """
+    return Message("user", format_prompt(messages))
 
 
 def format_prompt(messages: Iterable[Message | Mapping[str, Any]]) -> str:

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from ._client import Client
-from ._messages import Message, format_prompt
+from ._errors import InvalidPromptError
+from ._messages import Message, checked, flattened
 from ._protocol import GENERATE_PATH, sign
 from ._timeouts import Timeouts
 
@@ -85,8 +86,7 @@ class GPROChat:
         if password is not None:
             settings["password"] = password
         client = Client.from_env(**settings)
-        prompt = Message("user", format_prompt(messages))
-        return _Pieces(_pieces(client, prompt, path))
+        return _Pieces(_pieces(client, checked(flattened, messages), path))
 
     @classmethod
     def _endpoint(cls, url: str | None) -> tuple[str, str]:
@@ -102,7 +102,11 @@ class GPROChat:
         return f"{parts.scheme}://{parts.netloc}", parts.path
 
 
-async def _pieces(client: Client, prompt: Message, path: str) -> AsyncGenerator[str, None]:
+async def _pieces(
+    client: Client, prompt: Message | InvalidPromptError, path: str
+) -> AsyncGenerator[str, None]:
+    if isinstance(prompt, InvalidPromptError):
+        raise prompt
     async with client:
         live = await client.open((prompt,), path=path)
         try:

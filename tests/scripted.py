@@ -89,7 +89,7 @@ class Site:
                     raw = stream.extra(SocketAttribute.raw_socket)
                     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     return
-                else:
+                elif callable(step):
                     await step()
 
 

@@ -192,7 +192,8 @@ async def test_check_password(script: Any, outcome: bool | type[Exception] | Non
 async def test_an_invalid_prompt_sends_nothing() -> None:
     async with loopback_site((reply("ok"),)) as site, Client(site.url) as client:
         with pytest.raises(InvalidPromptError):
-            client.stream("")
+            async with client.stream(""):
+                pass
         with pytest.raises(InvalidPromptError):
             await client.ask([])
         send, receive = anyio.create_memory_object_stream[str](0)

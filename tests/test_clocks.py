@@ -104,8 +104,9 @@ async def test_total_runs_while_the_consumer_is_behind(monkeypatch: pytest.Monke
     async with memory_site(monkeypatch, script) as site:
         async with Client(site.url, timeouts=Timeouts(total=50)) as client:
             pieces = []
+            chunks = client.stream("hello")
             with pytest.raises(RequestTimeoutError) as caught:
-                async with client.stream("hello") as chunks:
+                async with chunks:
                     await anyio.sleep(100)
                     async for piece in chunks:
                         pieces.append(piece)  # noqa: PERF401 - the exception is the point

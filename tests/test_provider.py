@@ -115,11 +115,14 @@ async def test_a_url_given_goes_before_a_subclass() -> None:
         assert site.requests[0].head.startswith("POST /api/generate ")
 
 
-def test_no_site_and_no_prompt() -> None:
+def test_no_site() -> None:
     with pytest.raises(ValueError, match="GPROCHAT_URL"):
         GPROChat.create_async_generator("", HELLO)
+
+
+async def test_no_prompt() -> None:
     with pytest.raises(InvalidPromptError):
-        GPROChat.create_async_generator("", [], url="http://host")
+        await anext(GPROChat.create_async_generator("", [], url="http://host"))
 
 
 async def test_typed_errors() -> None:
