@@ -1,0 +1,28 @@
+"""The embedded site: a GPROChat site in this process, on asyncio, uvloop or Trio.
+
+`create_app` makes the ASGI application, `serve` serves it, and a model behind it is any function
+that takes the history and gives an async iterable of texts::
+
+    async def shout(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
+        yield turns[-1].text.upper()
+
+    async with anyio.create_task_group() as tg:
+        url = await tg.start(serve, shout)
+
+Needs the extra `site`.
+"""
+
+from __future__ import annotations
+
+try:
+    from ._app import create_app
+    from ._models import Model, ModelError, Turn, offline_model
+    from ._serve import serve
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] not in ("hypercorn", "starlette"):
+        raise
+    raise ImportError(
+        f"the embedded site needs {error.name}; pip install 'gprochat-anyio[site]'"
+    ) from error
+
+__all__ = ["Model", "ModelError", "Turn", "create_app", "offline_model", "serve"]

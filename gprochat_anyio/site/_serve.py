@@ -1,0 +1,88 @@
+"""Serving an application on the event loop that runs, until cancelled."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+from anyio import TASK_STATUS_IGNORED, create_task_group, getaddrinfo, sleep_forever
+from anyio.abc import TaskStatus
+from starlette.applications import Starlette
+
+from ._app import create_app
+from ._hypercorn import BACKLOG, Server
+from ._models import Model
+
+
+async def serve(
+    app_or_model: Starlette | Model | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    secret_key: str = "",
+    passwords: Iterable[str] = (),
+    task_status: TaskStatus[str] = TASK_STATUS_IGNORED,
+) -> None:
+    """Serve a site until cancelled; `url = await tg.start(serve, ...)` gives its URL.
+
+    Cancellation cuts open replies off, where their clients see an interrupted reply, closes every
+    connection and the listening socket, and ends within about a second whatever the clients do.
+
+    :param app_or_model: an app of `create_app`, or a model to make one for; None takes
+        `offline_model`
+    :param host: the address to listen on. Anything but loopback needs a password.
+    :param port: 0 lets the system choose
+    :param secret_key: as for `create_app`; an app that is given has its own already
+    :param passwords: likewise
+    :raises ValueError: for another address than loopback without a password, for a secret key or
+        passwords beside an app, and as `create_app`
+    :raises OSError: when the address can not be listened on
+    :raises Exception: from Hypercorn, when the app's lifespan fails to start
+    """
+    if not isinstance(app_or_model, Starlette):
+        app = create_app(app_or_model, secret_key=secret_key, passwords=passwords)
+    elif secret_key or passwords:
+        raise ValueError("the app has its own secret key and passwords; give them to create_app")
+    else:
+        app = app_or_model
+    with await _listen(host, port, protected=getattr(app.state, "protected", False)) as listener:
+        server = Server(app, listener)
+        async with create_task_group() as tg:
+            tg.start_soon(server.run, tg.cancel_scope)
+            try:
+                await server.ready.wait()
+                task_status.started(_url(listener))
+                await sleep_forever()
+            finally:
+                server.stop()
+        # Only a failure ends the server before a cancellation does.
+        assert server.failure is not None
+        raise server.failure
+
+
+async def _listen(host: str, port: int, *, protected: bool) -> socket.socket:
+    found = await getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, address = found[0]
+    if not protected and not ip_address(address[0]).is_loopback:
+        raise ValueError(
+            f"others could reach the site on {host} and use its model; give passwords, or listen "
+            "on 127.0.0.1"
+        )
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # Elsewhere than on POSIX it would let two servers share the port.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, os.name == "posix")
+        listener.setblocking(False)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port, *_ = listener.getsockname()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,303 @@
+"""What becomes of a model's texts and failures, on the ASGI application itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, MutableMapping
+from typing import Any
+
+import anyio
+import pytest
+from loops import VIRTUAL_LOOPS
+from site_wire import signed
+from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.routing import Route
+
+from gprochat_anyio._protocol import FAILURE_MARKER, GENERATE_PATH
+from gprochat_anyio.site import Model, ModelError, Turn, create_app, offline_model
+
+Event = MutableMapping[str, Any]
+
+
+class Exchange:
+    """An ASGI server for one request, with the events the application sends."""
+
+    def __init__(self, *events: Event) -> None:
+        whole = {"type": "http.request", "body": signed("secret"), "more_body": False}
+        self._events = list(events) or [whole]
+        self.gone = anyio.Event()
+        self.sent: list[Event] = []
+
+    async def receive(self) -> Event:
+        if self._events:
+            return self._events.pop(0)
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, event: Event) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.sent.append(event)
+
+    async def run(self, model: Any = None, *, path: str = GENERATE_PATH, app: Any = None) -> None:
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": "POST",
+            "path": path,
+            "headers": [],
+            "query_string": b"",
+        }
+        with anyio.fail_after(100):
+            await (app or create_app(model))(scope, self.receive, self.send)
+
+    @property
+    def status(self) -> int:
+        return int(self.sent[0]["status"])
+
+    @property
+    def texts(self) -> list[bytes]:
+        return [event["body"] for event in self.sent[1:] if event["body"]]
+
+
+async def test_a_model_that_answers_nothing() -> None:
+    async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
+        return
+        yield ""
+
+    exchange = Exchange()
+    await exchange.run(model)
+    assert (exchange.status, exchange.texts) == (200, [])
+
+
+async def test_a_refusal_names_its_reason() -> None:
+    async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
+        raise ModelError("[429 Too Many Requests] Квота \ud800")
+        yield ""
+
+    exchange = Exchange()
+    await exchange.run(model)
+    assert exchange.status == 500
+    body = '{"error":{"code":"Error","message":"[429 Too Many Requests] Квота \\ud800"}}'
+    assert exchange.texts == [body.encode()]
+
+
+async def failing(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
+    raise RuntimeError(turns[-1].text)
+    yield ""
+
+
+async def failing_group(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
+    raise ExceptionGroup("", [ValueError(turns[-1].text)])
+    yield ""
+
+
+async def no_text(turns: tuple[Turn, ...]) -> AsyncIterator[Any]:
+    yield 1
+
+
+async def half_a_surrogate_pair(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
+    yield "\ud83d"
+
+
+def failing_at_once(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
+    raise KeyError(turns[-1].text)
+
+
+def no_iterable(turns: tuple[Turn, ...]) -> Any:
+    return turns[-1].text
+
+
+@pytest.mark.parametrize(
+    "model", [failing, failing_group, no_text, half_a_surrogate_pair, failing_at_once, no_iterable]
+)
+async def test_a_failure_says_nothing_of_its_cause(
+    model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    exchange = Exchange()
+    await exchange.run(model)
+    assert exchange.status == 500
+    assert exchange.texts == [b'{"error":{"code":"Error","message":"The model failed."}}']
+    (record,) = caplog.records
+    assert record.name == "gprochat_anyio.site"
+    assert record.levelno == logging.ERROR
+    assert "Error at " in record.getMessage() or "ExceptionGroup at " in record.getMessage()
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("error", [ModelError("secret"), ValueError("secret")])
+async def test_a_failure_after_the_first_text(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
+        yield "so far"
+        raise error
+
+    exchange = Exchange()
+    await exchange.run(model)
+    assert exchange.status == 200
+    assert exchange.texts == [b"so far", FAILURE_MARKER]
+    assert exchange.sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+    assert "interrupted" in caplog.text
+    assert "secret" not in caplog.text
+
+
+async def test_a_model_need_not_be_a_generator() -> None:
+    class Texts:
+        def __init__(self, turns: tuple[Turn, ...]) -> None:
+            self._texts = iter([turns[-1].text])
+
+        def __aiter__(self) -> Texts:
+            return self
+
+        async def __anext__(self) -> str:
+            for text in self._texts:
+                return text
+            raise StopAsyncIteration
+
+    exchange = Exchange()
+    await exchange.run(Texts)
+    assert exchange.texts == [b"secret"]
+
+
+async def test_the_model_is_closed_when_the_client_leaves_while_it_is_sent_to() -> None:
+    closed = anyio.Event()
+
+    async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
+        try:
+            yield "so far"
+        finally:
+            # Cleaning up may take its time.
+            await anyio.lowlevel.checkpoint()
+            closed.set()
+
+    class Stuck(Exchange):
+        async def send(self, event: Event) -> None:
+            self.gone.set()
+            await anyio.sleep_forever()
+
+    await Stuck().run(model)
+    assert closed.is_set()
+
+
+@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+async def test_the_time_to_clean_up_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
+        try:
+            yield "so far"
+        finally:
+            await anyio.sleep_forever()
+
+    class Left(Exchange):
+        async def send(self, event: Event) -> None:
+            raise BrokenPipeError
+
+    await Left().run(model)
+    assert "more than 1 s to close" in caplog.text
+
+
+async def test_a_model_that_fails_to_close(caplog: pytest.LogCaptureFixture) -> None:
+    async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
+        try:
+            yield "so far"
+        finally:
+            raise ValueError(turns[-1].text)
+
+    class Left(Exchange):
+        async def send(self, event: Event) -> None:
+            raise BrokenPipeError
+
+    await Left().run(model)
+    assert "failed to close: ValueError at " in caplog.text
+    assert "secret" not in caplog.text
+
+
+async def test_a_client_that_leaves_before_its_body_is_complete() -> None:
+    part = {"type": "http.request", "body": b"{", "more_body": True}
+    exchange = Exchange(part, {"type": "http.disconnect"})
+    await exchange.run()
+    assert exchange.sent == []
+
+
+async def test_a_body_in_pieces() -> None:
+    body = signed("piecemeal")
+    parts = [
+        {"type": "http.request", "body": body[i : i + 1], "more_body": True}
+        for i in range(len(body))
+    ]
+    exchange = Exchange(*parts, {"type": "http.request"})
+    await exchange.run(offline_model)
+    assert b"".join(exchange.texts).endswith(b"You said: piecemeal")
+
+
+@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+@pytest.mark.parametrize("size", [1, 1000])
+async def test_a_body_that_does_not_end(size: int) -> None:
+    class Endless(Exchange):
+        async def receive(self) -> Event:
+            await anyio.sleep(1)
+            return {"type": "http.request", "body": b" " * size, "more_body": True}
+
+        async def send(self, event: Event) -> None:
+            await anyio.sleep(5)  # what arrives meanwhile is read, too
+            await super().send(event)
+
+    exchange = Endless()
+    await exchange.run(app=create_app(body_limit=500))
+    told = b"too large" if size == 1000 else b"took too long"
+    assert exchange.status == (413 if size == 1000 else 408)
+    assert told in exchange.texts[0]
+
+
+async def test_the_end_of_an_answer_is_not_cut_short() -> None:
+    class Tidy(Exchange):
+        """Reports the client gone as soon as the answer is complete, and tidies up after that."""
+
+        tidied = False
+
+        async def send(self, event: Event) -> None:
+            await super().send(event)
+            if not event.get("more_body", True):
+                self.gone.set()
+                await anyio.wait_all_tasks_blocked()
+                self.tidied = True
+
+    exchange = Tidy()
+    await exchange.run(lambda turns: offline_model(turns, delay=0))
+    assert exchange.tidied
+
+
+async def test_other_routes_of_the_app_keep_working() -> None:
+    async def texts() -> AsyncIterator[str]:
+        yield "streamed"
+
+    async def streamed(request: Any) -> StreamingResponse:
+        return StreamingResponse(texts())
+
+    async def echoed(request: Any) -> PlainTextResponse:
+        return PlainTextResponse(await request.body())
+
+    app = create_app()
+    app.router.routes += [Route("/streamed", streamed, methods=["POST"])]
+    app.router.routes += [Route("/echoed", echoed, methods=["POST"])]
+    for path, text in [("/streamed", b"streamed"), ("/echoed", signed("secret"))]:
+        exchange = Exchange()
+        await exchange.run(app=app, path=path)
+        assert (exchange.status, exchange.texts) == (200, [text])
+
+
+async def test_offline_model() -> None:
+    async def answer(text: str) -> list[str]:
+        return [word async for word in offline_model((Turn("user", text),), delay=0)]
+
+    words = await answer(" Hello,\n  world ")
+    assert words[:2] == ["This", " is"]
+    assert "".join(words).endswith("it runs no language model. You said: Hello,\n  world")
+    assert await answer("") == await answer(" \n") == []
+
+
+@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+async def test_offline_model_speaks_at_once_and_then_slowly() -> None:
+    texts = offline_model((Turn("user", "Hello"),), delay=3600)
+    assert await anext(texts) == "This"
+    with pytest.raises(TimeoutError), anyio.fail_after(3599):
+        await anext(texts)
