@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -25,6 +24,8 @@ from ._timeouts import Timeouts
 from .transport._pool import Pool
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 _AUTH_ANSWER_LIMIT = 4096

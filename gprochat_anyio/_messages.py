@@ -62,6 +62,8 @@ def history(prompt: Prompt) -> tuple[Message, ...]:
 
     :raises InvalidPromptError: for what a site would refuse or answer with nothing
     """
+    if isinstance(prompt, str):
+        return (Message("user", prompt),)
     messages = _messages(prompt)
     system = "\n\n".join(m.content for m in messages if m.wire_role == "system")
     turns = [m for m in messages if m.wire_role != "system"]
@@ -117,9 +119,7 @@ def format_prompt(messages: Iterable[Message | Mapping[str, Any]]) -> str:
     return "\n".join([*lines, "Assistant:"])
 
 
-def _messages(prompt: Prompt) -> tuple[Message, ...]:
-    if isinstance(prompt, str):
-        return (Message("user", prompt),)
+def _messages(prompt: Message | Sequence[Message | Mapping[str, Any]]) -> tuple[Message, ...]:
     if isinstance(prompt, Message):
         return (prompt,)
     if isinstance(prompt, Mapping) or not isinstance(prompt, Iterable):

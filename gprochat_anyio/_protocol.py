@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Mapping
-from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 
 from ._errors import AuthenticationError, RateLimitError, SiteError, UnexpectedResponseError
@@ -170,6 +170,8 @@ def parse_retry_after(value: str | None, date: str | None = None) -> float | Non
     """
     if value is None:
         return None
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - takes 6 ms, and few need it
+
     if value.strip().isascii() and value.strip().isdigit():
         return float(value)
     try:
@@ -183,8 +185,11 @@ def parse_retry_after(value: str | None, date: str | None = None) -> float | Non
     return max(0.0, then - now)
 
 
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def _encode(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return _to_json(value).encode()
 
 
 def _loads(body: bytes) -> dict[str, Any]:
@@ -195,6 +200,7 @@ def _loads(body: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+@lru_cache(maxsize=16)  # a site sends the same value each time
 def _is_utf8_text(content_type: str) -> bool:
     kind, *parameters = (part.strip().lower() for part in content_type.split(";"))
     charsets = [p.partition("=")[2].strip('" ') for p in parameters if p.startswith("charset")]

@@ -108,12 +108,26 @@ class LiveReply:
 
         :raises ReplyInterruptedError: if the reply broke off, once all text before that was given
         """
+        answer, decoder = self._answer, self._decoder
         while not self.ended and self._failure is None:
-            text = await self._read()
+            try:
+                pieces = await answer.receive()
+            except TransportFailure as failure:
+                text = decoder.cut()
+                self._failure = str(failure)
+            else:
+                text = decoder.feed(pieces, answer.open_chunk_size) if pieces else ""
+                if answer.complete:
+                    decoder.finish()
+                    self.ended = decoder.failure is None
+                self._failure = decoder.failure
             if text:
                 self._pieces.append(text)
                 self._chunks += 1
                 self._characters += len(text)
+            if self.ended or self._failure is not None:
+                await self.aclose()
+            if text:
                 return text
         if self._failure is not None:
             raise ReplyInterruptedError(
@@ -184,20 +198,3 @@ class LiveReply:
         if self._end is None:
             self._end = anyio.current_time()
         await self._answer.aclose()
-
-    async def _read(self) -> str:
-        answer, decoder = self._answer, self._decoder
-        try:
-            pieces = await answer.receive()
-        except TransportFailure as failure:
-            text = decoder.cut()
-            self._failure = str(failure)
-        else:
-            text = decoder.feed(pieces, answer.open_chunk_size) if pieces else ""
-            if answer.complete:
-                decoder.finish()
-            self._failure = decoder.failure
-            self.ended = answer.complete and self._failure is None
-        if self.ended or self._failure is not None:
-            await self.aclose()
-        return text

@@ -79,25 +79,20 @@ class Sender(Protocol):
 class DirectAnswer:
     """The answer of an exchange over the library's own connections."""
 
-    __slots__ = ("_exchange", "_parser", "framed", "headers", "open_chunk_size", "status")
+    __slots__ = ("_parser", "aclose", "framed", "headers", "open_chunk_size", "receive", "status")
 
     def __init__(self, made: Exchange) -> None:
-        self._exchange = made
-        self._parser = made.answer
-        self.status = made.answer.status
-        self.framed = made.answer.framing in ("chunked", "length")
-        self.headers = _fields(made.answer.headers)
-        self.open_chunk_size = made.answer.open_chunk_size
+        self._parser = parser = made.parser
+        self.status = parser.status
+        self.framed = parser.framing in ("chunked", "length")
+        self.headers = _fields(parser.headers)
+        self.open_chunk_size = parser.open_chunk_size
+        self.receive = made.receive
+        self.aclose = made.aclose
 
     @property
     def complete(self) -> bool:
         return self._parser.complete
-
-    async def receive(self) -> list[bytes]:
-        return await self._exchange.receive()
-
-    async def aclose(self) -> None:
-        await self._exchange.aclose()
 
 
 class DirectSender:

@@ -119,17 +119,16 @@ class Clocks:
         self.ends = math.inf if timeouts.total is None else began + timeouts.total
         """When `total` runs out, by the event loop's clock."""
         self._phase: Phase = "total"
-        self._limit: float | None = None
+        self._limit = timeouts.total
         self._since = began
-        self.enforced()
 
     def enforced(self, *, shield: bool = False) -> anyio.CancelScope:
         """A fresh cancel scope, to be entered at once, whose deadline is that of the phase.
 
         :param shield: whether cancellation from outside stays outside
         """
-        self._scope = anyio.CancelScope(shield=shield)
-        self.pause()
+        self._scope = anyio.CancelScope(deadline=self.ends, shield=shield)
+        self._phase, self._limit, self._since = "total", self.timeouts.total, self.began
         return self._scope
 
     def start(self, phase: Literal["connect", "first_chunk", "idle"]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from functools import cache, partial
 from math import inf
 from types import ModuleType
@@ -66,7 +66,7 @@ class AnyIOTransport(httpx.AsyncBaseTransport):
         made = await limits.run(
             "pool", lambda: self._exchange(request.method, target, head, body, limits.start)
         )
-        answer = made.answer
+        answer = made.parser
         return library.Response(  # type: ignore[no-any-return]
             answer.status,
             headers=answer.headers,
@@ -196,10 +196,15 @@ async def _body(library: ModuleType, request: httpx.Request) -> bytes | AsyncIte
 
 
 async def _chunked(stream: Any) -> AsyncIterator[bytes]:
-    async for part in stream:
-        if part:
-            yield b"%x\r\n%b\r\n" % (len(part), part)
-    yield b"0\r\n\r\n"
+    parts = stream.__aiter__()
+    try:
+        async for part in parts:
+            if part:
+                yield b"%x\r\n%b\r\n" % (len(part), part)
+        yield b"0\r\n\r\n"
+    finally:
+        if isinstance(parts, AsyncGenerator):
+            await parts.aclose()
 
 
 def _named(failure: TransportFailure) -> tuple[str, str]:

@@ -5,32 +5,16 @@ Every function closes what it opened before an exception, a cancellation include
 
 from __future__ import annotations
 
-import os
-import ssl
-from functools import cache
+from typing import TYPE_CHECKING
 
 import anyio
-from anyio.abc import ByteStream
-from anyio.streams.tls import TLSStream
+from anyio.abc import AsyncResource, ByteStream
 
-from ._failures import ConnectFailure, ProxyFailure
-from ._target import Target
+from ._failures import ConnectFailure, ProxyFailure, reason_of
+from ._target import Proxy, Target
 
-
-@cache
-def default_ssl_context() -> ssl.SSLContext:
-    """The one verifying context that is shared by all who bring none: it takes 20 ms to make.
-
-    Certificate authorities are those of SSL_CERT_FILE or SSL_CERT_DIR where set, else certifi's.
-    """
-    cafile, capath = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
-    if not (cafile or capath):
-        import certifi  # noqa: PLC0415 - only who connects by TLS needs it
-
-        cafile = certifi.where()
-    context = ssl.create_default_context(cafile=cafile, capath=capath)
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+if TYPE_CHECKING:
+    import ssl
 
 
 async def connect(
@@ -44,18 +28,25 @@ async def connect(
     if target.proxy is None:
         stream = await _connect_socket(target.host, target.port, uds)
     else:
-        stream = await _connect_by_proxy(target, ssl_context)
-    if target.scheme == "https":
-        stream = await _start_tls(stream, target.host, ssl_context)
+        stream = await _connect_proxy(target.proxy, ssl_context)
+    try:
+        if target.proxy is not None and target.forwarded_by is None:
+            from . import _proxy  # noqa: PLC0415 - few need it
+
+            await _proxy.open_tunnel(stream, target)
+        if target.scheme == "https":
+            stream = await _start_tls(stream, target.host, ssl_context)
+    except BaseException:
+        await close_now(stream)
+        raise
     return stream
 
 
 async def close_now(stream: ByteStream) -> None:
     """Close the socket at once: no farewell of TLS, no waiting for the peer, no cancellation."""
-    inner: object = stream
-    while isinstance(inner, TLSStream):
-        inner = inner.transport_stream
-    assert isinstance(inner, anyio.abc.AsyncResource)
+    inner: AsyncResource = stream
+    while (below := getattr(inner, "transport_stream", None)) is not None:
+        inner = below
     with anyio.CancelScope(shield=True):
         await inner.aclose()
 
@@ -67,61 +58,29 @@ async def _connect_socket(host: str, port: int, uds: str | None = None) -> ByteS
             return await anyio.connect_unix(uds)
         return await anyio.connect_tcp(host, port)
     except (OSError, UnicodeError, ValueError) as error:
-        reason = _reason(error)
+        reason = reason_of(error)
     raise ConnectFailure(f"could not connect to {place}: {reason}")
+
+
+async def _connect_proxy(proxy: Proxy, ssl_context: ssl.SSLContext | None) -> ByteStream:
+    try:
+        stream = await _connect_socket(proxy.host, proxy.port)
+        if proxy.scheme == "https":
+            try:
+                return await _start_tls(stream, proxy.host, ssl_context)
+            except BaseException:
+                await close_now(stream)
+                raise
+    except ConnectFailure as error:
+        reason = str(error)
+    else:
+        return stream
+    raise ProxyFailure(f"the proxy can not be reached: {reason}")
 
 
 async def _start_tls(
     stream: ByteStream, host: str, ssl_context: ssl.SSLContext | None
 ) -> ByteStream:
-    try:
-        return await TLSStream.wrap(
-            stream,
-            server_side=False,
-            hostname=host,
-            ssl_context=ssl_context or default_ssl_context(),
-        )
-    except ssl.SSLCertVerificationError as error:
-        reason = f"its certificate is not valid: {error.verify_message}"
-    except (OSError, ValueError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
-        reason = f"the TLS handshake failed: {_reason(error)}"
-    except BaseException:
-        await close_now(stream)
-        raise
-    await close_now(stream)
-    raise ConnectFailure(f"could not connect to {host}: {reason}")
+    from . import _tls  # noqa: PLC0415 - takes 13 ms, which plain HTTP need not pay
 
-
-async def _connect_by_proxy(target: Target, ssl_context: ssl.SSLContext | None) -> ByteStream:
-    proxy = target.proxy
-    assert proxy is not None
-    try:
-        stream = await _connect_socket(proxy.host, proxy.port)
-        if proxy.scheme == "https":
-            stream = await _start_tls(stream, proxy.host, ssl_context)
-    except ConnectFailure as error:
-        reason = str(error)
-    else:
-        if target.forwarded_by is not None:
-            return stream
-        try:
-            from . import _proxy  # noqa: PLC0415 - few need it
-
-            await _proxy.open_tunnel(stream, target)
-        except BaseException:
-            await close_now(stream)
-            raise
-        return stream
-    raise ProxyFailure(f"the proxy can not be reached: {reason}")
-
-
-def _reason(error: BaseException) -> str:
-    """What the operating system said, once, out of anyio's nest of groups."""
-    cause = error.__cause__
-    if isinstance(cause, BaseExceptionGroup):
-        return "; ".join(dict.fromkeys(_reason(e) for e in cause.exceptions))
-    if cause is not None:
-        return _reason(cause)
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or "the peer closed the connection"
+    return await _tls.start_tls(stream, host, ssl_context)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable
+from functools import lru_cache
 
 import anyio
 
@@ -18,6 +19,7 @@ here while nobody reads."""
 _AT_ONCE = 64 * 1024  # up to here a request is sent before its answer is looked for
 
 _LOST = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
+_ENDED = (anyio.EndOfStream, *_LOST)
 
 
 async def exchange(
@@ -60,10 +62,10 @@ async def exchange(
 class Exchange:
     """An answer whose head has been read. Whoever got it closes it."""
 
-    __slots__ = ("_connection", "_pool", "_sent", "_stream", "answer", "reused")
+    __slots__ = ("_connection", "_pool", "_sent", "_stream", "parser", "reused")
 
     def __init__(self, pool: Pool, connection: Connection, *, bodiless: bool) -> None:
-        self.answer = AnswerParser(bodiless=bodiless)
+        self.parser = AnswerParser(bodiless=bodiless)
         """The answer as far as it was parsed."""
         self.reused = connection.reused
         """Whether the connection had served an earlier exchange."""
@@ -78,10 +80,17 @@ class Exchange:
 
         :raises TransportFailure: if the connection breaks, or the answer is malformed
         """
-        answer = self.answer
-        while not (answer.pieces or answer.complete):
-            await self._read()
-        return answer.take()
+        parser = self.parser
+        while not (parser.pieces or parser.complete):
+            try:
+                data = await self._stream.receive(READ_SIZE)
+            if self._connection is None:  # closed by another task just before the data came
+                raise anyio.ClosedResourceError
+            except _ENDED as error:
+                self._end(error)
+            else:
+                parser.feed(data)
+        return parser.take()
 
     async def aclose(self) -> None:
         """Give the connection back if the answer is complete, close it at once if it is not.
@@ -91,8 +100,8 @@ class Exchange:
         if self._connection is None:
             return
         connection, self._connection = self._connection, None
-        self.answer.release()
-        if self._sent and self.answer.reusable:
+        self.parser.release()
+        if self._sent and self.parser.reusable:
             await self._pool.give_back(connection, self._keep_alive())
         else:
             await self._pool.discard(connection)
@@ -106,10 +115,17 @@ class Exchange:
 
     async def read_head(self, on_stage: OnStage) -> None:
         """Read until the answer's head is complete."""
-        while not self.answer.head_complete:
+        while not self.parser.head_complete:
             if self._sent:
                 on_stage("read")
-            await self._read()
+            try:
+                data = await self._stream.receive(READ_SIZE)
+            if self._connection is None:  # closed by another task just before the data came
+                raise anyio.ClosedResourceError
+            except _ENDED as error:
+                self._end(error)
+            else:
+                self.parser.feed(data)
 
     async def send_while_reading(
         self, head: bytes, body: bytes | AsyncIterable[bytes], on_stage: OnStage
@@ -151,37 +167,38 @@ class Exchange:
                     await self._stream.send(part)
         except _LOST:
             return
+        finally:
+            if isinstance(body, AsyncGenerator):
+                await body.aclose()
         self._sent = True
         on_stage("read")
 
-    async def _read(self) -> None:
-        answer = self.answer
-        try:
-            data = await self._stream.receive(READ_SIZE)
-        except anyio.EndOfStream:
-            if answer.feed_eof():
-                return
-            reset = False
-        except _LOST:
-            reset = True
-        else:
-            answer.feed(data)
+    def _end(self, error: Exception) -> None:
+        """The connection gives no more: the answer is complete, or broken off."""
+        parser = self.parser
+        reset = not isinstance(error, anyio.EndOfStream)
+        if not reset and parser.feed_eof():
             return
-        answered = answer.received
-        missing = "its answer was complete" if answered else "it answered"
+        missing = "its answer was complete" if parser.received else "it answered"
         how = "broke" if reset else "was closed by the peer"
         raise ConnectionLost(
             f"the connection {how} before {missing}",
-            answered=answered,
+            answered=parser.received,
             reused=self.reused,
             reset=reset,
         )
 
     def _keep_alive(self) -> float:
-        for name, value in self.answer.headers:
+        for name, value in self.parser.headers:
             if name.lower() == b"keep-alive":
-                for parameter in value.lower().split(b","):
-                    key, _, seconds = parameter.partition(b"=")
-                    if key.strip() == b"timeout" and seconds.strip().isdigit():
-                        return float(seconds)
+                return _timeout_in(value)
         return KEEP_ALIVE
+
+
+@lru_cache(maxsize=16)  # a site sends the same value each time
+def _timeout_in(keep_alive: bytes) -> float:
+    for parameter in keep_alive.lower().split(b","):
+        name, _, seconds = parameter.partition(b"=")
+        if name.strip() == b"timeout" and seconds.strip().isdigit():
+            return float(seconds)
+    return KEEP_ALIVE

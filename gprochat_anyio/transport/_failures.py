@@ -51,3 +51,15 @@ class TimedOut(TransportFailure):
     def __init__(self, message: str, *, connecting: bool) -> None:
         super().__init__(message)
         self.connecting = connecting
+
+
+def reason_of(error: BaseException) -> str:
+    """What the operating system said, once, out of anyio's nest of groups."""
+    cause = error.__cause__
+    if isinstance(cause, BaseExceptionGroup):
+        return "; ".join(dict.fromkeys(reason_of(e) for e in cause.exceptions))
+    if cause is not None:
+        return reason_of(cause)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or "the peer closed the connection"

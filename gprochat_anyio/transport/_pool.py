@@ -6,16 +6,18 @@ No operation's cost grows with the number of connections or of requests that wai
 from __future__ import annotations
 
 import select
-import ssl
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 from anyio.abc import ByteStream, SocketAttribute
 
 from ._connect import close_now, connect
 from ._target import Target
+
+if TYPE_CHECKING:
+    import ssl
 
 Stage = Literal["connect", "send", "read"]
 OnStage = Callable[[Stage], None]

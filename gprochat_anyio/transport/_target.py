@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from base64 import b64encode
+from binascii import b2a_base64
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -39,7 +39,9 @@ class Proxy:
         """The value of `Proxy-Authorization`, if the URL had credentials."""
         if self.username is None:
             return None
-        return b"Basic " + b64encode(f"{self.username}:{self.password or ''}".encode())
+        return b"Basic " + b2a_base64(
+            f"{self.username}:{self.password or ''}".encode(), newline=False
+        )
 
 
 @dataclass(frozen=True, slots=True)
