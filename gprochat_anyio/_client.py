@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 from anyio.abc import ObjectSendStream, TaskStatus
 
-from ._address import SiteAddress
 from ._errors import InvalidPromptError
 from ._home import Home
 from ._messages import Message, Prompt, checked, history
@@ -18,10 +17,9 @@ from ._opening import ask_once, open_reply
 from ._protocol import AUTH_PATH, GENERATE_PATH, decode_auth, encode_auth, encode_generate
 from ._reply import LiveReply, Reply
 from ._retry import Retry
-from ._sender import DirectSender, Sender
+from ._sender import Sender
 from ._stream import ReplyStream
 from ._timeouts import Timeouts
-from .transport._pool import Pool
 
 if TYPE_CHECKING:
     import ssl
@@ -82,6 +80,8 @@ class Client:
             raise ValueError("max_connections must be at least 1, or None for no bound")
         if transport is not None and (proxy is not None or ssl_context is not None):
             raise ValueError("proxy and ssl_context are the transport's business: set them there")
+        from ._address import SiteAddress  # noqa: PLC0415 - connections take 20 ms to import
+
         self._address = SiteAddress(
             url, proxy=proxy, headers=headers, trust_env=trust_env and transport is None
         )
@@ -233,6 +233,9 @@ class Client:
         ssl_context: ssl.SSLContext | None,
         max_connections: int | None,
     ) -> Sender:
+        from ._direct import DirectSender  # noqa: PLC0415
+        from .transport._pool import Pool  # noqa: PLC0415
+
         if transport is None:
             pool = Pool(max_connections=max_connections, ssl_context=ssl_context)
             return DirectSender(self._address, pool)

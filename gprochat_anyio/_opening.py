@@ -19,7 +19,7 @@ from ._retry import Retry
 from ._sender import Answer, Sender, error_of
 from ._timeouts import Clocks, Timeouts
 from .transport._failures import TransportFailure
-from .transport._pool import Stage
+from .transport._stages import Stage
 
 
 class Attempt:

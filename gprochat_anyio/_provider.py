@@ -10,7 +10,6 @@ import os
 import warnings
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 from ._client import Client
 from ._errors import InvalidPromptError
@@ -98,8 +97,9 @@ class GPROChat:
             return url, GENERATE_PATH
         if base and endpoint.startswith(f"{base}/"):
             return base, endpoint.removeprefix(base)
-        parts = urlsplit(endpoint)
-        return f"{parts.scheme}://{parts.netloc}", parts.path
+        scheme, _, rest = endpoint.partition("://")
+        host, _, path = rest.partition("/")
+        return f"{scheme}://{host}", f"/{path}"
 
 
 async def _pieces(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from ._address import SiteAddress
 from ._errors import (
     GPROChatError,
     Phase,
@@ -14,9 +13,8 @@ from ._errors import (
     SiteConnectionError,
     UnexpectedResponseError,
 )
-from .transport._exchange import Exchange, exchange
 from .transport._failures import ConnectFailure, ConnectionLost, TimedOut, TransportFailure
-from .transport._pool import OnStage, Pool
+from .transport._stages import OnStage
 
 
 class Answer(Protocol):
@@ -76,54 +74,6 @@ class Sender(Protocol):
         ...
 
 
-class DirectAnswer:
-    """The answer of an exchange over the library's own connections."""
-
-    __slots__ = ("_parser", "aclose", "framed", "headers", "open_chunk_size", "receive", "status")
-
-    def __init__(self, made: Exchange) -> None:
-        self._parser = parser = made.parser
-        self.status = parser.status
-        self.framed = parser.framing in ("chunked", "length")
-        self.headers = _fields(parser.headers)
-        self.open_chunk_size = parser.open_chunk_size
-        self.receive = made.receive
-        self.aclose = made.aclose
-
-    @property
-    def complete(self) -> bool:
-        return self._parser.complete
-
-
-class DirectSender:
-    """Sends over the library's own connections, directly or through a proxy.
-
-    :param pool: of the connections; closed with the sender
-    """
-
-    def __init__(self, address: SiteAddress, pool: Pool) -> None:
-        self._address = address
-        self._pool = pool
-        self._heads: dict[str, bytes] = {}
-
-    async def send(self, path: str, body: bytes, on_stage: OnStage, *, fresh: bool) -> DirectAnswer:
-        head = self._heads.get(path)
-        if head is None:
-            head = self._heads[path] = self._address.head(path)
-        made = await exchange(
-            self._pool,
-            self._address.target,
-            b"%b%d\r\n\r\n" % (head, len(body)),
-            body,
-            on_stage=on_stage,
-            fresh=fresh,
-        )
-        return DirectAnswer(made)
-
-    async def aclose(self) -> None:
-        await self._pool.aclose()
-
-
 def error_of(failure: TransportFailure) -> GPROChatError:
     """What a failure to get an answer's head means to the caller."""
     if isinstance(failure, ConnectFailure):
@@ -138,11 +88,3 @@ def error_of(failure: TransportFailure) -> GPROChatError:
     if isinstance(failure, ConnectionLost):
         return ReplyInterruptedError(f"{failure}; ask again")
     return UnexpectedResponseError(f"{failure}; check the site's URL")
-
-
-def _fields(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    fields: dict[str, str] = {}
-    for raw_name, raw_value in pairs:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        fields[name] = f"{fields[name]}, {value}" if name in fields else value
-    return fields

@@ -9,7 +9,8 @@ import anyio
 
 from ._failures import ConnectionLost, TransportFailure
 from ._parser import AnswerParser
-from ._pool import KEEP_ALIVE, Connection, OnStage, Pool
+from ._pool import KEEP_ALIVE, Connection, Pool
+from ._stages import OnStage
 from ._target import Target
 
 READ_SIZE = 64 * 1024
@@ -84,11 +85,11 @@ class Exchange:
         while not (parser.pieces or parser.complete):
             try:
                 data = await self._stream.receive(READ_SIZE)
-            if self._connection is None:  # closed by another task just before the data came
-                raise anyio.ClosedResourceError
             except _ENDED as error:
                 self._end(error)
             else:
+                if self._connection is None:  # another task closed it as the data came
+                    self._end(anyio.ClosedResourceError())
                 parser.feed(data)
         return parser.take()
 
@@ -120,8 +121,6 @@ class Exchange:
                 on_stage("read")
             try:
                 data = await self._stream.receive(READ_SIZE)
-            if self._connection is None:  # closed by another task just before the data came
-                raise anyio.ClosedResourceError
             except _ENDED as error:
                 self._end(error)
             else:

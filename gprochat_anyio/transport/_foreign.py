@@ -9,7 +9,7 @@ import anyio
 
 from ._failures import ConnectFailure, ConnectionLost, TimedOut, TransportFailure
 from ._httpx import httpx, library_of
-from ._pool import OnStage
+from ._stages import OnStage
 
 
 class HttpxSender:

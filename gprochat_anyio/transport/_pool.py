@@ -8,20 +8,17 @@ from __future__ import annotations
 import select
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio.abc import ByteStream, SocketAttribute
 
 from ._connect import close_now, connect
+from ._stages import OnStage
 from ._target import Target
 
 if TYPE_CHECKING:
     import ssl
-
-Stage = Literal["connect", "send", "read"]
-OnStage = Callable[[Stage], None]
-"""Called at the start of each stage of an exchange, so that its caller can set a deadline."""
 
 KEEP_ALIVE = 5.0
 """Seconds that a site keeps an idle connection when it does not say."""
@@ -193,10 +190,12 @@ class Pool:
         except BaseException:
             if not waiter.granted:
                 del self._waiting[waiter]
-            elif waiter.connection is not None:
-                self._put_back(waiter.connection)
-            else:
+            elif waiter.connection is None:
                 self._free_slot()
+            elif self._closed:
+                await self.discard(waiter.connection)
+            else:
+                self._put_back(waiter.connection)
             raise
         return waiter.connection
 
