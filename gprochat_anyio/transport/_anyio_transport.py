@@ -65,7 +65,7 @@ class AnyIOTransport(httpx.AsyncBaseTransport):
         body = await _body(library, request)
         limits = _Limits(library, request)
         made = await limits.run(
-            "pool", lambda: self._exchange(request.method, target, head, body, limits.start)
+            "pool", lambda: self._exchange(request.method, target, head, body, limits)
         )
         answer = made.parser
         return library.Response(  # type: ignore[no-any-return]
@@ -88,16 +88,23 @@ class AnyIOTransport(httpx.AsyncBaseTransport):
         target: Target,
         head: bytes,
         body: bytes | AsyncIterator[bytes],
-        on_stage: OnStage,
+        limits: _Limits,
     ) -> Exchange:
         send = partial(
-            exchange, self.pool, target, head, body, on_stage=on_stage, bodiless=method == "HEAD"
+            exchange,
+            self.pool,
+            target,
+            head,
+            body,
+            on_stage=limits.start,
+            bodiless=method == "HEAD",
         )
         try:
             return await send()
         except ConnectionLost as failure:
             if method not in _REPEATABLE or not isinstance(body, bytes) or not failure.stale:
                 raise
+        limits.start("pool")
         return await send(fresh=True)
 
     def _target(self, library: ModuleType, request: httpx.Request) -> Target:

@@ -45,7 +45,13 @@ class Connection:
         if self._fileno is None:
             return True
         fileno = self._fileno()
-        return fileno >= 0 and not _readable(fileno)
+        if fileno < 0 or _readable(fileno):
+            return False
+        if not hasattr(self.stream, "transport_stream"):
+            return True
+        from ._tls import has_unread  # noqa: PLC0415 - loaded already, by the handshake
+
+        return not has_unread(self.stream)
 
 
 def _readable(fileno: int) -> bool:

@@ -78,8 +78,9 @@ async def _socks5(stream: ByteStream, proxy: Proxy, target: Target) -> None:
         methods.append(socks5.SOCKS5AuthMethod.USERNAME_PASSWORD)
     try:
         reply = socks.receive_data(await ask(socks5.SOCKS5AuthMethodsRequest(methods), 2))
-        if reply.method == socks5.SOCKS5AuthMethod.USERNAME_PASSWORD:
-            username, password = (proxy.username or ""), (proxy.password or "")
+        asked = reply.method == socks5.SOCKS5AuthMethod.USERNAME_PASSWORD
+        if asked and proxy.username is not None:
+            username, password = proxy.username, proxy.password or ""
             credentials = socks5.SOCKS5UsernamePasswordRequest(username.encode(), password.encode())
             reply = socks.receive_data(await ask(credentials, 2))
             if not reply.success:
@@ -95,8 +96,10 @@ async def _socks5(stream: ByteStream, proxy: Proxy, target: Target) -> None:
         reply = socks.receive_data(head + await received.receive_exactly(rest))
     except SOCKSError as error:
         raise ProtocolViolation(f"it is no SOCKS5 proxy: {error}") from None
+    except OverflowError:
+        raise ProxyFailure(
+            "SOCKS5 takes at most 255 bytes of a host's name, and of credentials"
+        ) from None
     if reply.reply_code != socks5.SOCKS5ReplyCode.SUCCEEDED:
         reason = reply.reply_code.name.replace("_", " ").lower()
         raise ProxyFailure(f"the proxy could not connect to the site: {reason}")
-    if received.buffer:
-        raise ProtocolViolation("it sent more than its answer")

@@ -8,7 +8,7 @@ from functools import cache
 
 import anyio
 from anyio.abc import ByteStream
-from anyio.streams.tls import TLSStream
+from anyio.streams.tls import TLSAttribute, TLSStream
 
 from ._failures import ConnectFailure, reason_of
 
@@ -51,3 +51,14 @@ async def start_tls(
     except (OSError, ValueError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
         reason = f"the TLS handshake failed: {reason_of(error)}"
     raise ConnectFailure(f"could not connect to {host}: {reason}")
+
+
+def has_unread(stream: ByteStream) -> bool:
+    """Whether data, or the end, was received that nobody has read; finding data spoils it."""
+    try:
+        stream.extra(TLSAttribute.ssl_object).read(1)  # noqa: S610 - not Django's
+    except ssl.SSLWantReadError:
+        return False
+    except ssl.SSLError:
+        pass
+    return True

@@ -1,0 +1,51 @@
+"""Workload F: what an import costs a fresh interpreter."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from importlib.util import find_spec
+
+import machine
+
+_PROGRAMS = {
+    "interpreter": "pass",
+    "gprochat_anyio": "import gprochat_anyio",
+    "anyio": "import anyio",
+    "httpx": "import httpx",
+    "trio": "import trio",
+    "aiohttp": "import aiohttp",
+    "openai": "import openai",
+}
+
+
+def measure(times: int) -> dict[str, list[float]]:
+    """Seconds of CPU of whole interpreters that only import, in interleaved rounds.
+
+    The first round is not kept: it compiles, into a folder of its own, and fills the caches.
+    """
+    spent: dict[str, list[float]] = {
+        name: [] for name in _PROGRAMS if name == "interpreter" or find_spec(name)
+    }
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {machine.cores()[1]})  # is inherited
+    try:
+        with tempfile.TemporaryDirectory(prefix="gprochat-bench-") as compiled:
+            environment = os.environ | {"PYTHONPYCACHEPREFIX": compiled}
+            environment.pop("PYTHONDONTWRITEBYTECODE", None)
+            for _ in range(times + 1):
+                for name, seconds in spent.items():
+                    seconds.append(_cpu_of(_PROGRAMS[name], environment))
+    finally:
+        os.sched_setaffinity(0, before)
+    return {name: seconds[1:] for name, seconds in spent.items()}
+
+
+def _cpu_of(program: str, environment: dict[str, str]) -> float:
+    command = [sys.executable, "-c", program]
+    process = os.posix_spawn(command[0], command, environment)
+    _, status, used = os.wait4(process, 0)
+    if status:
+        raise RuntimeError(f"{program!r} failed in a fresh interpreter")
+    return used.ru_utime + used.ru_stime

@@ -1,0 +1,95 @@
+"""The event loops, and the two things that workloads need of each: many at once, and a cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+Async = Callable[[], Coroutine[Any, Any, T]]
+
+
+def run(loop: str, main: Async[T]) -> T:
+    """Run `main` to its end on the loop of this name; what only blocks runs on asyncio's."""
+    if loop == "trio":
+        import trio
+
+        return trio.run(main)
+    factory = None
+    if loop == "uvloop":
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main())
+
+
+def on_trio() -> bool:
+    """Whether the caller runs on Trio."""
+    trio = sys.modules.get("trio")
+    return trio is not None and trio.lowlevel.in_trio_run()
+
+
+async def sleep(seconds: float) -> None:
+    if on_trio():
+        import trio
+
+        await trio.sleep(seconds)
+    else:
+        await asyncio.sleep(seconds)
+
+
+async def together(call: Callable[[T], Awaitable[int]], arguments: Iterable[T]) -> int:
+    """The sum of what `call` gives for each argument, all at once, by the loop's own means."""
+    total = 0
+
+    async def add(argument: T) -> None:
+        nonlocal total
+        done = await call(argument)  # not in one expression: it would take the total beforehand
+        total += done
+
+    if on_trio():
+        import trio
+
+        async with trio.open_nursery() as nursery:
+            for argument in arguments:
+                nursery.start_soon(add, argument)
+    else:
+        async with asyncio.TaskGroup() as group:
+            for argument in arguments:
+                group.create_task(add(argument))
+    return total
+
+
+async def cancelled(work: Async[Any], when: Async[None], at: Callable[[], None]) -> None:
+    """Start `work`, wait for `when`, call `at`, and cancel `work` by the loop's own means.
+
+    Returns when the cancellation is through.
+    """
+    if on_trio():
+        import trio
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work)
+            await when()
+            at()
+            nursery.cancel_scope.cancel()
+    else:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(work())
+            await when()
+            at()
+            task.cancel()
+
+
+async def cancelled_by_anyio(work: Async[Any], when: Async[None], at: Callable[[], None]) -> None:
+    """The same by an AnyIO scope around an AnyIO task group, whatever the loop."""
+    import anyio
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(work)
+        await when()
+        at()
+        group.cancel_scope.cancel()

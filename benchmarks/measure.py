@@ -1,0 +1,189 @@
+"""One measurement: a peer, on a loop, does what a workload asks for."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Awaitable, Callable
+from cProfile import Profile
+from resource import RUSAGE_SELF, getrusage
+from statistics import median
+from typing import Any
+
+import loops
+import machine
+import peers
+from peers._peer import Peer
+from server import Control
+from wire import Shape
+from workloads import WORKLOADS, Job, Workload
+
+_ENOUGH = 0.7
+"""Seconds of CPU after which one more reply of workload A adds nothing."""
+
+
+class WrongTextError(Exception):
+    """A peer did not get the text that was sent, so its numbers mean nothing."""
+
+
+class Meter:
+    """The cost of what happens between `start` and `stop`, here and in the load server."""
+
+    def __init__(self, control: Control, profile: Profile | None) -> None:
+        self.control = control
+        self.started_ns = 0
+        self._profile = profile
+
+    def start(self) -> None:
+        gc.collect()
+        self._server = self.control.stats()["cpu"]
+        self._system = getrusage(RUSAGE_SELF).ru_stime
+        self.started_ns = time.monotonic_ns()
+        self._cpu = time.process_time()
+        if self._profile is not None:
+            self._profile.enable()
+
+    def stop(self) -> dict[str, float]:
+        if self._profile is not None:
+            self._profile.disable()
+        cpu = time.process_time() - self._cpu
+        wall = (time.monotonic_ns() - self.started_ns) / 1e9
+        system = getrusage(RUSAGE_SELF).ru_stime - self._system
+        server = self.control.stats()["cpu"] - self._server
+        return {"cpu": cpu, "system": system, "wall": wall, "server_cpu": server}
+
+    def spent(self) -> float:
+        """Seconds of CPU since the start."""
+        return time.process_time() - self._cpu
+
+
+def run(job: Job, port: int, *, quick: bool, profile: Profile | None = None) -> dict[str, Any]:
+    """What a job costs: seconds of `cpu`, `system`, `wall` and `server_cpu` for so many `units`.
+
+    :param port: the load server's
+    :param profile: is on while the meter is
+    """
+    workload, peer = WORKLOADS[job.workload], peers.load(job.peer)()
+    control = Control(port)
+    count = min(workload.replies(quick=quick), peers.PEERS[job.peer].most_in(workload.kind))
+    connections = count if workload.kind in "CME" else 10
+
+    async def main() -> dict[str, Any]:
+        await peer.open(f"http://127.0.0.1:{port}", connections)
+        try:
+            await _warm_up(peer, workload)
+            return await _MEASURES[workload.kind](peer, workload.shape, count, meter)
+        finally:
+            await peer.close()
+
+    meter = Meter(control, profile)
+    try:
+        return loops.run(job.loop, main)
+    finally:
+        control.close()
+
+
+async def _warm_up(peer: Peer, workload: Workload) -> None:
+    """Load what is loaded late; where connections count, leave none open."""
+    shape = Shape(10, close=workload.kind in "CME" or workload.shape.close)
+    for _ in range(20):
+        _check(await peer.reply(shape.prompt), shape, 1, workload.kind)
+
+
+async def _one_long_reply(peer: Peer, shape: Shape, most: int, meter: Meter) -> dict[str, Any]:
+    count = 0
+    meter.start()
+    while count < most and (not count or meter.spent() < _ENOUGH):
+        _check(await peer.reply(shape.prompt), shape, 1, "A")
+        count += 1
+    return meter.stop() | {"units": shape.chunks * count}
+
+
+async def _in_turn(peer: Peer, shape: Shape, count: int, meter: Meter) -> dict[str, Any]:
+    prompt, characters = shape.prompt, 0
+    meter.start()
+    for _ in range(count):
+        characters += await peer.reply(prompt)
+    cost = meter.stop()
+    _check(characters, shape, count, "B")
+    return cost | {"units": count}
+
+
+async def _at_once(peer: Peer, shape: Shape, count: int, meter: Meter) -> dict[str, Any]:
+    prompts = [shape.prompt] * count
+    meter.start()
+    characters = await peer.replies(prompts)
+    cost = meter.stop()
+    _check(characters, shape, count, "C")
+    return cost | {"units": count}
+
+
+async def _memory(peer: Peer, shape: Shape, count: int, meter: Meter) -> dict[str, Any]:
+    prompts, used = [shape.prompt] * count, 0
+
+    async def watch() -> int:
+        nonlocal used
+        await _held(meter.control, count)
+        used = machine.resident_bytes() - before
+        meter.control.release()
+        return 0
+
+    async def replies() -> int:
+        return await peer.replies(prompts)
+
+    meter.start()
+    before = machine.resident_bytes()
+    characters = await loops.together(lambda call: call(), [replies, watch])
+    cost = meter.stop()
+    _check(characters, shape, count, "M")
+    return cost | {"units": count, "bytes": used / count}
+
+
+async def _first_text(peer: Peer, shape: Shape, count: int, meter: Meter) -> dict[str, Any]:
+    prompt = shape.prompt
+    meter.start()
+    seconds = [await peer.first_text(prompt) for _ in range(count)]
+    return meter.stop() | {"units": count, "first_text": median(seconds)}
+
+
+async def _cancel(peer: Peer, shape: Shape, count: int, meter: Meter) -> dict[str, Any]:
+    prompts = [shape.prompt] * count
+    cancelled = loops.cancelled_by_anyio if peer.anyio_scope else loops.cancelled
+
+    async def work() -> None:
+        await peer.replies(prompts)
+
+    async def all_open() -> None:
+        await _held(meter.control, count)
+
+    await cancelled(work, all_open, meter.start)
+    await loops.sleep(0.05)  # whatever the loop does afterwards counts as well
+    cost = meter.stop()
+    while (seen := meter.control.stats())["open"]:
+        await loops.sleep(0.01)
+    until_last_close = (seen["last_close_ns"] - meter.started_ns) / 1e9
+    return cost | {"units": count, "wall": until_last_close}
+
+
+async def _held(control: Control, count: int) -> None:
+    """Wait until the server holds so many answers, and the client has taken their first text."""
+    while control.stats()["held"] < count:
+        await loops.sleep(0.02)
+    await loops.sleep(0.3)
+
+
+def _check(characters: int, shape: Shape, count: int, kind: str) -> None:
+    if characters != shape.characters * count:
+        raise WrongTextError(
+            f"workload {kind}: {characters} characters came instead of {shape.characters * count}"
+        )
+
+
+_MEASURES: dict[str, Callable[[Peer, Shape, int, Meter], Awaitable[dict[str, Any]]]] = {
+    "A": _one_long_reply,
+    "B": _in_turn,
+    "C": _at_once,
+    "M": _memory,
+    "D": _first_text,
+    "E": _cancel,
+}

@@ -1,0 +1,71 @@
+"""The clients that are measured side by side, each behind the same few methods."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._peer import Peer
+
+_MANY, _FEW = 2000, 300
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a peer is found and where it takes part.
+
+    :param needs: the module without which it can not
+    :param workloads: the letters of the kinds that make sense for it
+    :param most_at_once: the largest number of replies at once that it gets to do
+    """
+
+    path: str
+    needs: str
+    loops: tuple[str, ...]
+    workloads: str = "ABCMDE"
+    most_at_once: int = _MANY
+    in_quick: bool = True
+
+    def most_in(self, kind: str) -> int:
+        """The most replies that it gets to do in a workload of this kind."""
+        if kind == "M" and self.most_at_once < _MANY:
+            return _FEW
+        return self.most_at_once if kind in "CME" else sys.maxsize
+
+
+_EVERY = ("asyncio", "uvloop", "trio")
+_COLLAPSES = 1000
+"""The pool of httpcore 1.0.9 works through all requests for each one of them."""
+
+PEERS = {
+    "ours-ask": Entry("ours:Ask", "gprochat_anyio._client", _EVERY, "ABCME"),
+    "ours-stream": Entry("ours:Stream", "gprochat_anyio._client", _EVERY),
+    "ours-fan_out": Entry("ours:FanOut", "gprochat_anyio._fanout", _EVERY, "CME"),
+    "aiohttp": Entry("with_aiohttp:Aiohttp", "aiohttp", ("asyncio", "uvloop")),
+    "httpx": Entry("with_httpx:Httpx", "httpx", _EVERY, most_at_once=_COLLAPSES),
+    "httpx-raw": Entry("with_httpx:HttpxRaw", "httpx", ("asyncio",), "A", in_quick=False),
+    "httpx2": Entry("with_httpx:Httpx2", "httpx2", _EVERY, most_at_once=_COLLAPSES, in_quick=False),
+    "openai": Entry("with_openai:OpenAI", "openai", ("asyncio",), most_at_once=500),
+    "floor": Entry("floor:Floor", "httptools", ("uvloop",)),
+    "raw socket": Entry("raw_socket:RawSocket", "socket", ("blocking",), "D"),
+}
+
+
+def load(name: str) -> type[Peer]:
+    """The peer's class. Imports what it needs, so only the process that measures it should ask."""
+    module, _, attribute = PEERS[name].path.partition(":")
+    peer: type[Peer] = getattr(import_module(f"{__name__}.{module}"), attribute)
+    return peer
+
+
+def is_missing(name: str) -> bool:
+    """Whether a peer can not take part because it is not installed, or not yet written."""
+    needs = PEERS[name].needs
+    try:
+        return find_spec(needs) is None
+    except ModuleNotFoundError:
+        return True

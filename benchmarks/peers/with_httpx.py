@@ -1,0 +1,61 @@
+"""httpx and its continuation httpx2, by `aiter_text` and by `aiter_raw` with own decoding."""
+
+from __future__ import annotations
+
+import codecs
+from importlib import import_module
+from time import perf_counter
+from typing import Any
+
+import wire
+
+from ._peer import Peer
+
+
+class Httpx(Peer):
+    package = "httpx"
+
+    async def open(self, url: str, at_once: int) -> None:
+        httpx: Any = import_module(self.package)
+        self._url = url + wire.PATH
+        self._client = httpx.AsyncClient(
+            headers=wire.HEADERS,
+            timeout=httpx.Timeout(300),
+            limits=httpx.Limits(max_connections=at_once, max_keepalive_connections=at_once),
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def reply(self, prompt: str) -> int:
+        characters = 0
+        async with self._client.stream("POST", self._url, content=wire.body(prompt)) as response:
+            response.raise_for_status()
+            async for text in response.aiter_text():
+                characters += len(text)
+        return characters
+
+    async def first_text(self, prompt: str) -> float:
+        start, first = perf_counter(), 0.0
+        async with self._client.stream("POST", self._url, content=wire.body(prompt)) as response:
+            response.raise_for_status()
+            async for text in response.aiter_text():
+                if text and not first:
+                    first = perf_counter() - start
+        return first
+
+
+class Httpx2(Httpx):
+    package = "httpx2"
+
+
+class HttpxRaw(Httpx):
+    async def reply(self, prompt: str) -> int:
+        characters = 0
+        decode = codecs.getincrementaldecoder("utf-8")().decode
+        async with self._client.stream("POST", self._url, content=wire.body(prompt)) as response:
+            response.raise_for_status()
+            async for data in response.aiter_raw():
+                characters += len(decode(data))
+        return characters

@@ -1,0 +1,45 @@
+"""openai's client over as many tokens: one server-sent event for each chunk of the others."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+import httpx
+import openai
+
+from ._peer import Peer
+
+
+class OpenAI(Peer):
+    async def open(self, url: str, at_once: int) -> None:
+        limits = httpx.Limits(max_connections=at_once, max_keepalive_connections=at_once)
+        self._client = openai.AsyncOpenAI(
+            base_url=url + "/v1",
+            api_key="none",
+            max_retries=0,
+            http_client=httpx.AsyncClient(timeout=300, limits=limits, trust_env=False),
+        )
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def reply(self, prompt: str) -> int:
+        characters = 0
+        async with await self._stream(prompt) as events:
+            async for event in events:
+                characters += len(event.choices[0].delta.content or "")
+        return characters
+
+    async def first_text(self, prompt: str) -> float:
+        start, first = perf_counter(), 0.0
+        async with await self._stream(prompt) as events:
+            async for event in events:
+                if event.choices[0].delta.content and not first:
+                    first = perf_counter() - start
+        return first
+
+    async def _stream(self, prompt: str) -> Any:
+        return await self._client.chat.completions.create(
+            model="bench", messages=[{"role": "user", "content": prompt}], stream=True
+        )

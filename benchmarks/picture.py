@@ -1,0 +1,137 @@
+"""The picture of a run: CPU time beside aiohttp's, as horizontal bars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+
+from report import seconds
+from results import Results
+from workloads import Job
+
+_PANELS = {
+    "A": "One long reply: CPU per 16-byte chunk",
+    "B": "Replies one after the other: CPU per request",
+    "C-1000": "1,000 replies at once: CPU per reply",
+}
+_BARS = (
+    ("ours-ask", "asyncio"),
+    ("ours-ask", "trio"),
+    ("ours-stream", "asyncio"),
+    ("ours-stream", "trio"),
+    ("ours-fan_out", "asyncio"),
+    ("ours-fan_out", "trio"),
+    ("aiohttp", "asyncio"),
+    ("httpx", "asyncio"),
+    ("httpx", "trio"),
+    ("httpx2", "asyncio"),
+    ("httpx2", "trio"),
+    ("openai", "asyncio"),
+)
+_LABELS = {
+    "ours-ask": "gprochat_anyio, ask",
+    "ours-stream": "gprochat_anyio, stream",
+    "ours-fan_out": "gprochat_anyio, fan_out",
+}
+
+_WIDTH, _LEFT, _RIGHT, _ROW, _BAR = 760, 230, 136, 22, 14
+_SCALE = _WIDTH - _LEFT - _RIGHT
+_LONGEST = 4.5
+"""Times aiohttp's cost; a longer bar is cut, and says so by a gap and by its number."""
+
+_STYLE = """
+  text { font: 12px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
+  .title { font-size: 15px; font-weight: 600; }
+  .panel { font-size: 13px; font-weight: 600; }
+  .end { text-anchor: end; }
+  text { fill: #1f2328; stroke: #ffffff; stroke-width: 4; paint-order: stroke; }
+  .pale { fill: #59636e; }
+  .paper { fill: #ffffff; stroke: #d1d9e0; }
+  .ours { fill: #0969da; }
+  .theirs { fill: #afb8c1; }
+  .cut { stroke: #ffffff; stroke-width: 3; fill: none; }
+  .one { stroke: #59636e; stroke-dasharray: 3 3; }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #f0f6fc; stroke: #0d1117; }
+    .pale { fill: #9198a1; }
+    .paper { fill: #0d1117; stroke: #3d444d; }
+    .ours { fill: #4493f8; }
+    .theirs { fill: #59636e; }
+    .cut { stroke: #0d1117; }
+    .one { stroke: #9198a1; }
+  }
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Bar:
+    label: str
+    ours: bool
+    ratio: float
+    cost: float
+
+
+def draw(results: Results) -> str:
+    """An SVG of one panel for each workload that was measured, its colours after the reader's."""
+    lines: list[str] = []
+    y = 62
+    for workload, title in _PANELS.items():
+        bars = list(_bars(results, workload))
+        if bars:
+            lines += _panel(title, bars, y)
+            y += _ROW * len(bars) + 50
+    facts = results.facts
+    footer = f"Python {facts['python']}, {facts['cpu']}; medians; client pinned to one core"
+    height = y + 12
+    size = f'viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
+    paper = f'x=".5" y=".5" width="{_WIDTH - 1}" height="{height - 1}" rx="8"'
+    whole = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-labelledby="title">',
+        f"<style>{_STYLE}</style>",
+        f'<rect class="paper" {paper}/>',
+        _text(20, 32, "CPU time of the client, as a multiple of aiohttp's", "title", "title"),
+        _text(_WIDTH - 20, 32, "less is better", "pale end"),
+        *lines,
+        _text(20, height - 16, footer, "pale"),
+        "</svg>\n",
+    )
+    return "\n".join(whole)
+
+
+def _bars(results: Results, workload: str) -> Iterator[_Bar]:
+    baseline = Job(workload, "aiohttp", "asyncio")
+    for peer, loop in _BARS:
+        job = Job(workload, peer, loop)
+        cost, ratio = results.value(job, "cpu"), results.ratio(job, baseline, "cpu")
+        if cost is not None and ratio is not None:
+            yield _Bar(f"{_LABELS.get(peer, peer)}, {loop}", peer in _LABELS, ratio, cost)
+
+
+def _panel(title: str, bars: list[_Bar], y: int) -> Iterator[str]:
+    yield _text(20, y + 4, title, "panel")
+    top, one = y + 14, _LEFT + _SCALE / _LONGEST
+    yield f'<path class="one" d="M{one:.1f} {top - 2}v{_ROW * len(bars) + 4}"/>'
+    for bar in bars:
+        middle, width = top + _ROW / 2, min(bar.ratio, _LONGEST) / _LONGEST * _SCALE
+        kind = "ours" if bar.ours else "theirs"
+        yield _text(_LEFT - 10, middle + 4, bar.label, "end" if bar.ours else "pale end")
+        yield (
+            f'<rect class="{kind}" x="{_LEFT}" y="{middle - _BAR / 2:g}" '
+            f'width="{max(width, 1.5):.1f}" height="{_BAR}" rx="2"/>'
+        )
+        if bar.ratio > _LONGEST:
+            cut = _LEFT + _SCALE - 24
+            yield (
+                f'<path class="cut" d="M{cut} {middle + _BAR / 2 + 2:g}'
+                f'l6 -{_BAR + 4}m5 0l-6 {_BAR + 4}"/>'
+            )
+        number = f"{bar.ratio:.2f}" if bar.ratio < 10 else f"{bar.ratio:.0f}"
+        text = f"{number} × ({seconds(bar.cost)})"  # noqa: RUF001
+        yield _text(_LEFT + width + 8, middle + 4, text, "" if bar.ours else "pale")
+        top += _ROW
+
+
+def _text(x: float, y: float, text: str, kind: str, name: str = "") -> str:
+    identity = f' id="{name}"' if name else ""
+    return f'<text{identity} x="{x:g}" y="{y:g}" class="{kind}">{escape(text)}</text>'

@@ -1,0 +1,160 @@
+"""The tables: what each peer costs, which goals are met, and what speaks against a run."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+import goals
+import peers
+from results import Results
+from workloads import WORKLOADS, Job, Workload
+
+_BUSY_SERVER = 0.85
+_WIDE_SPREAD = 0.20
+_LOADED = 0.5
+
+
+def render(results: Results) -> str:
+    """Everything, as Markdown that reads well on a terminal too."""
+    parts = [_title(results)]
+    for workload in WORKLOADS.values():
+        if lines := list(_lines(results, workload)):
+            head = ("peer", "loop", f"CPU per {workload.unit}", "of aiohttp's", *_extra(workload))
+            head += ("wall", "server's CPU", "spread")
+            title = f"{workload.name}: {workload.title}"
+            if results.quick and workload.quick_count:
+                title += f" (quick: {workload.quick_count:,})"
+            parts.append(f"## {title}\n\n{_table(head, lines)}")
+    if results.imports:
+        head = ("import", "CPU over a bare interpreter")
+        cost = {n: results.import_cost(n) or 0.0 for n in results.imports if n != "interpreter"}
+        lines = [(name, f"{seconds * 1e3:.1f} ms") for name, seconds in cost.items()]
+        parts.append(f"## F: import in a fresh interpreter\n\n{_table(head, lines)}")
+    if verdicts := list(_verdicts(results)):
+        head = ("", "goal", *goals.LOOPS)
+        parts.append(f"## Goals\n\n{_table(head, verdicts)}")
+    if doubts := list(_doubts(results)):
+        parts.append("## Doubts about this run\n\n" + "\n".join(f"- {d}" for d in doubts))
+    return "\n\n".join(parts) + "\n"
+
+
+def missed(results: Results) -> int:
+    """How many goals were measured and not met."""
+    return sum("✗" in cell for line in _verdicts(results) for cell in line)
+
+
+def _title(results: Results) -> str:
+    facts = results.facts
+    packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
+    rounds = 1 + max((r["round"] for r in results.records), default=0)
+    return (
+        f"# Benchmarks{' (quick)' if results.quick else ''}\n\n"
+        f"Python {facts['python']}, {facts['cpu']}, {facts['cores']} cores, {facts['platform']}; "
+        f"{rounds} rounds, medians.\n{packages}"
+    )
+
+
+def _jobs(results: Results, workload: str) -> list[Job]:
+    found = {Job(r["workload"], r["peer"], r["loop"]): None for r in results.records}
+    return [job for job in found if job.workload == workload]
+
+
+def _extra(workload: Workload) -> tuple[str, ...]:
+    return {"M": ("memory each",), "D": ("first text", "over raw")}.get(workload.kind, ())
+
+
+def _lines(results: Results, workload: Workload) -> Iterator[tuple[str, ...]]:
+    baseline = Job(workload.name, "aiohttp", "asyncio")
+    for job in _jobs(results, workload.name):
+        cpu = results.value(job, "cpu")
+        if cpu is None:
+            blanks = ("",) * (4 + len(_extra(workload)))
+            yield (job.peer, job.loop, "—", *blanks)
+            continue
+        ratio = results.ratio(job, baseline, "cpu")
+        yield (
+            job.peer,
+            job.loop,
+            seconds(cpu),
+            "" if ratio is None else f"{ratio:.2f}",
+            *_extra_cells(results, job, workload),
+            seconds(results.value(job, "wall")),
+            f"{results.value(job, 'server_share'):.0%}",
+            f"{results.spread(job, 'cpu'):.0%}",
+        )
+
+
+def _extra_cells(results: Results, job: Job, workload: Workload) -> Iterator[str]:
+    if workload.kind == "M":
+        yield f"{(results.value(job, 'bytes') or 0) / 1024:.1f} KiB"
+    if workload.kind == "D":
+        yield seconds(results.value(job, "first_text"))
+        raw = Job(workload.name, "raw socket", *peers.PEERS["raw socket"].loops)
+        yield seconds(results.difference(job, raw, "first_text"))
+
+
+def _verdicts(results: Results) -> Iterator[tuple[str, ...]]:
+    for goal in goals.GOALS:
+        values = [goal.measured(results, loop) for loop in goals.LOOPS]
+        if any(value is not None for value in values):
+            yield (goal.workload, str(goal), *(_mark(goal, value) for value in values))
+
+
+def _mark(goal: goals.Goal, value: float | None) -> str:
+    if value is None:
+        return "—"
+    return f"{'✓' if goal.is_met(value) else '✗'} {goal.show(value)}"
+
+
+def _doubts(results: Results) -> Iterator[str]:
+    facts = results.facts
+    if facts["cores"] < 2:
+        yield "one core only: the load server and the client took it from each other"
+    if facts["load_at_start"] > _LOADED:
+        yield f"the machine was busy with something else: load {facts['load_at_start']:.1f}"
+    if results.quick:
+        yield "a quick run shows that everything works, not how fast it is"
+    for workload in WORKLOADS.values():
+        for job in _jobs(results, workload.name):
+            where = f"{job.workload}, {job.peer} on {job.loop}"
+            if results.value(job, "cpu") is None:
+                yield f"{where}: no numbers; {results.error(job)}"
+                continue
+            share = results.value(job, "server_share") or 0.0
+            if share > _BUSY_SERVER and job.peer != "floor":
+                yield f"{where}: the load server was busy for {share:.0%} of the time"
+            if (spread := results.spread(job, "cpu")) > _WIDE_SPREAD:
+                yield f"{where}: the rounds are {spread:.0%} apart"
+
+
+def seconds(value: float | None) -> str:
+    """With a unit that leaves about three digits."""
+    if value is None:
+        return ""
+    for factor, unit in ((1, "s"), (1e3, "ms")):
+        if abs(value) * factor >= 1:
+            return f"{value * factor:.2f} {unit}"
+    digits = 2 if abs(value) < 1e-5 else 0
+    return f"{value * 1e6:.{digits}f} µs"
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with its columns aligned; figures to the right."""
+    columns = list(zip(head, *lines, strict=True))
+    widths = [max(3, *(_width(cell) for cell in column)) for column in columns]
+    right = [any(c[:1].isdigit() for c in column[1:]) for column in columns]
+
+    def row(cells: Sequence[str]) -> str:
+        padded = (
+            " " * (w - _width(c)) + c if r else c + " " * (w - _width(c))
+            for c, w, r in zip(cells, widths, right, strict=True)
+        )
+        return f"| {' | '.join(padded)} |"
+
+    rule = ("-" * (w - 1) + (":" if r else "-") for w, r in zip(widths, right, strict=True))
+    return "\n".join([row(head), f"| {' | '.join(rule)} |", *map(row, lines)])
+
+
+def _width(text: str) -> int:
+    return sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in text)

@@ -1,0 +1,48 @@
+"""What a client of a GPROChat site has to say, without any code of the library measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+
+HEADERS = {"content-type": "text/plain;charset=UTF-8"}
+PATH = "/api/generate"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How the load server is to answer; travels in the prompt. The parameters are server.c's."""
+
+    chunks: int
+    size: int = 16
+    per_write: int = 1
+    gap_ms: int = 0
+    hold: bool = False
+    close: bool = False
+
+    @property
+    def prompt(self) -> str:
+        return (
+            f"chunks={self.chunks} size={self.size} per_write={self.per_write} "
+            f"gap_ms={self.gap_ms} hold={self.hold:d} close={self.close:d}"
+        )
+
+    @property
+    def characters(self) -> int:
+        """The length of the text that a whole reply has."""
+        return self.chunks * self.size
+
+
+def body(prompt: str) -> bytes:
+    """The signed body of a request, as the original provider made it for each one."""
+    timestamp = time.time_ns() // 1_000_000
+    return json.dumps(
+        {
+            "messages": [{"role": "user", "parts": [{"text": prompt}]}],
+            "time": timestamp,
+            "pass": None,
+            "sign": hashlib.sha256(f"{timestamp}:{prompt}:".encode()).hexdigest(),
+        }
+    ).encode()

@@ -1,0 +1,100 @@
+"""What is asked for in each workload, and who takes part in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import peers
+from wire import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One line of the table.
+
+    :param name: the letter of its kind first, then what tells it from others of its kind
+    :param unit: what the cost is divided by
+    :param count: how many replies, and how many in a quick run
+    """
+
+    name: str
+    title: str
+    unit: str
+    shape: Shape
+    count: int
+    quick_count: int | None = None
+
+    @property
+    def kind(self) -> str:
+        return self.name[0]
+
+    def replies(self, *, quick: bool) -> int:
+        return (self.quick_count or self.count) if quick else self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One measurement, in a process and with a server of its own."""
+
+    workload: str
+    peer: str
+    loop: str
+
+
+_SLOWLY = Shape(chunks=50, gap_ms=10)
+_HELD = Shape(chunks=2, hold=True)
+_SPLIT = Shape(chunks=2, gap_ms=1)
+_AT_ONCE = (100, 200, 500, 1000, 2000)
+
+_ALL = (
+    Workload("A", "100,000 chunks, 512 to a write", "chunk", Shape(100_000, per_write=512), 20, 4),
+    Workload(
+        "B", "3,000 in turn, 10 chunks in one write", "request", Shape(10, per_write=10), 3000, 500
+    ),
+    Workload("B2", "1,000 in turn, 10 chunks in 10 writes", "request", Shape(10), 1000),
+    *(
+        Workload(f"C-{n}", f"{n:,} at once, 50 chunks 10 ms apart", "reply", _SLOWLY, n)
+        for n in _AT_ONCE
+    ),
+    Workload("M", "memory of 1,000 open replies", "open reply", _HELD, 1000, 300),
+    Workload("D", "first text, on a warm connection", "request", _SPLIT, 600, 200),
+    Workload("D-cold", "first text, on a new one", "request", replace(_SPLIT, close=True), 300),
+    Workload("E", "cancelling 500 open replies", "open reply", _HELD, 500),
+)
+WORKLOADS = {workload.name: workload for workload in _ALL}
+
+_IN_QUICK = {"A", "B", "C-100", "C-500", "M", "D", "E", "F"}
+_MOST_OF_SLOW_IN_QUICK = 100
+
+
+NAMES = (*WORKLOADS, "F")
+"""All there is to choose from; F needs no peers, and is in imports.py."""
+
+
+def named(names: set[str], *, quick: bool) -> set[str]:
+    """The workloads that a user means by some names, `C` being all of that kind; by none, all."""
+    if not names:
+        return _IN_QUICK if quick else set(NAMES)
+    return {name for name in NAMES if name in names or ("C" in names and name.startswith("C-"))}
+
+
+def jobs(chosen: set[str], names: set[str], loops: set[str], *, quick: bool) -> list[Job]:
+    """One round, in its order: the peers of a workload follow each other directly."""
+    return [
+        Job(workload.name, name, loop)
+        for workload in WORKLOADS.values()
+        if workload.name in chosen
+        for name, entry in peers.PEERS.items()
+        if name in names and _takes_part(workload, entry, quick=quick)
+        for loop in entry.loops
+        if loop in loops or len(entry.loops) == 1
+    ]
+
+
+def _takes_part(workload: Workload, entry: peers.Entry, *, quick: bool) -> bool:
+    if workload.kind not in entry.workloads or (quick and not entry.in_quick):
+        return False
+    most = entry.most_in(workload.kind)
+    if quick and most < max(_AT_ONCE):
+        most = _MOST_OF_SLOW_IN_QUICK
+    return workload.kind != "C" or workload.count <= most

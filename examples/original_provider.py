@@ -1,0 +1,23 @@
+"""The original provider's interface: a history, flattened into one message."""
+
+import asyncio
+from contextlib import aclosing
+
+from gprochat_anyio import GPROChat
+
+HISTORY = [
+    {"role": "user", "content": "My name is Ada."},
+    {"role": "assistant", "content": "Hello, Ada!"},
+    {"role": "user", "content": "What is my name?"},
+]
+
+
+async def main() -> None:
+    reply = GPROChat().create_async_generator(model="gemini-1.5-pro", messages=HISTORY)
+    async with aclosing(reply):  # so that leaving early closes the connection at once
+        async for chunk in reply:
+            print(chunk, end="", flush=True)
+    print()
+
+
+asyncio.run(main())

@@ -1,0 +1,73 @@
+"""stdout, for a reply and nothing else."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+from typing import Final, TextIO
+
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CLOSED: Final = (errno.EPIPE, errno.EINVAL)  # Windows says EINVAL
+
+
+class PipeClosedError(Exception):
+    """Whoever read stdout has closed it."""
+
+
+class Output:
+    """Writes text to stdout, and flushes it.
+
+    A terminal gets no control characters: a site must not be able to drive it. Everything else,
+    a pipe or a file, gets the exact text as UTF-8.
+
+    :raises OSError: if this process was started without a stdout
+    """
+
+    def __init__(self) -> None:
+        stream: TextIO | None = sys.stdout
+        if stream is None:
+            raise OSError(errno.EBADF, "there is no stdout to write the reply to")
+        self.terminal = stream.isatty()
+        self._stream = stream
+        self._at_line_start = True
+
+    def write(self, text: str) -> None:
+        """Write, and wait until it is written: a reader that is behind holds this up.
+
+        :raises PipeClosedError: if nobody reads stdout any more
+        :raises OSError: if stdout can not be written for another reason
+        """
+        self._at_line_start = text.endswith("\n")
+        if self.terminal:
+            encoding = self._stream.encoding
+            text = visible(text).encode(encoding, "backslashreplace").decode(encoding)
+        try:
+            if self.terminal:
+                self._stream.write(text)
+            else:
+                # A lone surrogate, which an error answer can hold, becomes a JSON escape.
+                self._stream.buffer.write(text.encode("utf-8", "backslashreplace"))
+            self._stream.flush()
+        except OSError as error:
+            self._discard()
+            if error.errno in _CLOSED:
+                raise PipeClosedError from None
+            raise OSError(error.errno, f"can not write to stdout: {error.strerror}") from None
+
+    def end_line(self) -> None:
+        """End the line, unless the text has ended it."""
+        if not self._at_line_start:
+            self.write("\n")
+
+    def _discard(self) -> None:
+        """Drop what is buffered; the interpreter would complain about it when it ends."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
+
+def visible(text: str) -> str:
+    r"""The text with control characters, but for newlines and tabs, spelled out: `\x1b`."""
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text.replace("\r", ""))

@@ -1,0 +1,119 @@
+"""The checks of this project, each in an environment of its own: `nox --list` names them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+nox.needs_version = ">=2025.5.1"
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "tests"]
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PYPROJECT)
+OLDEST = PYTHONS[0]
+EXTRAS: dict[str, list[str]] = PYPROJECT["project"]["optional-dependencies"]
+
+# Otherwise `python -m` puts the checkout before the installed package.
+INSTALLED_ONLY = {"PYTHONSAFEPATH": "1"}
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The suite against the built wheel, on every loop, with branch coverage."""
+    session.install(wheel(session))
+    coverage = f"--data-file={session.create_tmp()}/coverage"
+    run_tests(session, "coverage", "run", coverage, "-m", "pytest")
+    if not session.posargs:
+        session.run("coverage", "report", coverage)
+
+
+@nox.session(python=OLDEST)
+def lowest(session: nox.Session) -> None:
+    """The suite with the lowest version that pyproject.toml allows of every dependency."""
+    floors = Path(session.create_tmp(), "floors.txt")
+    floors.write_text("".join(f"{floor}\n" for floor in lowest_versions("test")), encoding="utf-8")
+    session.install("--constraint", str(floors), wheel(session))
+    run_tests(session, "pytest")
+
+
+@nox.session(python=OLDEST)
+def httpx2(session: nox.Session) -> None:
+    """The suite with httpx2 in the place of httpx."""
+    session.install(wheel(session), "httpx2")
+    session.run("python", "-m", "pip", "uninstall", "--yes", "httpx", "httpcore")
+    run_tests(session, "pytest")
+
+
+@nox.session(python=OLDEST)
+def types(session: nox.Session) -> None:
+    """mypy --strict and pyright."""
+    session.install("--editable", ".[dev]")
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session(python=OLDEST)
+def lint(session: nox.Session) -> None:
+    """ruff's rules and its format; `nox -s lint -- --fix` repairs what it can."""
+    session.install(next(tool for tool in EXTRAS["dev"] if Requirement(tool).name == "ruff"))
+    if "--fix" in session.posargs:
+        session.run("ruff", "check", "--fix")
+        session.run("ruff", "format")
+    else:
+        session.run("ruff", "check")
+        session.run("ruff", "format", "--check")
+
+
+@nox.session(python=OLDEST)
+def docs_examples(session: nox.Session) -> None:
+    """Run the README's snippets and every file of examples/."""
+    session.install(wheel(session))
+    run_tests(session, "pytest", "tests/test_readme.py", "tests/test_examples.py")
+
+
+@nox.session(python=OLDEST)
+def bench(session: nox.Session) -> None:
+    """Measure the library side by side with its peers."""
+    session.install("--editable", ".[test]", "aiohttp", "httpx2", "openai")
+    session.run("python", "benchmarks/run.py", *session.posargs)
+
+
+def wheel(session: nox.Session) -> str:
+    """Build the wheel, and give the requirement that installs it with what its tests need."""
+    session.install("build")
+    out = Path(session.create_tmp(), "dist")
+    for old in out.glob("*.whl"):
+        old.unlink()
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(out), silent=True)
+    (built,) = out.glob("*.whl")
+    # A wheel of the same version would otherwise count as installed already.
+    session.run("python", "-m", "pip", "uninstall", "--yes", "gprochat-anyio", silent=True)
+    return f"gprochat-anyio[test] @ {built.resolve().as_uri()}"
+
+
+def run_tests(session: nox.Session, *command: str) -> None:
+    session.run(*command, *session.posargs, env=INSTALLED_ONLY)
+
+
+def lowest_versions(extra: str) -> list[str]:
+    """Each `name>=floor` that an extra brings, with those of the extras it includes, as a pin."""
+    own = canonicalize_name(PYPROJECT["project"]["name"])
+    pins: list[str] = []
+    for line in [*PYPROJECT["project"]["dependencies"], *EXTRAS[extra]]:
+        requirement = Requirement(line)
+        if canonicalize_name(requirement.name) == own:
+            for included in requirement.extras:
+                pins += lowest_versions(included)
+            continue
+        floors = [part.version for part in requirement.specifier if part.operator in (">=", "==")]
+        if len(floors) != 1:
+            raise ValueError(f"pyproject.toml: {line!r} names no lowest version")
+        marker = f"; {requirement.marker}" if requirement.marker else ""
+        pins.append(f"{requirement.name}=={floors[0]}{marker}")
+    return sorted(set(pins))

@@ -1,0 +1,279 @@
+"""The command as a process: pipes, signals, terminals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+import pytest
+from raw_site import BOUND, END, HEAD, Exchange, environment, raw_site, replying, running
+
+BACKENDS = ["--backend=asyncio", "--backend=trio"]
+
+both_loops = pytest.mark.parametrize("backend", BACKENDS)
+posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals and descriptors")
+
+
+def read_until(stream: int | IO[bytes], wanted: bytes) -> bytes:
+    """What a stream gives, up to and with `wanted`. `running` bounds the wait."""
+    got = b""
+    while wanted not in got:
+        piece = os.read(stream if isinstance(stream, int) else stream.fileno(), 1024)
+        assert piece, f"ended after {got!r}"
+        got += piece
+    return got
+
+
+def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
+    """Exit status, and the rest of stdout and stderr."""
+    out, err = process.communicate(timeout=BOUND)
+    return process.returncode, out, err
+
+
+class Held:
+    """A site that holds the reply back after its first text, until it is let."""
+
+    def __init__(self, first: str = "first ") -> None:
+        self.asked = threading.Event()
+        self.go_on = threading.Event()
+        self._first = first
+
+    def __call__(self, exchange: Exchange) -> None:
+        self.asked.set()
+        if self._first:
+            exchange.send(HEAD)
+            exchange.text(self._first)
+        assert self.go_on.wait(BOUND)
+        exchange.text("rest")
+        exchange.send(END)
+
+
+def forever(exchange: Exchange) -> None:
+    """A site whose reply begins, and does not go on."""
+    exchange.send(HEAD)
+    exchange.text("first ")
+    exchange.until_left()
+
+
+@both_loops
+def test_text_appears_as_it_arrives(backend: str) -> None:
+    held = Held()
+    with raw_site(held) as site, running("ask", "Hi", backend, "--url", site.url) as process:
+        assert process.stdout
+        assert read_until(process.stdout, b" ") == b"first "
+        held.go_on.set()
+        assert ended(process) == (0, b"rest\n", b"")
+
+
+@both_loops
+def test_first_text_of_the_embedded_site_within_three_seconds(backend: str) -> None:
+    began = time.monotonic()
+    with running("ask", "Hello", backend) as process:
+        assert process.stdout
+        read_until(process.stdout, b"This")
+        assert time.monotonic() - began < 3
+        status, out, err = ended(process)
+    assert (status, out[-17:]) == (0, b" You said: Hello\n")
+    assert err.count(b"\n") == 1
+
+
+HANGING_LOOKUP = """
+import socket, time
+def hang(*arguments, **options):
+    if arguments[5] & socket.AI_NUMERICHOST:
+        raise socket.gaierror(socket.EAI_NONAME, "no number")
+    time.sleep(600)
+socket.getaddrinfo = hang
+"""
+
+
+def test_a_name_lookup_that_hangs_does_not_outlast_the_timeout() -> None:
+    arguments = ("ask", "Hi", "--url=http://chat.example.org", "--timeout-total=0.2")
+    with running(*arguments, setup=HANGING_LOOKUP) as process:
+        assert ended(process)[0] == 4
+
+
+@posix
+@both_loops
+class TestCtrlC:
+    def test_stops_a_reply(self, backend: str) -> None:
+        with (
+            raw_site(forever) as site,
+            running("ask", "Hi", backend, "--url", site.url) as process,
+        ):
+            assert process.stdout
+            read_until(process.stdout, b"first ")
+            process.send_signal(signal.SIGINT)
+            assert ended(process) == (130, b"", b"")
+
+    def test_stops_waiting_for_a_reply(self, backend: str) -> None:
+        held = Held("")
+        with raw_site(held) as site:
+            with running("ask", "Hi", backend, "--url", site.url) as process:
+                assert held.asked.wait(BOUND)
+                process.send_signal(signal.SIGINT)
+                assert ended(process) == (130, b"", b"")
+            held.go_on.set()
+
+    def test_stops_the_embedded_site_too(self, backend: str) -> None:
+        with running("ask", "word " * 2000, backend) as process:
+            assert process.stdout
+            read_until(process.stdout, b"This")
+            process.send_signal(signal.SIGINT)
+            status, _, err = ended(process)
+        assert status == 130
+        assert err.count(b"\n") == 1
+
+    def test_stops_waiting_for_stdin(self, backend: str) -> None:
+        setup = "import gprochat_anyio.cli._prompt as p; p.PATIENCE = 0"
+        with running("ask", "Hi", backend, setup=setup, stdin=subprocess.PIPE) as process:
+            assert process.stderr
+            assert b"end of stdin" in read_until(process.stderr, b"\n")
+            process.send_signal(signal.SIGINT)
+            assert ended(process) == (130, b"", b"")
+
+    def test_stops_while_a_full_pipe_is_not_read(self, backend: str) -> None:
+        def flood(exchange: Exchange) -> None:
+            exchange.send(HEAD)
+            for _ in range(40):
+                exchange.text("x" * 65536)
+            exchange.until_left()
+
+        with (
+            raw_site(flood) as site,
+            running("ask", "Hi", backend, "--url", site.url) as process,
+        ):
+            assert process.stdout
+            read_until(process.stdout, b"x")
+            process.send_signal(signal.SIGINT)
+            status, _, err = ended(process)
+        assert (status, err) == (130, b"")
+
+    def test_stops_serving(self, backend: str) -> None:
+        with running("serve", "--port=0", backend) as process:
+            assert process.stdout
+            assert process.stderr
+            assert read_until(process.stdout, b"\n").startswith(b"http://127.0.0.1:")
+            assert read_until(process.stderr, b"\n") == b"gprochat: Ctrl-C stops it\n"
+            process.send_signal(signal.SIGINT)
+            assert ended(process) == (130, b"", b"")
+
+    def test_is_ignored_where_the_caller_says_so(self, backend: str) -> None:
+        held = Held()
+        ignored = "s.signal(s.SIGINT, s.SIG_IGN)"  # as nohup and `&` in a script have it
+        with (
+            raw_site(held) as site,
+            running("ask", "Hi", backend, "--url", site.url, setup=ignored) as process,
+        ):
+            assert process.stdout
+            read_until(process.stdout, b"first ")
+            process.send_signal(signal.SIGINT)
+            held.go_on.set()
+            assert ended(process) == (0, b"rest\n", b"")
+
+
+@both_loops
+def test_a_closed_pipe_ends_it_quietly(backend: str) -> None:
+    held = Held()
+    with raw_site(held) as site, running("ask", "Hi", backend, "--url", site.url) as process:
+        assert process.stdout
+        assert process.stderr
+        read_until(process.stdout, b"first ")
+        process.stdout.close()
+        held.go_on.set()
+        assert process.stderr.read() == b""
+        assert process.wait(BOUND) == 0
+
+
+@posix
+@both_loops
+def test_the_same_pipe_for_both_streams_may_close(backend: str) -> None:
+    held = Held()
+    with raw_site(held) as site:
+        arguments = ("ask", "Hi", backend, "--stats", "--url", site.url)
+        with running(*arguments, stderr=subprocess.STDOUT) as process:
+            assert process.stdout
+            read_until(process.stdout, b"first ")
+            process.stdout.close()
+            held.go_on.set()
+            assert process.wait(BOUND) == 0
+
+
+@posix
+def test_without_a_stdout_it_says_so() -> None:
+    closed = ("sh", "-c", 'exec "$@" >&-', "sh")
+    with running("ask", "Hi", prefix=closed) as process:
+        status, _, err = ended(process)
+    assert (status, err) == (1, b"gprochat: there is no stdout to write the reply to\n")
+
+
+@posix
+def test_without_a_stdin_the_argument_is_the_prompt() -> None:
+    closed = ("sh", "-c", 'exec "$@" <&-', "sh")
+    with (
+        raw_site(replying("ok")) as site,
+        running("ask", "Hi", "--url", site.url, prefix=closed) as process,
+    ):
+        assert ended(process) == (0, b"ok\n", b"")
+    assert site.prompts == ["Hi"]
+
+
+@posix
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+def test_a_full_disk_is_an_error() -> None:
+    with (
+        open("/dev/full", "wb") as full,  # noqa: PTH123
+        raw_site(replying("ok")) as site,
+        running("ask", "Hi", "--url", site.url, stdout=full) as process,
+    ):
+        status, _, err = ended(process)
+    assert (status, err) == (1, b"gprochat: can not write to stdout: No space left on device\n")
+
+
+@contextmanager
+def terminal() -> Iterator[tuple[int, int]]:
+    """What a person sees and types, and what a command has for it."""
+    import pty  # noqa: PLC0415 - not on Windows
+
+    person, command = pty.openpty()
+    try:
+        yield person, command
+    finally:
+        os.close(person)
+        os.close(command)
+
+
+@posix
+class TestTerminal:
+    def test_is_not_driven_by_the_site(self) -> None:
+        text = "\x1b[2J\x1b]0;title\x07red\x9b31m\x00\b\rover\r\nnext\tЙ 🙂."
+        with (
+            terminal() as (person, command),
+            raw_site(replying(text)) as site,
+            running("ask", "Hi", "--url", site.url, stdout=command) as process,
+        ):
+            seen = read_until(person, b".\r\n").decode()
+            assert ended(process)[0] == 0
+        assert seen == ("\\x1b[2J\\x1b]0;title\\x07red\\x9b31m\\x00\\x08over\r\nnext\tЙ 🙂.\r\n")
+
+    def test_that_knows_fewer_characters_gets_their_numbers(self) -> None:
+        env = environment(PYTHONIOENCODING="ascii")
+        with (
+            terminal() as (person, command),
+            raw_site(replying("й.")) as site,
+            running("ask", "Hi", "--url", site.url, stdout=command, env=env) as process,
+        ):
+            assert read_until(person, b".\r\n") == b"\\u0439.\r\n"
+            assert ended(process)[0] == 0
+
+    def test_is_not_waited_for_as_stdin(self) -> None:
+        with terminal() as (_, command), running("ask", stdin=command) as process:
+            status, out, err = ended(process)
+        assert (status, out) == (2, b"")
+        assert b"no prompt" in err

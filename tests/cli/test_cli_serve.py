@@ -1,0 +1,90 @@
+"""`gprochat serve`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+import anyio
+import pytest
+from click.testing import CliRunner, Result
+from raw_site import environment, running
+
+from gprochat_anyio import AuthenticationError, Client
+from gprochat_anyio.cli._main import gprochat
+
+BACKENDS = ["asyncio", "trio"]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in set(os.environ) - environment().keys():
+        monkeypatch.delenv(name)
+
+
+def serve(*arguments: str) -> Result:
+    return CliRunner().invoke(gprochat, ["serve", *arguments])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("options", "variables"),
+    [
+        (["--password=one", "--password=two words", "--secret-key=k"], {}),
+        ([], {"GPROCHAT_PASSWORD": "two words", "GPROCHAT_SECRET_KEY": "k"}),
+    ],
+)
+def test_serves_at_the_url_it_prints(
+    backend: str, options: list[str], variables: dict[str, str]
+) -> None:
+    async def ask(url: str, password: str) -> str:
+        async with Client(url, secret_key="k", password=password, trust_env=False) as client:
+            return (await client.ask("Hello")).text
+
+    arguments = ["serve", "--port=0", f"--backend={backend}", *options]
+    with running(*arguments, env=environment(**variables)) as process:
+        assert process.stdout
+        url = process.stdout.readline().decode().strip()
+        assert anyio.run(ask, url, "two words").endswith("You said: Hello")
+        with pytest.raises(AuthenticationError):
+            anyio.run(ask, url, "two")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_port_in_use_is_an_error(backend: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = serve(f"--port={port}", f"--backend={backend}")
+    assert (result.stdout, result.exit_code) == ("", 1)
+    assert result.stderr.startswith(f"gprochat: can not listen on 127.0.0.1, port {port}: ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_whole_network_needs_a_password(backend: str) -> None:
+    result = serve("--host=0.0.0.0", "--port=0", f"--backend={backend}")
+    assert (result.stdout, result.exit_code) == ("", 2)
+    assert result.stderr.startswith("gprochat: ")
+
+
+@pytest.mark.parametrize("arguments", [["--port=65536"], ["--port=http"], ["extra"]])
+def test_usage(arguments: list[str]) -> None:
+    assert serve(*arguments).exit_code == 2
+
+
+def test_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gprochat_anyio.site", None)
+    result = serve("--port=0")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("gprochat: ")
+
+
+def test_the_url_is_all_of_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def once(*, task_status: anyio.abc.TaskStatus[str], **_: object) -> None:
+        task_status.started("http://127.0.0.1:1")
+
+    monkeypatch.setattr("gprochat_anyio.site.serve", once)
+    monkeypatch.setenv("GPROCHAT_PASSWORD", "word")
+    result = serve("--port=0")
+    assert (result.stdout, result.exit_code) == ("http://127.0.0.1:1\n", 0)

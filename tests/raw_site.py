@@ -1,0 +1,180 @@
+"""A scripted site in a thread, for commands that run an event loop or a process of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, Any
+
+from embedded_site import PACKAGE_PATH
+
+BOUND = 20.0
+"""Seconds that any wait in these tests may take; none takes more than a fraction of it."""
+
+INTERRUPTIBLE = "import signal as s; s.signal(s.SIGINT, s.default_int_handler)"
+"""Tests may run where SIGINT is ignored, as in the background of a shell script."""
+
+HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+END = b"0\r\n\r\n"
+
+Answer = Callable[["Exchange"], None]
+
+
+class Exchange:
+    """One connection, after its request was read."""
+
+    def __init__(self, connection: socket.socket, body: Any) -> None:
+        self.body = body
+        self._connection = connection
+
+    @property
+    def prompt(self) -> str:
+        text: str = self.body["messages"][-1]["parts"][0]["text"]
+        return text
+
+    def send(self, data: bytes) -> None:
+        self._connection.sendall(data)
+
+    def text(self, *texts: str) -> None:
+        """Send each text as one HTTP chunk."""
+        for data in map(str.encode, texts):
+            self.send(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def until_left(self) -> None:
+        """Wait until the client has closed the connection, or reset it."""
+        with suppress(ConnectionError):
+            while self._connection.recv(4096):
+                pass
+
+
+def replying(*texts: str) -> Answer:
+    """A site that gives a complete reply."""
+
+    def answer(exchange: Exchange) -> None:
+        exchange.send(HEAD)
+        exchange.text(*texts)
+        exchange.send(END)
+
+    return answer
+
+
+def sending(data: bytes) -> Answer:
+    """A site that sends these bytes and closes."""
+    return lambda exchange: exchange.send(data)
+
+
+def failing(status: int, message: str) -> Answer:
+    """A site that answers with an error."""
+    body = json.dumps({"error": {"message": message}}).encode()
+    return sending(b"HTTP/1.1 %d E\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body))
+
+
+class RawSite:
+    """Answers every connection's one request by `answer`."""
+
+    def __init__(self, listener: socket.socket, answer: Answer) -> None:
+        host, port = listener.getsockname()
+        self.url = f"http://{host}:{port}"
+        self.prompts: list[str] = []
+        self.bodies: list[Any] = []
+        self._listener = listener
+        self._answer = answer
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        # Wakes `accept`; closing the listener from here would not, everywhere.
+        with socket.create_connection(self._listener.getsockname(), BOUND):
+            pass
+        self._thread.join(BOUND)
+        assert not self._thread.is_alive()
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        try:
+            while True:
+                connection, _ = self._listener.accept()
+                with connection:
+                    connection.settimeout(BOUND)
+                    if not self._serve(connection):
+                        return
+        except BaseException as failure:  # noqa: BLE001 - raised by stop
+            self._failure = failure
+
+    def _serve(self, connection: socket.socket) -> bool:
+        with connection.makefile("rb") as request:
+            lines = list(iter(request.readline, b"\r\n")) if request.peek(1) else []
+            if not lines:
+                return False
+            (length,) = (int(x[15:]) for x in lines if x.lower().startswith(b"content-length:"))
+            exchange = Exchange(connection, json.loads(request.read(length)))
+        self.bodies.append(exchange.body)
+        self.prompts.append(exchange.prompt)
+        with suppress(BrokenPipeError, ConnectionResetError):  # the client may leave
+            self._answer(exchange)
+        return True
+
+
+@contextmanager
+def raw_site(answer: Answer) -> Iterator[RawSite]:
+    """A site on loopback, for the time of the block."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        site = RawSite(listener, answer)
+        site.start()
+        try:
+            yield site
+        finally:
+            site.stop()
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment without what would change a command's ways."""
+    unwanted = ("GPROCHAT_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "COVERAGE_")
+    variables = {"PYTHONPATH": PACKAGE_PATH, **variables}
+    kept = {k: v for k, v in os.environ.items() if not k.upper().startswith(unwanted)}
+    return kept | variables
+
+
+@contextmanager
+def running(
+    *arguments: str,
+    prefix: tuple[str, ...] = (),
+    setup: str = "pass",
+    env: dict[str, str] | None = None,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int | IO[bytes] = subprocess.PIPE,
+    stderr: int = subprocess.PIPE,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The command in a process of its own, which never outlives the block, nor `BOUND`.
+
+    :param prefix: a command to start it by
+    :param setup: Python code to run first
+    """
+    code = f"{INTERRUPTIBLE}; {setup}\nfrom gprochat_anyio.cli import main; main()"
+    with subprocess.Popen(  # noqa: S603 - our own
+        [*prefix, sys.executable, "-W", "error", "-c", code, *arguments],
+        env=env or environment(),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+    ) as process:
+        guard = threading.Timer(BOUND, process.kill)
+        guard.start()
+        try:
+            yield process
+        finally:
+            guard.cancel()
+            process.kill()

@@ -1,0 +1,37 @@
+"""Every example runs as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from embedded_site import ROOT, embedded_site, output_of
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+PRINTED = {
+    "ask.py": "first text after ",
+    "channel.py": "alphabet",
+    "original_provider.py": "User: My name is Ada.\nAssistant: Hello, Ada!",
+    "own_site.py": "HELLO! FROM! THE! SAME! EVENT! LOOP!",
+    "stop_early.py": "characters in time",
+    "stream_with_timeouts.py": "You said: Tell me a story",
+    "task_group.py": "' ': failed: ",
+}
+"""Part of what each one prints."""
+
+
+@pytest.fixture(scope="module")
+def environment() -> Iterator[dict[str, str]]:
+    with embedded_site() as variables:
+        yield variables
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_example_runs(example: Path, environment: dict[str, str]) -> None:
+    assert PRINTED[example.name] in output_of(example, environment)
+
+
+def test_there_are_examples() -> None:
+    assert {path.name for path in EXAMPLES} == PRINTED.keys()
