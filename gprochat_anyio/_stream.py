@@ -49,6 +49,9 @@ class ReplyStream(ObjectReceiveStream[str]):
         self._owner = 0
         self._guard = anyio.ResourceGuard("receiving from")
         self._home = Home("ReplyStream")
+        self._next_piece = ""  # taken out of the channel, and not yet given
+        self._arrived = anyio.Event()
+        self._ended = True  # whether nothing more will come through the channel
         self._stopped = self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -59,6 +62,7 @@ class ReplyStream(ObjectReceiveStream[str]):
         self._live = live = await open_reply()
         if not live.ended:
             self._owner = anyio.get_current_task().id
+            self._ended = False
             send, self._channel = anyio.create_memory_object_stream[str](BUFFERED_PIECES)
             send.send_nowait(live.text)
             self._tasks = await anyio.create_task_group().__aenter__()
@@ -113,16 +117,12 @@ class ReplyStream(ObjectReceiveStream[str]):
         live = self._reply
         with self._guard:
             self._home.check()
-            piece = None
-            if self._channel is None or self._stopped or self._closed:
-                await checkpoint()
-            else:
-                piece = await _next(self._channel)
+            piece = await self._next()
             if self._closed:
                 raise anyio.ClosedResourceError("this ReplyStream is closed; its text is kept")
             if self._stopped:
                 raise anyio.EndOfStream
-            if piece is None:  # the pump is gone: what is left is what it found no room for
+            if not piece:  # the pump is gone: what is left is what it found no room for
                 piece = live.text[self._given :]
             self._given += len(piece)
         if piece:
@@ -161,6 +161,32 @@ class ReplyStream(ObjectReceiveStream[str]):
             raise RuntimeError("a ReplyStream is entered first: async with client.stream(...)")
         return self._live
 
+    async def _next(self) -> str:
+        """The next piece from the channel, empty at its end. One checkpoint, and no more: the
+        channel's own `receive` begins with one, even where it then has to wait."""
+        if not (self._next_piece or self._take()):
+            while not (self._stopped or self._closed or self._ended):
+                self._arrived = anyio.Event()
+                await self._arrived.wait()
+                if self._take():
+                    return self._give()
+        await checkpoint()
+        return self._give()
+
+    def _give(self) -> str:
+        piece, self._next_piece = self._next_piece, ""
+        return piece
+
+    def _take(self) -> bool:
+        """Take the next piece out of the channel, if there is one."""
+        if self._channel is None:
+            return False
+        try:
+            self._next_piece = self._channel.receive_nowait()
+        except (anyio.WouldBlock, anyio.EndOfStream):
+            return False
+        return True
+
     async def _pump(self, live: LiveReply, send: MemoryObjectSendStream[str]) -> None:
         clocks = live.clocks
         with send:
@@ -178,16 +204,13 @@ class ReplyStream(ObjectReceiveStream[str]):
                         except anyio.WouldBlock:
                             clocks.pause()
                             await send.send(text)
+                        else:
+                            self._arrived.set()
                 except Exception as error:  # noqa: BLE001 - the caller's iteration raises it
                     self._failure = error
                 finally:
                     await live.aclose()
             if scope.cancelled_caught:
                 self._failure = clocks.timeout_error(live.text)
-
-
-async def _next(channel: MemoryObjectReceiveStream[str]) -> str | None:
-    try:
-        return await channel.receive()
-    except anyio.EndOfStream:
-        return None
+        self._ended = True
+        self._arrived.set()

@@ -15,7 +15,7 @@ from ._exchange import Exchange, exchange
 from ._failures import ConnectFailure, ConnectionLost, ProxyFailure, TransportFailure
 from ._httpx import httpx, library_of
 from ._pool import Pool
-from ._stages import OnStage, Stage
+from ._stages import Stage
 from ._target import Proxy, Target
 
 _T = TypeVar("_T")

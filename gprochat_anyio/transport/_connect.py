@@ -11,6 +11,7 @@ import anyio
 from anyio.abc import AsyncResource, ByteStream
 
 from ._failures import ConnectFailure, ProxyFailure, reason_of
+from ._sockets import SocketStream, take_over
 from ._target import Proxy, Target
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ async def close_now(stream: ByteStream) -> None:
     inner: AsyncResource = stream
     while (below := getattr(inner, "transport_stream", None)) is not None:
         inner = below
+    if isinstance(inner, SocketStream):
+        inner.close()
+        return
     with anyio.CancelScope(shield=True):
         await inner.aclose()
 
@@ -55,8 +59,8 @@ async def _connect_socket(host: str, port: int, uds: str | None = None) -> ByteS
     place = uds or f"{host}:{port}"
     try:
         if uds is not None:
-            return await anyio.connect_unix(uds)
-        return await anyio.connect_tcp(host, port)
+            return await take_over(await anyio.connect_unix(uds))
+        return await take_over(await anyio.connect_tcp(host, port))
     except (OSError, UnicodeError, ValueError) as error:
         reason = reason_of(error)
     raise ConnectFailure(f"could not connect to {place}: {reason}")

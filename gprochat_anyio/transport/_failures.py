@@ -5,6 +5,8 @@ The client turns these into `GPROChatError`s, `AnyIOTransport` into httpx's own 
 
 from __future__ import annotations
 
+import os
+
 
 class TransportFailure(Exception):  # noqa: N818 - what users see is an error, this is its cause
     """Base of all failures of the network or of the peer."""
@@ -61,5 +63,6 @@ def reason_of(error: BaseException) -> str:
     if cause is not None:
         return reason_of(cause)
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        # AnyIO and the event loops put their own words there, but not for getaddrinfo's numbers
+        return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
     return str(error) or "the peer closed the connection"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from types import ModuleType
+from contextlib import suppress
+from types import AsyncGeneratorType, ModuleType
 
 import anyio
 
@@ -96,10 +97,12 @@ class HttpxAnswer:
     async def aclose(self) -> None:
         """Close the response; a foreign transport that does not come to an end is given up."""
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + 1):
-            close_iterator = getattr(self._body, "aclose", None)
-            if close_iterator is not None:
-                await close_iterator()
-            await self._response.aclose()
+            # a task that is in a generator, and is cancelled, closes it on its own way out
+            if isinstance(self._body, AsyncGeneratorType) and not self._body.ag_running:
+                with suppress(*_foreign_errors(self._library)):
+                    await self._body.aclose()
+            with suppress(*_foreign_errors(self._library)):
+                await self._response.aclose()
 
 
 def _foreign_errors(library: ModuleType) -> tuple[type[Exception], ...]:

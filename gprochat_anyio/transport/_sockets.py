@@ -1,0 +1,173 @@
+"""Byte streams on connected sockets, with less work for each read than AnyIO's own.
+
+AnyIO makes the connection and then hands its socket over. On asyncio its streams start and stop
+watching the socket around each read, which costs more than the read; here the watching goes on
+while somebody keeps reading. Neither stream reads ahead: what nobody waits for stays in the
+kernel, which is the backpressure.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+from anyio.abc import ByteStream, SocketAttribute
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled, current_token
+
+
+async def take_over(stream: ByteStream) -> ByteStream:
+    """The connection of a stream of AnyIO's as one of these streams, where that is possible.
+
+    The stream that was given is closed, without the connection; cancelled, both are.
+    """
+    raw = stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610 - not Django's
+    if raw is None or os.name != "posix":  # not of AnyIO's making, or on a proactor
+        return stream
+    try:
+        connected = socket.fromfd(raw.fileno(), raw.family, raw.type)
+        connected.setblocking(False)
+    except BaseException:
+        await anyio.aclose_forcefully(stream)
+        raise
+    try:
+        await stream.aclose()
+    except BaseException:
+        connected.close()
+        raise
+    loop = current_token().native_token
+    if hasattr(loop, "add_reader"):
+        return _AsyncioStream(connected, loop)
+    return _TrioStream(connected)
+
+
+class SocketStream(ByteStream):
+    """A byte stream whose closing needs no event loop, and so can not be cancelled."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._waited_for = False  # whether AnyIO may be waiting for the socket
+
+    async def send(self, item: bytes) -> None:
+        await checkpoint_if_cancelled()
+        rest = memoryview(item)
+        while True:
+            try:
+                rest = rest[self._socket.send(rest) :]
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                raise self._lost(error) from error
+            if not rest:
+                return
+            self._waited_for = True
+            await anyio.wait_writable(self._socket)
+
+    async def send_eof(self) -> None:
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Close the socket, at once. A task that is using it gets `anyio.ClosedResourceError`."""
+        if self._waited_for and self._socket.fileno() >= 0:
+            anyio.notify_closing(self._socket)
+        self._socket.close()
+
+    async def aclose(self) -> None:
+        self.close()
+        await checkpoint()
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        return {SocketAttribute.raw_socket: lambda: self._socket}
+
+    def _lost(self, error: OSError) -> Exception:
+        closed = self._socket.fileno() < 0
+        return anyio.ClosedResourceError() if closed else anyio.BrokenResourceError(str(error))
+
+    def _received(self, max_bytes: int) -> bytes | None:
+        """What is there: None if that is nothing yet."""
+        try:
+            data = self._socket.recv(max_bytes)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise self._lost(error) from error
+        if not data:
+            raise anyio.EndOfStream
+        return data
+
+
+class _TrioStream(SocketStream):
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        self._waited_for = True
+        while True:
+            await anyio.wait_readable(self._socket)
+            data = self._received(max_bytes)
+            if data is not None:
+                return data
+
+
+class _AsyncioStream(SocketStream):
+    """Goes on watching the socket between two reads, until it is readable and nobody waits.
+
+    It reads where the event loop says that it can: a task that reads later would find the loop
+    saying so twice.
+
+    :param loop: asyncio's, or one like it
+    """
+
+    def __init__(self, connected: socket.socket, loop: Any) -> None:
+        super().__init__(connected)
+        self._loop = loop
+        self._watching = False
+        self._waiter: Any = None
+        self._max_bytes = 0
+        self._data = b""  # read, and not yet taken by the task that waited
+        self._ended: Exception | None = None
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        if self._data:  # the task that waited for it was cancelled
+            await checkpoint()
+        elif self._ended is None:
+            if not self._watching:
+                self._loop.add_reader(self._socket, self._on_readable)
+                self._watching = True
+            self._max_bytes = max_bytes
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        if self._ended is not None and not self._data:
+            raise self._ended
+        data, self._data = self._data[:max_bytes], self._data[max_bytes:]
+        return data
+
+    def close(self) -> None:
+        self._ended = anyio.ClosedResourceError()
+        self._data = b""
+        self._stop_watching()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        super().close()
+
+    def _on_readable(self) -> None:
+        if self._waiter is None:
+            self._stop_watching()
+        elif not self._waiter.done():
+            try:
+                data = self._received(self._max_bytes)
+            except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
+                self._ended = error
+            else:
+                if data is None:
+                    return
+                self._data = data
+            self._waiter.set_result(None)
+
+    def _stop_watching(self) -> None:
+        if self._watching:
+            self._watching = False
+            self._loop.remove_reader(self._socket)
