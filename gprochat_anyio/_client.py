@@ -119,7 +119,7 @@ class Client:
         return f"<Client of {self._address.url}>"
 
     async def __aenter__(self) -> Self:
-        self._home.check()
+        self._check_usable()
         return self
 
     async def __aexit__(

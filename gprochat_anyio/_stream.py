@@ -91,6 +91,8 @@ class ReplyStream(ObjectReceiveStream[str]):
                 tasks.cancel_scope.shield = True
                 try:
                     await tasks.__aexit__(None, None, None)
+                except BaseExceptionGroup as group:  # Ctrl-C, which hit the pump
+                    raise group.exceptions[0] from None
                 finally:
                     assert self._channel is not None
                     self._channel.close()

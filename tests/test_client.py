@@ -247,7 +247,8 @@ async def test_closed() -> None:
     async with loopback_site((reply("ok"),)) as site:
         async with Client(site.url) as client:
             stream = client.stream("hi")
-        for use in (client.ask("hi"), client.check_password(), stream.__aenter__()):
+        entering = (stream.__aenter__(), client.__aenter__())
+        for use in (client.ask("hi"), client.check_password(), *entering):
             with pytest.raises(RuntimeError, match="closed"):
                 await use
         with anyio.fail_after(5):

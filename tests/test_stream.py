@@ -372,3 +372,18 @@ async def test_a_bug_below_reaches_the_caller_in_order(monkeypatch: pytest.Monke
                     pieces.append(piece)  # noqa: PERF401 - the exception is the point
         assert pieces == ["one"]
         await closed(site)
+
+
+@pytest.mark.parametrize("anyio_backend", [pytest.param(("trio", {}), id="trio")])
+async def test_ctrl_c_in_the_pump_is_bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Trio, which raises it in whichever task runs; asyncio stops the loop instead."""
+    async with client_of(OPEN_ENDED) as (client, site):
+        with pytest.raises(KeyboardInterrupt):
+            async with client.stream("hi") as chunks:
+
+                async def interrupted() -> str:
+                    raise KeyboardInterrupt
+
+                monkeypatch.setattr(type(chunks._live), "next_text", lambda _: interrupted())
+                await anyio.sleep_forever()
+        await closed(site)
