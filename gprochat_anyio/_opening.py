@@ -39,6 +39,7 @@ class Attempt:
         """Start the clock of a stage: `connect`, or `first_chunk` once at the first byte sent."""
         if stage == "connect":
             self._connect_since = self._clocks.start("connect")
+            self.sent_at = None  # a foreign transport only now says that it has to connect first
         elif self.sent_at is None:
             self.sent_at = self._clocks.start("first_chunk")
             if self._connect_since is not None:

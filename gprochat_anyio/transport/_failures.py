@@ -63,6 +63,7 @@ def reason_of(error: BaseException) -> str:
     if cause is not None:
         return reason_of(cause)
     if isinstance(error, OSError) and error.strerror:
-        # AnyIO and the event loops put their own words there, but not for getaddrinfo's numbers
-        return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        # AnyIO and the event loops put their own words there; getaddrinfo and ssl, own numbers
+        number = 0 if type(error).__module__ == "ssl" else error.errno or 0
+        return os.strerror(number) if number > 0 else error.strerror
     return str(error) or "the peer closed the connection"

@@ -26,6 +26,8 @@ async def take_over(stream: ByteStream) -> ByteStream:
     raw = stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610 - not Django's
     if raw is None or os.name != "posix":  # not of AnyIO's making, or on a proactor
         return stream
+    if type(raw).__module__.startswith("uvloop"):  # it reads at once: that would be lost
+        return stream
     try:
         connected = socket.fromfd(raw.fileno(), raw.family, raw.type)
         connected.setblocking(False)
@@ -103,6 +105,8 @@ class _TrioStream(SocketStream):
     async def receive(self, max_bytes: int = 65536) -> bytes:
         self._waited_for = True
         while True:
+            if self._socket.fileno() < 0:
+                raise anyio.ClosedResourceError
             await anyio.wait_readable(self._socket)
             data = self._received(max_bytes)
             if data is not None:
@@ -130,6 +134,8 @@ class _AsyncioStream(SocketStream):
     async def receive(self, max_bytes: int = 65536) -> bytes:
         if self._data:  # the task that waited for it was cancelled
             await checkpoint()
+        elif self._waiter is not None:
+            raise anyio.BusyResourceError("reading from")
         elif self._ended is None:
             if not self._watching:
                 self._loop.add_reader(self._socket, self._on_readable)

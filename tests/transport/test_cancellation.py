@@ -1,0 +1,472 @@
+"""Cancelled anywhere: the socket is closed and the slot free before the cancellation leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+)
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
+from typing import Any
+
+import anyio
+import pytest
+from anyio._core._eventloop import get_async_backend
+from anyio.lowlevel import checkpoint
+
+from gprochat_anyio.transport._exchange import Exchange, exchange
+from gprochat_anyio.transport._pool import Pool
+from gprochat_anyio.transport._target import Proxy, Target
+
+from .injection import Injection, cancelled, injections
+from .proxies import proxying
+from .servers import (
+    CHUNKED,
+    LAST_CHUNK,
+    OK,
+    Peer,
+    black_hole,
+    client_context,
+    closing,
+    open_sockets,
+    repeating,
+    server_context,
+    serving,
+)
+
+GET = b"GET / HTTP/1.1\r\nHost: site.test\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: %d\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def no_garbage_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def no_stage(stage: str) -> None:
+    pass
+
+
+async def get(
+    pool: Pool, target: Target, head: bytes = GET, body: bytes | AsyncIterable[bytes] = b""
+) -> bytes:
+    """A whole exchange, to the end of its body."""
+    made = await exchange(pool, target, head, body, on_stage=no_stage)
+    try:
+        return await rest_of(made)
+    finally:
+        await made.aclose()
+
+
+async def rest_of(made: Exchange) -> bytes:
+    body = b""
+    while pieces := await made.receive():
+        body += b"".join(pieces)
+    return body
+
+
+def idle(pool: Pool) -> int:
+    return sum(len(connections) for connections in pool._idle.values())
+
+
+Operation = Callable[[Pool, Target], Awaitable[object]]
+
+
+async def at_every_suspension(
+    target: Target,
+    operation: Operation,
+    *ports: int,
+    prepare: Operation | None = None,
+    works_after: bool = True,
+    limit: int = 1,
+) -> int:
+    """Cancel an operation at every one of its suspensions in turn, in every way there is.
+
+    :param ports: of all servers that it makes connections to
+    :param prepare: what each pool has done before
+    :param works_after: whether the next request can succeed
+    :return: how many suspensions there were, at the most
+    """
+    most = 0
+    for moment, native in injections():
+        at = 0
+        while True:
+            at += 1
+            pool = Pool(max_connections=limit, ssl_context=client_context())
+            if prepare is not None:
+                await prepare(pool, target)
+            end = await cancelled(Injection(at, moment, native), partial(operation, pool, target))
+            place = f"at {at}, {moment}, {'native' if native else 'scope'}"
+            assert open_sockets(*ports) == idle(pool), f"a socket is open: {place}"
+            assert pool._free == limit - idle(pool), f"a slot is lost: {place}"
+            assert not pool._waiting, place
+            if works_after:
+                assert await operation(pool, target) == b"ok", place
+            await pool.aclose()
+            assert open_sockets(*ports) == 0, f"after aclose: {place}"
+            if end == "not reached":
+                break
+            # a scope's cancellation may come too late for an operation that has just ended
+            assert end == "cancelled" or not native or moment == "after", place
+        most = max(most, at - 1)
+    return most
+
+
+@asynccontextmanager
+async def bounded() -> AsyncIterator[None]:
+    with anyio.fail_after(60):
+        yield
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_an_exchange_from_the_connection_to_its_end(*, tls: bool) -> None:
+    async with bounded(), serving(repeating(), tls=server_context() if tls else None) as server:
+        target = Target("https" if tls else "http", "127.0.0.1", server.port)
+        suspensions = await at_every_suspension(target, get, server.port)
+        await server.all_ended()
+    assert suspensions > 3
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_an_exchange_on_a_kept_connection(*, tls: bool) -> None:
+    async with bounded(), serving(repeating(), tls=server_context() if tls else None) as server:
+        target = Target("https" if tls else "http", "127.0.0.1", server.port)
+        await at_every_suspension(target, get, server.port, prepare=get)
+        await server.all_ended()
+
+
+async def test_an_exchange_on_a_kept_connection_that_the_server_closed() -> None:
+    async def prepare(pool: Pool, target: Target) -> None:
+        await get(pool, target)
+        (connection,) = pool._idle[target]
+        while connection.is_quiet():
+            await checkpoint()
+
+    async with bounded(), serving(closing(OK)) as server:
+        target = Target("http", "127.0.0.1", server.port)
+        await at_every_suspension(target, get, server.port, prepare=prepare, works_after=False)
+        await server.all_ended()
+
+
+async def test_an_exchange_that_has_another_targets_connection_closed() -> None:
+    async with bounded(), serving(repeating()) as server, serving(repeating()) as other:
+        target = Target("http", "127.0.0.1", server.port)
+        await at_every_suspension(
+            target,
+            get,
+            server.port,
+            other.port,
+            prepare=lambda pool, _: get(pool, Target("http", "127.0.0.1", other.port)),
+        )
+        await server.all_ended()
+        await other.all_ended()
+
+
+async def test_a_reply_in_many_reads() -> None:
+    async def handle(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(CHUNKED)
+            for part in (b"1\r\no", b"\r\n1\r\nk\r\n", LAST_CHUNK):
+                await checkpoint()
+                await peer.send(part)
+
+    async with bounded(), serving(handle) as server:
+        target = Target("http", "127.0.0.1", server.port)
+        await at_every_suspension(target, get, server.port)
+        await server.all_ended()
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_a_large_upload(*, tls: bool) -> None:
+    body = b"x" * 300_000
+
+    async def upload(pool: Pool, target: Target) -> bytes:
+        return await get(pool, target, POST % len(body), body)
+
+    async with bounded(), serving(repeating(), tls=server_context() if tls else None) as server:
+        target = Target("https" if tls else "http", "127.0.0.1", server.port)
+        await at_every_suspension(target, upload, server.port)
+        await server.all_ended()
+
+
+async def test_an_upload_by_an_iterator() -> None:
+    ended = 0
+
+    async def parts() -> AsyncGenerator[bytes]:
+        nonlocal ended
+        try:
+            for _ in range(5):
+                await checkpoint()
+                yield b"x" * 1000
+        finally:
+            ended += 1
+
+    async def upload(pool: Pool, target: Target) -> bytes:
+        async with aclosing(parts()) as body:
+            return await get(pool, target, POST % 5000, body)
+
+    async with bounded(), serving(repeating()) as server:
+        target = Target("http", "127.0.0.1", server.port)
+        await at_every_suspension(target, upload, server.port)
+        await server.all_ended()
+    assert ended
+
+
+@pytest.mark.parametrize("kind", ["http", "https", "socks5", "forwarded"])
+async def test_by_a_proxy(kind: str) -> None:
+    tls = None if kind == "forwarded" else server_context()
+    under_tls = server_context() if kind == "https" else None
+    proxied = proxying("socks5" if kind == "socks5" else "http", tls=under_tls)
+    async with bounded(), serving(repeating(), tls=tls) as server, proxied as proxy:
+        scheme = "http" if kind == "forwarded" else kind
+        target = Target(
+            "https" if tls else "http",
+            "127.0.0.1",
+            server.port,
+            Proxy.from_url(f"{scheme}://127.0.0.1:{proxy.port}"),
+        )
+
+        async def through_it(pool: Pool, target: Target) -> bytes:
+            place = f"http://127.0.0.1:{server.port}/" if target.forwarded_by else "/"
+            return await get(pool, target, GET.replace(b"/", place.encode(), 1))
+
+        suspensions = await at_every_suspension(target, through_it, proxy.port)
+        assert proxy.server is not None
+        await proxy.server.all_ended()
+        await server.all_ended()
+    assert suspensions > 3
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("proxy", [None, "http", "socks5", "https"])
+async def test_peers_that_never_say_a_word(proxy: str | None, *, tls: bool) -> None:
+    """Nothing answers here, so a cancellation from outside is what ends each wait."""
+
+    async def until_silence(pool: Pool, target: Target) -> None:
+        with anyio.move_on_after(0.02):
+            await get(pool, target)
+
+    async with bounded(), serving(black_hole) as server:
+        via = None if proxy is None else Proxy.from_url(f"{proxy}://127.0.0.1:{server.port}")
+        target = Target("https" if tls else "http", "127.0.0.1", server.port, via)
+        await at_every_suspension(target, until_silence, server.port, works_after=False)
+        await server.all_ended()
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["scope", "native"])
+async def test_in_the_moment_that_the_connection_is_made(
+    native: bool, monkeypatch: pytest.MonkeyPatch, anyio_backend_name: str
+) -> None:
+    if native and anyio_backend_name == "trio":
+        pytest.skip("Trio has scopes only")
+    backend = get_async_backend()
+    connect_tcp = backend.connect_tcp
+    cancel: Callable[[], object] = lambda: None  # noqa: E731 - until there is what to cancel
+
+    async def connect_and_cancel(*args: Any) -> Any:
+        stream = await connect_tcp(*args)
+        cancel()
+        return stream
+
+    monkeypatch.setattr(backend, "connect_tcp", connect_and_cancel)
+    async with bounded(), serving(repeating()) as server:
+        target = Target("http", "127.0.0.1", server.port)
+        pool = Pool(max_connections=1)
+        if native:
+            task = asyncio.create_task(get(pool, target))
+            cancel = task.cancel
+            await asyncio.wait([task])
+            assert task.cancelled()
+        else:
+            with anyio.CancelScope() as scope:
+                cancel = scope.cancel
+                await get(pool, target)
+            assert scope.cancelled_caught
+        assert open_sockets(server.port) == 0
+        assert pool._free == 1
+        await server.all_ended()
+
+
+class TestWaiting:
+    """A request that waits for a slot is cancelled."""
+
+    @pytest.mark.parametrize("native", [False, True], ids=["scope", "native"])
+    @pytest.mark.parametrize("ticks", range(8))
+    @pytest.mark.parametrize("giving", ["back", "up"])
+    async def test_around_the_tick_in_which_it_gets_one(
+        self, ticks: int, giving: str, native: bool, anyio_backend_name: str
+    ) -> None:
+        if native and anyio_backend_name == "trio":
+            pytest.skip("Trio has scopes only")
+        async with bounded(), serving(repeating()) as server:
+            target = Target("http", "127.0.0.1", server.port)
+            for early in (False, True):
+                pool = Pool(max_connections=1)
+                made = await exchange(pool, target, GET, on_stage=no_stage)
+                if giving == "back":
+                    await rest_of(made)
+                scope = anyio.CancelScope()
+
+                async def wait(pool: Pool = pool, scope: anyio.CancelScope = scope) -> None:
+                    with scope:
+                        await get(pool, target)
+
+                task: asyncio.Task[None] | None = None
+                cancel: Callable[[], object]
+                async with anyio.create_task_group() as tasks:
+                    if native:
+                        task = asyncio.create_task(wait())
+                        cancel = task.cancel
+                    else:
+                        tasks.start_soon(wait)
+                        cancel = scope.cancel
+                    await anyio.wait_all_tasks_blocked()
+                    assert len(pool._waiting) == 1
+                    if early:
+                        cancel()
+                        for _ in range(ticks):
+                            await checkpoint()
+                        await made.aclose()
+                    else:
+                        await made.aclose()
+                        for _ in range(ticks):
+                            await checkpoint()
+                        cancel()
+                    if task is not None:
+                        await asyncio.wait([task])
+
+                assert not pool._waiting
+                assert pool._free == 1 - idle(pool)
+                assert open_sockets(server.port) == idle(pool)
+                assert await get(pool, target) == b"ok"
+                await pool.aclose()
+            await server.all_ended()
+
+    async def test_at_every_suspension(self) -> None:
+        async with bounded(), serving(repeating()) as server:
+            target = Target("http", "127.0.0.1", server.port)
+            for moment, native in injections():
+                at, end = 0, ""
+                while end != "not reached":
+                    at += 1
+                    pool = Pool(max_connections=1)
+                    made = await exchange(pool, target, GET, on_stage=no_stage)
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(_give_up_once_waited_for, pool, made)
+                        end = await cancelled(
+                            Injection(at, moment, native), partial(get, pool, target)
+                        )
+                    assert not pool._waiting
+                    assert pool._free == 1 - idle(pool)
+                    assert await get(pool, target) == b"ok"
+                    await pool.aclose()
+            await server.all_ended()
+
+    async def test_a_group_of_more_requests_than_slots(self) -> None:
+        """What leaves httpcore's pool without any slot for ever."""
+        async with bounded(), serving(repeating()) as server:
+            target = Target("http", "127.0.0.1", server.port)
+            for ticks in range(25):
+                pool = Pool(max_connections=2)
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(6):
+                        tasks.start_soon(get, pool, target)
+                    for _ in range(ticks):
+                        await checkpoint()
+                    tasks.cancel_scope.cancel()
+
+                assert not pool._waiting
+                assert pool._free == 2 - idle(pool)
+                assert open_sockets(server.port) == idle(pool)
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(6):
+                        tasks.start_soon(get, pool, target)
+                await pool.aclose()
+            await server.all_ended()
+
+
+async def _give_up_once_waited_for(pool: Pool, made: Exchange) -> None:
+    await anyio.wait_all_tasks_blocked()
+    await made.aclose()
+
+
+async def test_five_hundred_streams_at_random() -> None:
+    async def trickle(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(CHUNKED)
+            for _ in range(5):
+                await anyio.sleep(chance.random() / 50)
+                await peer.send(b"1\r\n.\r\n")
+            await peer.send(LAST_CHUNK)
+
+    chance = random.Random(3)
+    async with bounded(), serving(trickle) as server:
+        target = Target("http", "127.0.0.1", server.port)
+        pool = Pool(max_connections=100)
+        finished = 0
+
+        async def stream(limit: float) -> None:
+            nonlocal finished
+            with anyio.move_on_after(limit):
+                assert await get(pool, target) == b"....."
+                finished += 1
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(500):
+                tasks.start_soon(stream, chance.random() * 1.5)
+
+        assert 0 < finished < 500
+        assert not pool._waiting
+        assert pool._free == 100 - idle(pool)
+        assert open_sockets(server.port) == idle(pool)
+        assert await get(pool, target) == b"....."
+        await pool.aclose()
+        assert open_sockets(server.port) == 0
+        assert pool._free == 100
+        await server.all_ended()
+
+
+async def test_fifty_handshakes_at_once_with_a_black_hole() -> None:
+    async with bounded(), serving(black_hole) as server:
+        target = Target("https", "127.0.0.1", server.port)
+        pool = Pool(max_connections=50, ssl_context=client_context())
+        async with anyio.create_task_group() as tasks:
+            for _ in range(50):
+                tasks.start_soon(get, pool, target)
+            await server.until(lambda: server.accepted == 50)
+            tasks.cancel_scope.cancel()
+
+        assert open_sockets(server.port) == 0
+        assert pool._free == 50
+        await server.all_ended()
+
+
+async def test_closing_does_not_wait_for_the_peer_nor_heed_cancellation() -> None:
+    async def stall(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(CHUNKED + b"2\r\nok\r\n")
+        await anyio.sleep_forever()
+
+    async with bounded(), serving(stall, tls=server_context()) as server:
+        target = Target("https", "127.0.0.1", server.port)
+        pool = Pool(max_connections=1, ssl_context=client_context())
+        for moment, native in injections():
+            for at in range(1, 4):
+                made = await exchange(pool, target, GET, on_stage=no_stage)
+                assert await made.receive() == [b"ok", b""]
+                await cancelled(Injection(at, moment, native), made.aclose)
+                assert open_sockets(server.port) == 0
+                assert pool._free == 1

@@ -1,0 +1,467 @@
+"""Transports of httpx's and httpx2's as a client's way to its site."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any
+
+import anyio
+import httpx
+import httpx2
+import pytest
+from loops import VIRTUAL_LOOPS
+from scripted import chunk, reply
+
+from gprochat_anyio import (
+    Client,
+    EmptyReplyError,
+    GPROChatError,
+    RateLimitError,
+    ReplyInterruptedError,
+    RequestTimeoutError,
+    Retry,
+    SiteConnectionError,
+    SiteError,
+    Timeouts,
+    UnexpectedResponseError,
+)
+from gprochat_anyio.transport import AnyIOTransport
+from gprochat_anyio.transport._foreign import HttpxAnswer
+from gprochat_anyio.transport._httpx import library_of
+
+from .servers import CHUNKED, Peer, repeating, serving
+
+LIBRARIES: list[Any] = [httpx, httpx2]
+EACH_LIBRARY = pytest.mark.parametrize("library", LIBRARIES, ids=["httpx", "httpx2"])
+VIRTUAL = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+TEXT = {"content-type": "text/plain; charset=utf-8"}
+ONCE = Retry(attempts=1)
+
+
+def client_by(transport: Any, **options: Any) -> Client:
+    return Client("http://site.test", transport=transport, retry=ONCE, **options)
+
+
+def streaming(library: Any, body: Callable[[], AsyncIterator[bytes]], **options: Any) -> Any:
+    """A transport whose answers have this body."""
+
+    class Body(library.AsyncByteStream):  # type: ignore[misc]
+        closed = 0
+
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            return body()
+
+        async def aclose(self) -> None:
+            Body.closed += 1
+
+    class Transport(library.AsyncBaseTransport):  # type: ignore[misc]
+        stream = Body
+        closed = 0
+
+        async def handle_async_request(self, request: Any) -> Any:
+            return library.Response(200, headers=TEXT, stream=Body(), **options)
+
+        async def aclose(self) -> None:
+            self.closed += 1
+
+    return Transport()
+
+
+async def hello() -> AsyncGenerator[bytes]:
+    for piece in (b"Hel", b"", b"lo", b" w\xc3", b"\xb6rld"):
+        yield piece
+
+
+@EACH_LIBRARY
+class TestReplies:
+    async def test_of_a_mock(self, library: Any) -> None:
+        requests: list[Any] = []
+
+        def handler(request: Any) -> Any:
+            requests.append(request)
+            return library.Response(200, headers=TEXT, content=b"Hello")
+
+        async with client_by(library.MockTransport(handler), headers={"X-Own": "1"}) as client:
+            assert (await client.ask("Hi")).text == "Hello"
+        (request,) = requests
+        assert (request.method, str(request.url)) == ("POST", "http://site.test/api/generate")
+        assert type(request) is library.Request
+        assert request.headers["x-own"] == "1"
+        assert request.headers["host"] == "site.test"
+        assert request.headers["content-type"] == "text/plain;charset=UTF-8"
+        assert int(request.headers["content-length"]) == len(request.content)
+        assert request.headers["accept-encoding"] == "identity"
+
+    async def test_of_an_application(self, library: Any) -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            body, more = b"", True
+            while more:
+                message = await receive()
+                body += message.get("body", b"")
+                more = message.get("more_body", False)
+            assert b'"Hi"' in body
+            headers = [(b"content-type", b"text/plain; charset=utf-8")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            for part in (b"Hel", b"lo"):
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body"})
+
+        async with client_by(library.ASGITransport(app)) as client:
+            assert (await client.ask("Hi")).text == "Hello"
+
+    async def test_in_pieces(self, library: Any) -> None:
+        transport = streaming(library, hello)
+        async with client_by(transport) as client:
+            async with client.stream("Hi") as chunks:
+                assert [piece async for piece in chunks] == ["Hel", "lo", " w", "\xf6rld"]
+            assert transport.stream.closed == 1
+        assert transport.closed == 1
+
+    async def test_over_the_network(self, library: Any) -> None:
+        with anyio.fail_after(10):
+            async with serving(repeating(reply("Hello", " ", "world"))) as server:
+                transport = library.AsyncHTTPTransport()
+                async with Client(server.url, transport=transport, retry=ONCE) as client:
+                    for _ in range(2):
+                        got = await client.ask("Hi")
+                        assert got.text == "Hello world"
+                assert server.accepted == 1
+
+    async def test_the_marker_as_a_last_piece(self, library: Any) -> None:
+        async def body() -> AsyncGenerator[bytes]:
+            yield b"Hello"
+            yield b"Internal server error"
+
+        async with client_by(streaming(library, body)) as client:
+            with pytest.raises(ReplyInterruptedError, match="its model failed") as caught:
+                await client.ask("Hi")
+            assert caught.value.partial_text == "Hello"
+
+    async def test_the_marker_as_a_piece_among_others(self, library: Any) -> None:
+        async def body() -> AsyncGenerator[bytes]:
+            yield b"Hello"
+            yield b"Internal server error"
+            yield b", it said"
+
+        async with client_by(streaming(library, body)) as client:
+            assert (await client.ask("Hi")).text == "HelloInternal server error, it said"
+
+    async def test_nothing(self, library: Any) -> None:
+        async def body() -> AsyncGenerator[bytes]:
+            for _ in range(3):
+                yield b""
+
+        async with client_by(streaming(library, body)) as client:
+            with pytest.raises(EmptyReplyError):
+                await client.ask("Hi")
+
+    async def test_errors_of_the_site(self, library: Any) -> None:
+        def handler(request: Any) -> Any:
+            return library.Response(429, headers={"Retry-After": "7"}, content=b"slow down")
+
+        async with client_by(library.MockTransport(handler)) as client:
+            with pytest.raises(RateLimitError) as caught:
+                await client.ask("Hi")
+            assert caught.value.retry_after == 7
+
+    @pytest.mark.parametrize(
+        ("extensions", "headers", "framed"),
+        [
+            ({}, {}, True),
+            ({"http_version": b"HTTP/2"}, {}, True),
+            ({"http_version": b"HTTP/1.1"}, {}, False),
+            ({"http_version": b"HTTP/1.0"}, {}, False),
+            ({"http_version": b"HTTP/1.1"}, {"Content-Length": "13"}, True),
+            ({"http_version": b"HTTP/1.1"}, {"Transfer-Encoding": "chunked"}, True),
+        ],
+    )
+    async def test_without_framing(
+        self, library: Any, extensions: Any, headers: dict[str, str], framed: bool
+    ) -> None:
+        class Transport(library.AsyncBaseTransport):  # type: ignore[misc]
+            async def handle_async_request(self, request: Any) -> Any:
+                response = streaming(library, hello, extensions=extensions)
+                answer = await response.handle_async_request(request)
+                answer.headers.update(headers)
+                return answer
+
+        async with client_by(Transport()) as client:
+            if framed:
+                assert (await client.ask("Hi")).text == "Hello w\xf6rld"
+            else:
+                with pytest.raises(UnexpectedResponseError):
+                    await client.ask("Hi")
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("name", "expected", "phase"),
+        [
+            ("ConnectTimeout", RequestTimeoutError, "connect"),
+            ("ReadTimeout", RequestTimeoutError, "first_chunk"),
+            ("WriteTimeout", RequestTimeoutError, "first_chunk"),
+            ("PoolTimeout", RequestTimeoutError, "first_chunk"),
+            ("TimeoutException", RequestTimeoutError, "first_chunk"),
+            ("ConnectError", SiteConnectionError, None),
+            ("ProxyError", SiteConnectionError, None),
+            ("UnsupportedProtocol", SiteConnectionError, None),
+            ("ReadError", SiteConnectionError, None),
+            ("WriteError", SiteConnectionError, None),
+            ("CloseError", SiteConnectionError, None),
+            ("NetworkError", SiteConnectionError, None),
+            ("LocalProtocolError", SiteConnectionError, None),
+            ("RemoteProtocolError", SiteConnectionError, None),
+            ("ProtocolError", SiteConnectionError, None),
+            ("TransportError", SiteConnectionError, None),
+            ("DecodingError", SiteConnectionError, None),
+            ("TooManyRedirects", SiteConnectionError, None),
+            ("RequestError", SiteConnectionError, None),
+            ("HTTPError", SiteConnectionError, None),
+            ("InvalidURL", SiteConnectionError, None),
+            ("StreamError", SiteConnectionError, None),
+        ],
+    )
+    @EACH_LIBRARY
+    async def test_before_the_answer(
+        self, library: Any, name: str, expected: type[GPROChatError], phase: str | None
+    ) -> None:
+        def handler(request: Any) -> Any:
+            raise getattr(library, name)("what it says")
+
+        async with client_by(library.MockTransport(handler)) as client:
+            with pytest.raises(GPROChatError) as caught:
+                await client.ask("Hi")
+        assert type(caught.value) is expected
+        assert f"{name}: what it says" in str(caught.value)
+        assert getattr(caught.value, "phase", None) == phase
+        assert caught.value.__cause__ is caught.value.__context__ is None
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            httpx.ReadError(""),
+            httpx.ReadTimeout("slow"),
+            httpx.StreamClosed(),
+            httpx2.RemoteProtocolError("gone"),
+            httpx2.ReadTimeout(""),
+            ConnectionResetError(104, "Connection reset by peer"),
+            anyio.BrokenResourceError(),
+            anyio.ClosedResourceError(),
+            anyio.EndOfStream(),
+        ],
+        ids=lambda error: f"{type(error).__module__}.{type(error).__name__}",
+    )
+    @pytest.mark.parametrize("sent", [0, 2])
+    async def test_within_the_body(self, error: Exception, sent: int) -> None:
+        async def body() -> AsyncGenerator[bytes]:
+            for _ in range(sent):
+                yield b"ok"
+            raise error
+
+        library = httpx2 if type(error).__module__.startswith("httpx2") else httpx
+        transport = streaming(library, body)
+        async with client_by(transport) as client:
+            with pytest.raises(GPROChatError, match=type(error).__name__) as caught:
+                await client.ask("Hi")
+        if sent:
+            assert type(caught.value) is ReplyInterruptedError
+            assert caught.value.partial_text == "okok"
+        else:
+            assert type(caught.value) is ReplyInterruptedError
+        assert caught.value.__cause__ is caught.value.__context__ is None
+        assert transport.stream.closed == 1
+
+    async def test_an_exception_of_the_transports_own_leaves_as_it_is(self) -> None:
+        own = KeyError("own")
+
+        def handler(request: Any) -> Any:
+            raise own
+
+        async with client_by(httpx.MockTransport(handler)) as client:
+            with pytest.raises(KeyError) as caught:
+                await client.ask("Hi")
+        assert caught.value is own
+
+    @EACH_LIBRARY
+    async def test_a_close_that_fails(self, library: Any) -> None:
+        """Nothing of it reaches the caller, who has the reply, or a better error."""
+        transport = streaming(library, hello)
+
+        async def failing(self: Any) -> None:
+            raise library.CloseError("can not close")
+
+        transport.stream.aclose = failing
+        async with client_by(transport) as client:
+            assert (await client.ask("Hi")).text == "Hello w\xf6rld"
+            async with client.stream("Hi") as chunks:
+                assert await chunks.receive() == "Hel"
+
+
+class TestClosing:
+    @VIRTUAL
+    @pytest.mark.parametrize("where", ["iterator", "response"])
+    async def test_is_bounded(self, where: str) -> None:
+        async def body() -> AsyncGenerator[bytes]:
+            try:
+                yield b"Hello"
+                await anyio.sleep_forever()
+            finally:
+                await stall("iterator")
+
+        async def stall(here: str) -> None:
+            if here == where:
+                await anyio.sleep_forever()
+
+        transport = streaming(httpx, body)
+
+        async def close(self: Any) -> None:
+            await stall("response")
+
+        transport.stream.aclose = close
+        async with client_by(transport) as client:
+            began = anyio.current_time()
+            async with client.stream("Hi") as chunks:
+                assert await chunks.receive() == "Hello"
+            assert anyio.current_time() - began <= 1
+
+    async def test_ends_the_iterator(self) -> None:
+        ended = False
+
+        async def body() -> AsyncGenerator[bytes]:
+            nonlocal ended
+            try:
+                while True:
+                    yield b"Hello"
+            finally:
+                ended = True
+
+        async with client_by(streaming(httpx, body)) as client:
+            async with client.stream("Hi") as chunks:
+                await chunks.receive()
+            assert ended
+
+    async def test_an_iterator_that_is_no_generator(self) -> None:
+        class Endless:
+            def __aiter__(self) -> Any:
+                return self
+
+            async def __anext__(self) -> bytes:
+                await anyio.lowlevel.checkpoint()
+                return b"Hello"
+
+        transport = streaming(httpx, Endless)
+        async with client_by(transport) as client:
+            async with client.stream("Hi") as chunks:
+                await chunks.receive()
+            assert transport.stream.closed == 1
+
+
+class TestClocks:
+    """A transport that tells of its stages by httpcore's trace events has the right clocks run."""
+
+    def transport(self, connect: float, answer: float, text: float) -> Any:
+        class Transport(httpx.AsyncBaseTransport):
+            async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+                trace = request.extensions["trace"]
+                await trace("connection.connect_tcp.started", {})
+                await anyio.sleep(connect)
+                await trace("connection.connect_tcp.complete", {})
+                await trace("http11.send_request_headers.started", {})
+                await anyio.sleep(answer)
+                inner = streaming(httpx, body)
+                return await inner.handle_async_request(request)  # type: ignore[no-any-return]
+
+        async def body() -> AsyncGenerator[bytes]:
+            await anyio.sleep(text)
+            yield b"Hello"
+
+        return Transport()
+
+    @VIRTUAL
+    async def test_connecting_is_on_its_own(self) -> None:
+        timeouts = Timeouts(connect=2, first_chunk=50)
+        async with client_by(self.transport(3, 0, 0), timeouts=timeouts) as client:
+            with pytest.raises(RequestTimeoutError) as caught:
+                await client.ask("Hi")
+        assert caught.value.phase == "connect"
+        assert caught.value.elapsed == pytest.approx(2)
+
+    @VIRTUAL
+    async def test_the_first_text_is_too(self) -> None:
+        timeouts = Timeouts(connect=2, first_chunk=50)
+        async with client_by(self.transport(1, 20, 20), timeouts=timeouts) as client:
+            got = await client.ask("Hi")
+        assert got.text == "Hello"
+        assert got.timing.connect == pytest.approx(1)
+        assert got.timing.first_chunk == pytest.approx(40)
+
+    @VIRTUAL
+    async def test_and_ends_a_long_silence(self) -> None:
+        timeouts = Timeouts(connect=2, first_chunk=30)
+        async with client_by(self.transport(1, 20, 20), timeouts=timeouts) as client:
+            with pytest.raises(RequestTimeoutError) as caught:
+                await client.ask("Hi")
+        assert caught.value.phase == "first_chunk"
+        assert caught.value.elapsed == pytest.approx(30)
+
+    @VIRTUAL
+    async def test_without_events_all_is_the_first_texts(self) -> None:
+        async def body() -> AsyncGenerator[bytes]:
+            await anyio.sleep(40)
+            yield b"Hello"
+
+        timeouts = Timeouts(connect=2, first_chunk=30)
+        async with client_by(streaming(httpx, body), timeouts=timeouts) as client:
+            with pytest.raises(RequestTimeoutError) as caught:
+                await client.ask("Hi")
+        assert caught.value.phase == "first_chunk"
+
+
+async def test_its_own_transport_is_used_without_httpx_between() -> None:
+    async def handle(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(reply("Hello")[:-5] + chunk("Internal server error") + b"0\r\n\r\n")
+
+    with anyio.fail_after(10):
+        async with serving(handle) as server:
+            transport = AnyIOTransport(max_connections=1)
+            async with Client(server.url, transport=transport, retry=ONCE) as client:
+                with pytest.raises(ReplyInterruptedError, match="its model failed"):
+                    await client.ask("Hi")
+            assert transport.pool._closed
+
+
+# httpcore's own generators, which only it could close
+@pytest.mark.filterwarnings("ignore:Async generator 'httpcore:ResourceWarning")
+async def test_a_site_that_never_ends_its_errors() -> None:
+    async def handle(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(CHUNKED.replace(b"200 OK", b"500 No"))
+        while True:
+            await peer.send(chunk(b"x" * 1000))
+
+    with anyio.fail_after(10):
+        async with serving(handle) as server:
+            transport = httpx.AsyncHTTPTransport()
+            async with Client(server.url, transport=transport, retry=ONCE) as client:
+                with pytest.raises(SiteError):
+                    await client.ask("Hi")
+            await server.all_ended()
+
+
+def test_how_long_a_chunk_will_be_is_never_known() -> None:
+    answer = HttpxAnswer(httpx, httpx.Response(200, content=b""))
+    assert answer.open_chunk_size(b"I") is None
+
+
+@pytest.mark.parametrize(
+    ("thing", "library"),
+    [
+        (httpx.Request("GET", "http://site.test"), httpx),
+        (httpx2.Request("GET", "http://site.test"), httpx2),
+        (httpx2.MockTransport(lambda _: httpx2.Response(200)), httpx2),
+        (object(), httpx),
+    ],
+)
+def test_objects_tell_their_library(thing: object, library: Any) -> None:
+    assert library_of(thing) is library

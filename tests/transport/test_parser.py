@@ -1,0 +1,456 @@
+"""HTTP/1.1 from the client's side, without I/O: every answer whole, byte by byte and overlong."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gprochat_anyio.transport._failures import ProtocolViolation
+from gprochat_anyio.transport._parser import HEAD_LIMIT, AnswerParser
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+NEXT = OK + b"Content-Length: 3\r\n\r\nbad"
+
+
+@dataclass
+class Shape:
+    """An answer, and what it means."""
+
+    wire: bytes
+    body: bytes = b""
+    status: int = 200
+    framing: str = "none"
+    reusable: bool = True
+    bodiless: bool = False
+    eof: bool = False
+
+
+SHAPES = {
+    "length": Shape(OK + b"Content-Length: 5\r\n\r\nhello", b"hello", framing="length"),
+    "length of nothing": Shape(OK + b"Content-Length: 0\r\n\r\n", framing="length"),
+    "length with blanks": Shape(OK + b"Content-Length: \t2 \r\n\r\nok", b"ok", framing="length"),
+    "chunked": Shape(CHUNKED + b"3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n", b"hello", framing="chunked"),
+    "chunked, nothing": Shape(CHUNKED + b"0\r\n\r\n", framing="chunked"),
+    "chunked, odd sizes": Shape(
+        CHUNKED + b"00A\r\n0123456789\r\n0b\r\n0123456789a\r\n000\r\n\r\n",
+        b"01234567890123456789a",
+        framing="chunked",
+    ),
+    "chunked, other case": Shape(
+        OK + b"TRANSFER-encoding: Chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", b"ok", framing="chunked"
+    ),
+    "chunk extensions": Shape(
+        CHUNKED + b'2;a\r\nok\r\n1;b=c;d="e;f"\r\n!\r\n0;g=h\r\n\r\n', b"ok!", framing="chunked"
+    ),
+    "trailers": Shape(
+        CHUNKED + b"2\r\nok\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n\r\n", b"ok", framing="chunked"
+    ),
+    "close-delimited": Shape(
+        OK + b"\r\nup to the end", b"up to the end", framing="close", reusable=False, eof=True
+    ),
+    "close-delimited, nothing": Shape(OK + b"\r\n", framing="close", reusable=False, eof=True),
+    "connection: close": Shape(
+        OK + b"Connection: close\r\nContent-Length: 2\r\n\r\nok",
+        b"ok",
+        framing="length",
+        reusable=False,
+    ),
+    "keep-alive, close": Shape(
+        OK + b"Connection: keep-alive, Close\r\nContent-Length: 2\r\n\r\nok",
+        b"ok",
+        framing="length",
+        reusable=False,
+    ),
+    "HTTP/1.0": Shape(
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", b"ok", framing="length", reusable=False
+    ),
+    "HTTP/1.0, kept alive": Shape(
+        b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok",
+        b"ok",
+        framing="length",
+    ),
+    "HTTP/1.0, chunked": Shape(
+        b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"2\r\nok\r\n0\r\n\r\n",
+        b"ok",
+        framing="chunked",
+        reusable=False,
+    ),
+    "HTTP/1.0, close-delimited": Shape(
+        b"HTTP/1.0 200 OK\r\n\r\nok", b"ok", framing="close", reusable=False, eof=True
+    ),
+    "204": Shape(b"HTTP/1.1 204 No Content\r\n\r\n", status=204),
+    "204 with a length": Shape(b"HTTP/1.1 204 N\r\nContent-Length: 5\r\n\r\n", status=204),
+    "204, chunked": Shape(b"HTTP/1.1 204 N\r\nTransfer-Encoding: chunked\r\n\r\n", status=204),
+    "304": Shape(b"HTTP/1.1 304 N\r\nETag: x\r\nContent-Length: 5\r\n\r\n", status=304),
+    "HEAD": Shape(OK + b"Content-Length: 5\r\n\r\n", bodiless=True),
+    "HEAD, chunked": Shape(CHUNKED, bodiless=True),
+    "HEAD without framing": Shape(OK + b"\r\n", bodiless=True, reusable=False),
+    "100": Shape(
+        b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nok",
+        b"ok",
+        framing="length",
+    ),
+    "103, twice": Shape(
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 2 + CHUNKED + b"0\r\n\r\n",
+        framing="chunked",
+    ),
+    "102, then 404": Shape(
+        b"HTTP/1.1 102 P\r\n\r\nHTTP/1.1 404 N\r\nContent-Length: 0\r\n\r\n",
+        status=404,
+        framing="length",
+    ),
+    "no reason": Shape(b"HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", framing="length"),
+    "an upgrade is offered": Shape(
+        b"HTTP/1.1 426 U\r\nUpgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 2\r\n\r\nok",
+        b"ok",
+        status=426,
+        framing="length",
+    ),
+}
+
+REFUSED = {
+    "both framings": OK + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "both framings, turned": OK + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n",
+    "both framings, in a trailer": CHUNKED + b"0\r\nContent-Length: 5\r\n\r\n",
+    "two lengths": OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n",
+    "the same length twice": OK + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\n",
+    **{
+        f"length {length!r}": OK + b"Content-Length: " + length + b"\r\n\r\n"
+        for length in (b"", b"+5", b"-5", b"5, 5", b"0x5", b"5 5", b"1_0", b"\xb2", b"9" * 30)
+    },
+    **{
+        f"coding {coding!r}": OK + b"Transfer-Encoding: " + coding + b"\r\n\r\n0\r\n\r\n"
+        for coding in (
+            b"",
+            b"gzip",
+            b"identity",
+            b"gzip, chunked",
+            b"chunked, gzip",
+            b"chunked, chunked",
+            b"chunked;q=1",
+            b"\x0bchunked",
+            b"xchunked",
+        )
+    },
+    "chunked twice": OK + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "gzip, then chunked": OK + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
+    **{
+        f"chunk {chunk!r}": CHUNKED + chunk
+        for chunk in (
+            b"x\r\n",
+            b"\r\n",
+            b"-2\r\nok\r\n",
+            b"+2\r\nok\r\n",
+            b"0x2\r\nok\r\n",
+            b" 2\r\nok\r\n",
+            b"2 \r\nok\r\n",
+            b"2_0\r\n",
+            b"2\nok\r\n",
+            b"2\rok\r\n",
+            b"2\r\nok\n0\r\n\r\n",
+            b"2\r\nokX\r\n",
+            b"2\r\nok0\r\n\r\n",
+            b"1" + b"0" * 16 + b"\r\n",
+            b"2;\r\nok\r\n",
+            b"2;a\nb\r\nok\r\n",
+            b"2;a\rb\r\nok\r\n",
+            b"0\r\nno field\r\n\r\n",
+            b"0\r\n folded: 1\r\n\r\n",
+            b"0\r\nX: 1\n\r\n",
+        )
+    },
+    "HTTP/2.0": b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "HTTP/0.9": b"HTTP/0.9 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "HTTP/1.2": b"HTTP/1.2 200 OK\r\n\r\n",
+    "http/1.1": b"http/1.1 200 OK\r\n\r\n",
+    "101": b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+    "101 of nothing": b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + OK,
+    "status of two digits": b"HTTP/1.1 20 OK\r\n\r\n",
+    "status of four digits": b"HTTP/1.1 2000 OK\r\n\r\n",
+    "two blanks": b"HTTP/1.1  200 OK\r\n\r\n",
+    "bare CR in the reason": b"HTTP/1.1 200 O\rK\r\n\r\n",
+    "bare LF after the reason": b"HTTP/1.1 200 OK\nContent-Length: 0\r\n\r\n",
+    "bare LF after a field": OK + b"A: b\nContent-Length: 0\r\n\r\n",
+    "bare CR in a field": OK + b"A: b\rC: d\r\n\r\n",
+    "bare LF ends the head": OK + b"Content-Length: 0\r\n\n",
+    "a line break first": b"\r\n" + OK + b"Content-Length: 0\r\n\r\n",
+    "NUL in a field": OK + b"A: b\0c\r\n\r\n",
+    "blank before the colon": OK + b"Content-Length : 5\r\n\r\n",
+    "no name": OK + b": 5\r\n\r\n",
+    "no colon": OK + b"Content-Length\r\n\r\n",
+    "obs-fold": OK + b"A: b\r\n c\r\n\r\n",
+    "a fold first": OK + b" A: b\r\n\r\n",
+    "data after an interim close": b"HTTP/1.1 100 C\r\nConnection: close\r\n\r\n" + OK,
+    "body of an interim answer": b"HTTP/1.1 100 C\r\nContent-Length: 5\r\n\r\nhello" + NEXT,
+    "HTML": b"<html><body>Sign in</body></html>",
+    "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "a request": b"GET / HTTP/1.1\r\n\r\n",
+}
+
+
+def parts(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[start : start + size] for start in range(0, len(data), size))
+
+
+def feed(answer: AnswerParser, data: bytes) -> None:
+    for part in parts(data, 1000):
+        answer.feed(part)
+
+
+def parse(wire: bytes, size: int, *, bodiless: bool = False) -> tuple[AnswerParser, bytes]:
+    """The parser after it was fed so many bytes at a time, and the body it gave."""
+    answer = AnswerParser(bodiless=bodiless)
+    body = b""
+    for part in parts(wire, size):
+        answer.feed(part)
+        body += b"".join(answer.take())
+    return answer, body
+
+
+FRAMED = {name: shape for name, shape in SHAPES.items() if not shape.eof}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 10_000])
+class TestShapes:
+    @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+    def test_is_understood_in_parts_of_any_size(self, shape: Shape, size: int) -> None:
+        answer, body = parse(shape.wire, size, bodiless=shape.bodiless)
+
+        assert answer.head_complete
+        assert answer.complete is not shape.eof
+        if shape.eof:
+            assert answer.feed_eof()
+        assert (answer.complete, answer.status, body) == (True, shape.status, shape.body)
+        assert answer.framing == shape.framing
+        assert answer.reusable is shape.reusable
+        assert not answer.surplus
+
+    @pytest.mark.parametrize(
+        "trailing", [NEXT, b"X", b"HTTP/1.1 204 N\r\n\r\n", b"\0\0"], ids=["next", "X", "204", "0"]
+    )
+    @pytest.mark.parametrize("shape", FRAMED.values(), ids=FRAMED)
+    def test_what_follows_is_not_taken_for_it_and_spoils_the_connection(
+        self, shape: Shape, size: int, trailing: bytes
+    ) -> None:
+        answer, body = parse(shape.wire + trailing, size, bodiless=shape.bodiless)
+
+        assert (answer.complete, answer.status, body) == (True, shape.status, shape.body)
+        assert answer.surplus
+        assert not answer.reusable
+
+    @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+    def test_is_not_complete_when_cut_short(self, shape: Shape, size: int) -> None:
+        for end in range(len(shape.wire)):
+            answer, body = parse(shape.wire[:end], size, bodiless=shape.bodiless)
+            at_end = answer.feed_eof()
+            assert shape.body.startswith(body)
+            assert not answer.reusable
+            assert at_end is (shape.framing == "close" and answer.head_complete)
+            answer.release()
+
+
+@pytest.mark.parametrize("size", [1, 10_000])
+@pytest.mark.parametrize("wire", REFUSED.values(), ids=REFUSED)
+def test_refuses_what_could_be_understood_in_two_ways(wire: bytes, size: int) -> None:
+    with pytest.raises(ProtocolViolation) as caught:
+        parse(wire, size)
+
+    assert str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_gives_the_head_as_it_came() -> None:
+    answer, _ = parse(
+        b"HTTP/1.1 418 I'm a teapot\r\nX-One:1\r\nx-two:  2 \t\r\nX-One: \xe9\r\nX-None:\r\n\r\n", 5
+    )
+
+    assert answer.reason == b"I'm a teapot"
+    assert answer.version == "1.1"
+    assert answer.headers == [
+        (b"X-One", b"1"),
+        (b"x-two", b"2"),
+        (b"X-One", b"\xe9"),
+        (b"X-None", b""),
+    ]
+
+
+def test_forgets_the_heads_of_interim_answers_and_the_trailers() -> None:
+    answer, _ = parse(
+        b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + CHUNKED + b"1\r\n!\r\n0\r\nX-Sum: 1\r\n\r\n", 4
+    )
+
+    assert answer.reason == b"OK"
+    assert answer.headers == [(b"Transfer-Encoding", b"chunked")]
+
+
+def test_marks_the_end_of_each_chunk() -> None:
+    answer = AnswerParser()
+
+    answer.feed(CHUNKED + b"3\r\nhel\r\n2\r\nl")
+    assert answer.take() == [b"hel", b"", b"l"]
+
+    answer.feed(b"o\r\n")
+    assert answer.take() == [b"o", b""]
+    assert answer.take() == []
+
+
+class TestBounds:
+    """Nothing that is not body can go on for ever."""
+
+    @pytest.mark.parametrize(
+        ("start", "endless"),
+        [
+            (b"HTTP/1.1 200 ", b"O"),
+            (OK, b"X: y\r\n"),
+            (OK + b"X: ", b"y"),
+            (OK, b"X" * 100),
+            (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        ],
+        ids=["reason", "fields", "value", "name", "interim answers"],
+    )
+    def test_an_endless_head_is_refused(self, start: bytes, endless: bytes) -> None:
+        answer = AnswerParser()
+        feed(answer, start + endless * (HEAD_LIMIT // len(endless) - 50))
+
+        with pytest.raises(ProtocolViolation, match="head takes more than 65536 bytes"):
+            feed(answer, endless * 1050)
+
+    @pytest.mark.parametrize(
+        ("start", "endless"),
+        [(b"0\r\n", b"X: y\r\n"), (b"2;", b"a=b;"), (b"0\r\nX: ", b"y"), (b"", b"0")],
+        ids=["trailers", "extensions", "trailer", "zeros"],
+    )
+    def test_endless_framing_is_refused(self, start: bytes, endless: bytes) -> None:
+        answer = AnswerParser()
+        answer.feed(CHUNKED + b"2\r\nok\r\n" + start)
+        answer.take()
+        with pytest.raises(ProtocolViolation, match="chunk extensions takes more than 65536"):
+            feed(answer, endless * HEAD_LIMIT * 2)
+
+    def test_a_head_just_within_the_bound_is_taken(self) -> None:
+        wire = OK + b"Content-Length: 0\r\nX: %b\r\n\r\n"
+        answer, _ = parse(wire % (b"y" * (HEAD_LIMIT - len(wire) + 2)), 1000)
+
+        assert answer.complete
+
+    def test_an_endless_body_is_not_refused(self) -> None:
+        answer = AnswerParser()
+        answer.feed(CHUNKED)
+        for _ in range(100):
+            answer.feed(b"1000;x=y\r\n" + b"a" * 0x1000 + b"\r\n")
+            assert len(b"".join(answer.take())) == 0x1000
+
+
+class TestOpenChunkSize:
+    """What the failure marker is told by."""
+
+    @pytest.mark.parametrize(
+        ("wire", "received", "size"),
+        [
+            (b"15\r\nInternal", b"Internal", 0x15),
+            (b"15;a=b\r\nInternal", b"Internal", 0x15),
+            (b"0015\r\nI", b"I", 0x15),
+            (b"2\r\nok\r\n15\r\nInternal", b"Internal", 0x15),
+            (b"4\r\n\r\n\r\n\r\n1F\r\nIn", b"In", 0x1F),
+            (b"8\r\nII\r\n15\r\n\r\n15\r\nI", b"I", 0x15),
+            (b"%x\r\n%b\r\n15\r\nI" % (500, b"I" * 500), b"I", 0x15),
+            (b"15;a=%b\r\nI" % (b"b" * 500), b"I", None),
+        ],
+    )
+    def test_is_found_before_what_was_received(
+        self, wire: bytes, received: bytes, size: int | None
+    ) -> None:
+        for step in (1, 3, 10_000):
+            answer, _ = parse(CHUNKED + wire, step)
+            assert answer.open_chunk_size(received) == size
+
+    def test_is_unknown_without_chunks(self) -> None:
+        answer, _ = parse(OK + b"Content-Length: 21\r\n\r\nInternal", 10_000)
+
+        assert answer.open_chunk_size(b"Internal") is None
+
+    def test_is_unknown_for_a_chunk_that_is_all_that_is_remembered(self) -> None:
+        answer, _ = parse(CHUNKED + b"200\r\n" + b"I" * 200, 10_000)
+
+        assert answer.open_chunk_size(b"I" * 128) is None
+
+
+def test_release_leaves_no_cycle() -> None:
+    class Traced(AnswerParser):
+        __slots__ = ("__weakref__",)
+
+    gc.disable()
+    try:
+        answer = Traced()
+        answer.feed(CHUNKED + b"2\r\nok\r\n")
+        gone = weakref.ref(answer)
+        answer.release()
+        del answer
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_a_failure_leaves_no_cycle_once_released() -> None:
+    class Traced(AnswerParser):
+        __slots__ = ("__weakref__",)
+
+    gc.disable()
+    try:
+        answer = Traced()
+        with pytest.raises(ProtocolViolation):
+            answer.feed(b"HTTP/2.0 200 OK\r\n\r\n")
+        gone = weakref.ref(answer)
+        answer.release()
+        del answer
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+@st.composite
+def chunked_bodies(draw: Any) -> tuple[bytes, bytes]:
+    """A body, and one way to frame it in chunks."""
+    chunks = draw(st.lists(st.binary(min_size=1, max_size=40), max_size=8))
+    extension = st.sampled_from([b"", b";a", b";a=b", b';a="\\" b"'])
+    wire = b"".join(b"%x%b\r\n%b\r\n" % (len(c), draw(extension), c) for c in chunks)
+    return b"".join(chunks), wire + b"0\r\n" + draw(st.sampled_from([b"", b"T: x\r\n"])) + b"\r\n"
+
+
+@given(framed=chunked_bodies(), cuts=st.lists(st.integers(1, 60), max_size=20))
+def test_any_chunks_in_any_reads_give_the_body(
+    framed: tuple[bytes, bytes], cuts: list[int]
+) -> None:
+    expected, wire = framed
+    answer = AnswerParser()
+    rest, body = CHUNKED + wire, b""
+    for cut in [*cuts, 10_000]:
+        if rest[:cut]:
+            answer.feed(rest[:cut])
+        body += b"".join(answer.take())
+        rest = rest[cut:]
+
+    assert body == expected
+    assert answer.reusable
+    answer.release()
+
+
+@given(st.binary(min_size=1, max_size=300), st.sampled_from([b"", OK, CHUNKED, CHUNKED + b"2\r\n"]))
+def test_no_bytes_raise_anything_but_a_violation(noise: bytes, start: bytes) -> None:
+    answer = AnswerParser()
+    try:
+        answer.feed(start + noise)
+        answer.feed(noise)
+    except ProtocolViolation as violation:
+        assert str(violation)  # noqa: PT017 - that there is none is as good
+    answer.take()
+    answer.release()
