@@ -11,10 +11,9 @@ from functools import partial
 from typing import Any
 
 import anyio
-import httpx
-import httpx2
 import pytest
 from anyio.abc import SocketAttribute
+from http_libraries import EACH_LIBRARY, httpx
 
 from gprochat_anyio.transport import AnyIOTransport
 from gprochat_anyio.transport._anyio_transport import _Body
@@ -38,8 +37,6 @@ from .servers import (
     unused_port,
 )
 
-LIBRARIES: list[Any] = [httpx, httpx2]
-EACH_LIBRARY = pytest.mark.parametrize("library", LIBRARIES, ids=["httpx", "httpx2"])
 TLS = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 
 

@@ -6,9 +6,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 import anyio
-import httpx
-import httpx2
 import pytest
+from http_libraries import EACH_LIBRARY, LIBRARIES, httpx
 from loops import VIRTUAL_LOOPS
 from scripted import chunk, reply
 
@@ -31,8 +30,6 @@ from gprochat_anyio.transport._httpx import library_of
 
 from .servers import CHUNKED, Peer, repeating, serving
 
-LIBRARIES: list[Any] = [httpx, httpx2]
-EACH_LIBRARY = pytest.mark.parametrize("library", LIBRARIES, ids=["httpx", "httpx2"])
 VIRTUAL = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 TEXT = {"content-type": "text/plain; charset=utf-8"}
 ONCE = Retry(attempts=1)
@@ -242,8 +239,8 @@ class TestFailures:
             httpx.ReadError(""),
             httpx.ReadTimeout("slow"),
             httpx.StreamClosed(),
-            httpx2.RemoteProtocolError("gone"),
-            httpx2.ReadTimeout(""),
+            LIBRARIES[-1].RemoteProtocolError("gone"),
+            LIBRARIES[-1].ReadTimeout(""),
             ConnectionResetError(104, "Connection reset by peer"),
             anyio.BrokenResourceError(),
             anyio.ClosedResourceError(),
@@ -258,7 +255,7 @@ class TestFailures:
                 yield b"ok"
             raise error
 
-        library = httpx2 if type(error).__module__.startswith("httpx2") else httpx
+        library = library_of(error)
         transport = streaming(library, body)
         async with client_by(transport) as client:
             with pytest.raises(GPROChatError, match=type(error).__name__) as caught:
@@ -458,8 +455,8 @@ def test_how_long_a_chunk_will_be_is_never_known() -> None:
     ("thing", "library"),
     [
         (httpx.Request("GET", "http://site.test"), httpx),
-        (httpx2.Request("GET", "http://site.test"), httpx2),
-        (httpx2.MockTransport(lambda _: httpx2.Response(200)), httpx2),
+        (LIBRARIES[-1].Request("GET", "http://site.test"), LIBRARIES[-1]),
+        (LIBRARIES[-1].MockTransport(lambda _: LIBRARIES[-1].Response(200)), LIBRARIES[-1]),
         (object(), httpx),
     ],
 )

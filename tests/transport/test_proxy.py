@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 import anyio
-import httpx
 import pytest
 from anyio.lowlevel import checkpoint
+from http_libraries import httpx
 from scripted import reply
 
 from gprochat_anyio import Client, Retry, SiteConnectionError, Timeouts

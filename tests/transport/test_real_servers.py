@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import httpx
 import pytest
+from http_libraries import httpx
 
 from gprochat_anyio.transport import AnyIOTransport
 
