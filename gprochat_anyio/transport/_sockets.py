@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any
 
 import anyio
@@ -27,11 +26,7 @@ async def take_over(stream: ByteStream) -> ByteStream:
     raw = stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610 - not Django's
     if raw is None or os.name != "posix":  # not of AnyIO's making, or on a proactor
         return stream
-    loop = current_token().native_token
-    on_asyncio = hasattr(loop, "add_reader")
     if type(raw).__module__.startswith("uvloop"):  # it reads at once: that would be lost
-        return stream
-    if on_asyncio and not _closes_silently():
         return stream
     try:
         connected = socket.fromfd(raw.fileno(), raw.family, raw.type)
@@ -44,15 +39,10 @@ async def take_over(stream: ByteStream) -> ByteStream:
     except BaseException:
         connected.close()
         raise
-    return _AsyncioStream(connected, loop) if on_asyncio else _TrioStream(connected)
-
-
-@cache
-def _closes_silently() -> bool:
-    """Whether AnyIO closes its stream on asyncio without ending the connection: since 4.16."""
-    from importlib.metadata import version  # noqa: PLC0415 - once, and costs 10 ms
-
-    return tuple(map(int, version("anyio").split(".")[:2])) >= (4, 16)
+    loop = current_token().native_token
+    if hasattr(loop, "add_reader"):
+        return _AsyncioStream(connected, loop)
+    return _TrioStream(connected)
 
 
 class SocketStream(ByteStream):

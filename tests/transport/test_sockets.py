@@ -14,18 +14,15 @@ import pytest
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.lowlevel import checkpoint, current_token
 
-from gprochat_anyio.transport._sockets import SocketStream, _closes_silently, take_over
+from gprochat_anyio.transport._sockets import SocketStream, take_over
 
 from .injection import Injection, cancelled, injections
 from .servers import Peer, black_hole, open_sockets, serving
 
 
 def only_where_they_are_used() -> None:
-    loop = current_token().native_token
-    if type(loop).__module__.startswith("uvloop"):
+    if type(current_token().native_token).__module__.startswith("uvloop"):
         pytest.skip("AnyIO's own streams are used on uvloop")
-    if hasattr(loop, "add_reader") and not _closes_silently():
-        pytest.skip("AnyIO's own streams are used with AnyIO before 4.16 on asyncio")
 
 
 @asynccontextmanager
@@ -312,23 +309,3 @@ class TestEnds:
                 await checkpoint()
             assert not stream._watching
             assert await stream.receive() == b"two"
-
-
-@pytest.mark.parametrize("version", ["4.15.1", "4.16.0", "5.0.0rc1"])
-async def test_what_older_versions_of_anyio_shut_down_is_left_to_them(
-    monkeypatch: pytest.MonkeyPatch, version: str
-) -> None:
-    _closes_silently.cache_clear()
-    try:
-        with monkeypatch.context() as patch:
-            patch.setattr("importlib.metadata.version", lambda _: version)
-            assert _closes_silently() is not version.startswith("4.15")
-            if version == "4.15.1":
-                async with serving(black_hole) as server:
-                    async with await anyio.connect_tcp("127.0.0.1", server.port) as stream:
-                        taken = await take_over(stream)
-                        on_trio = not hasattr(current_token().native_token, "add_reader")
-                        assert (taken is not stream) is on_trio
-                        await taken.aclose()
-    finally:
-        _closes_silently.cache_clear()
