@@ -36,7 +36,8 @@ class ReplyStream(ObjectReceiveStream[str]):
     came before it. Leaving the block, in whatever way, closes the connection without waiting for
     the site; an exception or a cancellation of the block's own leaves it as it is.
 
-    A caller that stops reading stops the site: at most 8 pieces of 64 KiB wait here.
+    A caller that stops reading stops the site: at most 9 pieces of 64 KiB wait here, one of them in
+    the pump's hands.
     """
 
     def __init__(self, open_reply: Callable[[], Awaitable[LiveReply]]) -> None:
@@ -50,7 +51,7 @@ class ReplyStream(ObjectReceiveStream[str]):
         self._guard = anyio.ResourceGuard("receiving from")
         self._home = Home("ReplyStream")
         self._next_piece = ""  # taken out of the channel, and not yet given
-        self._arrived = anyio.Event()
+        self._arrived: anyio.Event | None = None  # set by the pump for the caller that waits
         self._ended = True  # whether nothing more will come through the channel
         self._stopped = self._closed = False
 
@@ -168,8 +169,8 @@ class ReplyStream(ObjectReceiveStream[str]):
         channel's own `receive` begins with one, even where it then has to wait."""
         if not (self._next_piece or self._take()):
             while not (self._stopped or self._closed or self._ended):
-                self._arrived = anyio.Event()
-                await self._arrived.wait()
+                self._arrived = arrived = anyio.Event()
+                await arrived.wait()
                 if self._take():
                     return self._give()
         await checkpoint()
@@ -207,7 +208,7 @@ class ReplyStream(ObjectReceiveStream[str]):
                             clocks.pause()
                             await send.send(text)
                         else:
-                            self._arrived.set()
+                            self._wake()
                 except Exception as error:  # noqa: BLE001 - the caller's iteration raises it
                     self._failure = error
                 finally:
@@ -215,4 +216,9 @@ class ReplyStream(ObjectReceiveStream[str]):
             if scope.cancelled_caught:
                 self._failure = clocks.timeout_error(live.text)
         self._ended = True
-        self._arrived.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Let the caller look again, if it waits."""
+        if self._arrived is not None:
+            self._arrived.set()
