@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -384,37 +385,36 @@ class TestOpenChunkSize:
         assert answer.open_chunk_size(b"I" * 128) is None
 
 
-def test_release_leaves_no_cycle() -> None:
+@contextmanager
+def gone_once_released() -> Iterator[AnswerParser]:
+    """A parser that has to be gone, without the garbage collector, once released and dropped."""
+
     class Traced(AnswerParser):
         __slots__ = ("__weakref__",)
 
     gc.disable()
     try:
         answer = Traced()
-        answer.feed(CHUNKED + b"2\r\nok\r\n")
+        yield answer
         gone = weakref.ref(answer)
         answer.release()
         del answer
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_release_leaves_no_cycle() -> None:
+    with gone_once_released() as answer:
+        answer.feed(CHUNKED + b"2\r\nok\r\n")
+        del answer
 
 
 def test_a_failure_leaves_no_cycle_once_released() -> None:
-    class Traced(AnswerParser):
-        __slots__ = ("__weakref__",)
-
-    gc.disable()
-    try:
-        answer = Traced()
+    with gone_once_released() as answer:
         with pytest.raises(ProtocolViolation):
             answer.feed(b"HTTP/2.0 200 OK\r\n\r\n")
-        gone = weakref.ref(answer)
-        answer.release()
         del answer
-        assert gone() is None
-    finally:
-        gc.enable()
 
 
 @st.composite
