@@ -521,10 +521,10 @@ class TestTimeouts:
             await peer.request()
             for byte in CHUNKED + b"2\r\nok\r\n" + LAST_CHUNK:
                 await peer.send(bytes([byte]))
-                await anyio.sleep(0.004)
+                await anyio.sleep(0.03)
             await peer.until_closed()
 
-        timeout = httpx.Timeout(5, read=0.15)
+        timeout = httpx.Timeout(5, read=1)
         async with client_of(handle, limits=timeout) as (client, _):
             assert (await client.get("/")).text == "ok"
 
