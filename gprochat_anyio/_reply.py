@@ -9,7 +9,7 @@ import anyio
 from anyio.abc import ObjectSendStream
 
 from ._decoder import ReplyDecoder
-from ._errors import ReplyInterruptedError
+from ._errors import ReplyInterruptedError, RequestTimeoutError
 from ._sender import Answer
 from ._timeouts import Clocks
 from .transport._failures import TransportFailure
@@ -144,11 +144,30 @@ class LiveReply:
         :raises RequestTimeoutError: if `idle` or `total` ran out; the reply is closed then
         :raises ReplyInterruptedError: if the reply broke off
         """
-        with self.clocks.enforced():
-            self.clocks.start("idle")
+        with self.clocks.enforced("idle"):
             return await self.next_text()
-        await self.aclose()
-        raise self.clocks.timeout_error(self.text)
+        raise await self._timed_out()
+
+    async def each(self, take: Callable[[str], bool]) -> str:
+        """Receive to the end, under the clocks, in one cancel scope.
+
+        :param take: is given each text as it arrives, and tells whether it had room for it
+        :return: the text that there was no room for, empty at the end of the reply
+        :raises RequestTimeoutError: if `idle` or `total` ran out; the reply is closed then
+        :raises ReplyInterruptedError: if the reply broke off
+        """
+        clocks = self.clocks
+        scope = clocks.enforced("idle")
+        while True:
+            with scope:
+                while text := await self.next_text():
+                    if not take(text):
+                        break
+                    clocks.renew()
+                return text
+            if clocks.ran_out():
+                raise await self._timed_out()
+            scope = clocks.enforced_again()
 
     async def collect(self) -> None:
         """Receive to the end, under the clocks; closes the reply, whatever happens.
@@ -157,14 +176,9 @@ class LiveReply:
         :raises ReplyInterruptedError: if the reply broke off
         """
         try:
-            with self.clocks.enforced():
-                while True:
-                    self.clocks.start("idle")
-                    if not await self.next_text():
-                        return
+            await self.each(_drop)
         finally:
             await self.aclose()
-        raise self.clocks.timeout_error(self.text)
 
     async def forward(self, send: ObjectSendStream[str], started: Callable[[], None]) -> None:
         """Send all text into a channel as it arrives, under the clocks; closes the reply.
@@ -175,22 +189,30 @@ class LiveReply:
         :raises RequestTimeoutError: if `idle` or `total` ran out
         :raises ReplyInterruptedError: if the reply broke off
         """
-        clocks = self.clocks
+        send_nowait = getattr(send, "send_nowait", None)  # a memory object stream's
+
+        def take(text: str) -> bool:
+            if send_nowait is None:
+                return False
+            try:
+                send_nowait(text)
+            except anyio.WouldBlock:
+                return False
+            return True
+
         try:
-            with clocks.enforced():
-                text = self.text
-                started()
-                while text:
-                    clocks.pause()
+            text = self.text
+            started()
+            while text:
+                with self.clocks.enforced() as scope:
                     await send.send(text)
-                    clocks.start("idle")
-                    text = await self.next_text()
-                return
+                if scope.cancelled_caught:
+                    raise await self._timed_out()
+                text = await self.each(take)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             return  # the receiver has left
         finally:
             await self.aclose()
-        raise clocks.timeout_error(self.text)
 
     async def aclose(self) -> None:
         """Let the connection go: closed at once, without waiting for the peer, unless the reply
@@ -198,3 +220,11 @@ class LiveReply:
         if self._end is None:
             self._end = anyio.current_time()
         await self._answer.aclose()
+
+    async def _timed_out(self) -> RequestTimeoutError:
+        await self.aclose()
+        return self.clocks.timeout_error(self.text)
+
+
+def _drop(_: str) -> bool:
+    return True

@@ -1,15 +1,16 @@
-"""The streaming phase: a pump task moves text into a memory object channel that the caller reads.
+"""The streaming phase: the caller's own task pulls the text from the connection.
 
-The pump lives exactly as long as the caller's block. It runs in a shielded scope, so the caller's
-cancellation reaches it through the block's end and by no other way, and it hands its failure
-over in order, behind the text: nothing but the caller's own exceptions passes the task group.
+What the caller does not ask for stays in the kernel's buffers, and TCP slows the site down. The
+first reads have a cancel scope each, which costs as much as the read does. From then on a task
+beside the caller watches the clocks; when one runs out it closes the connection, which wakes the
+caller.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import anyio
 from anyio.abc import ObjectReceiveStream, TaskGroup
@@ -19,12 +20,7 @@ from ._home import Home
 from ._opening import clean
 from ._reply import LiveReply, Timing
 
-if TYPE_CHECKING:
-    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-
-BUFFERED_PIECES = 8
-"""How many pieces of text, each of at most one read of 64 KiB, wait for a slow caller. Beyond
-that the socket is not read, and TCP slows the site down."""
+_READS_IN_SCOPES = 2  # starting a task costs as much as five scopes: not for a reply that is short
 
 
 class ReplyStream(ObjectReceiveStream[str]):
@@ -33,26 +29,23 @@ class ReplyStream(ObjectReceiveStream[str]):
     Entering the block sends the request and waits for the first text; whatever goes wrong before
     that is raised there. Iterate for the pieces, which are never empty and whose borders mean
     nothing. A failure after the first text is raised by the iteration, behind every piece that
-    came before it. Leaving the block, in whatever way, closes the connection without waiting for
-    the site; an exception or a cancellation of the block's own leaves it as it is.
+    came before it, and again by every further one. Leaving the block, in whatever way, closes the
+    connection without waiting for the site; an exception or a cancellation of the block's own
+    leaves it as it is.
 
-    A caller that stops reading stops the site: at most 9 pieces of 64 KiB wait here, one of them in
-    the pump's hands.
+    A caller that stops reading stops the site: no more than one read of 64 KiB waits here.
     """
 
     def __init__(self, open_reply: Callable[[], Awaitable[LiveReply]]) -> None:
         self._open_reply: Callable[[], Awaitable[LiveReply]] | None = open_reply
         self._live: LiveReply | None = None
+        self._reads = 0
         self._given = 0  # characters handed to the caller
         self._failure: Exception | None = None
-        self._channel: MemoryObjectReceiveStream[str] | None = None
         self._tasks: TaskGroup | None = None
         self._owner = 0
         self._guard = anyio.ResourceGuard("receiving from")
         self._home = Home("ReplyStream")
-        self._next_piece = ""  # taken out of the channel, and not yet given
-        self._arrived: anyio.Event | None = None  # set by the pump for the caller that waits
-        self._ended = True  # whether nothing more will come through the channel
         self._stopped = self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -63,11 +56,7 @@ class ReplyStream(ObjectReceiveStream[str]):
         self._live = live = await open_reply()
         if not live.ended:
             self._owner = anyio.get_current_task().id
-            self._ended = False
-            send, self._channel = anyio.create_memory_object_stream[str](BUFFERED_PIECES)
-            send.send_nowait(live.text)
             self._tasks = await anyio.create_task_group().__aenter__()
-            self._tasks.start_soon(self._pump, live, send, name="gprochat_anyio pump")
         return self
 
     async def __aexit__(
@@ -87,16 +76,15 @@ class ReplyStream(ObjectReceiveStream[str]):
         finally:
             if tasks is not None:
                 self._tasks = None
-                # The pump is cancelled and waits for nobody, so this is short. What the block
-                # raised is kept out of the group, which would wrap it.
+                # The watch waits for nobody, so this is short. What the block raised is kept out
+                # of the group, which would wrap it.
                 tasks.cancel_scope.shield = True
+                if self._reads > _READS_IN_SCOPES:
+                    tasks.cancel_scope.cancel()
                 try:
                     await tasks.__aexit__(None, None, None)
-                except BaseExceptionGroup as group:  # Ctrl-C, which hit the pump
+                except BaseExceptionGroup as group:  # Ctrl-C, which hit the watch
                     raise group.exceptions[0] from None
-                finally:
-                    assert self._channel is not None
-                    self._channel.close()
 
     @property
     def text(self) -> str:
@@ -120,13 +108,11 @@ class ReplyStream(ObjectReceiveStream[str]):
         live = self._reply
         with self._guard:
             self._home.check()
-            piece = await self._next()
+            piece = await self._next(live)
             if self._closed:
                 raise anyio.ClosedResourceError("this ReplyStream is closed; its text is kept")
             if self._stopped:
                 raise anyio.EndOfStream
-            if not piece:  # the pump is gone: what is left is what it found no room for
-                piece = live.text[self._given :]
             self._given += len(piece)
         if piece:
             return piece
@@ -147,15 +133,13 @@ class ReplyStream(ObjectReceiveStream[str]):
         has not been given by then is dropped, and the connection closed."""
         self._stopped = True
         if self._tasks is not None:
-            self._reply.clocks.cancel()
+            self._tasks.start_soon(self._reply.aclose)
 
     async def aclose(self) -> None:
         """Close the connection at once, from any task of the event loop. A task that is receiving
         gets `anyio.ClosedResourceError`."""
         self._closed = True
         if self._live is not None:
-            if self._tasks is not None:
-                self._live.clocks.cancel()
             await self._live.aclose()
 
     @property
@@ -164,61 +148,28 @@ class ReplyStream(ObjectReceiveStream[str]):
             raise RuntimeError("a ReplyStream is entered first: async with client.stream(...)")
         return self._live
 
-    async def _next(self) -> str:
-        """The next piece from the channel, empty at its end. One checkpoint, and no more: the
-        channel's own `receive` begins with one, even where it then has to wait."""
-        if not (self._next_piece or self._take()):
-            while not (self._stopped or self._closed or self._ended):
-                self._arrived = arrived = anyio.Event()
-                await arrived.wait()
-                if self._take():
-                    return self._give()
-        await checkpoint()
-        return self._give()
-
-    def _give(self) -> str:
-        piece, self._next_piece = self._next_piece, ""
-        return piece
-
-    def _take(self) -> bool:
-        """Take the next piece out of the channel, if there is one."""
-        if self._channel is None:
-            return False
+    async def _next(self, live: LiveReply) -> str:
+        """The next piece: the first text, what follows it, nothing at the end. One checkpoint."""
+        if self._stopped or self._closed or self._failure or live.ended or not self._given:
+            await checkpoint()
+            return "" if self._given else live.text
+        self._reads += 1
         try:
-            self._next_piece = self._channel.receive_nowait()
-        except (anyio.WouldBlock, anyio.EndOfStream):
-            return False
-        return True
+            if self._reads <= _READS_IN_SCOPES:
+                return await live.receive()
+            if self._reads == _READS_IN_SCOPES + 1:
+                assert self._tasks is not None
+                live.clocks.pause("idle")
+                self._tasks.start_soon(self._watch, live, name="gprochat_anyio clocks")
+            live.clocks.renew()
+            return await live.next_text()
+        except Exception as error:  # noqa: BLE001 - it is raised behind the text
+            self._failure = self._failure or error
+            return ""
+        finally:
+            live.clocks.pause("idle")
 
-    async def _pump(self, live: LiveReply, send: MemoryObjectSendStream[str]) -> None:
-        clocks = live.clocks
-        with send:
-            with clocks.enforced(shield=True) as scope:
-                if self._stopped or self._closed:
-                    scope.cancel()
-                try:
-                    while True:
-                        clocks.start("idle")
-                        text = await live.next_text()
-                        if not text:
-                            break
-                        try:
-                            send.send_nowait(text)
-                        except anyio.WouldBlock:
-                            clocks.pause()
-                            await send.send(text)
-                        else:
-                            self._wake()
-                except Exception as error:  # noqa: BLE001 - the caller's iteration raises it
-                    self._failure = error
-                finally:
-                    await live.aclose()
-            if scope.cancelled_caught:
-                self._failure = clocks.timeout_error(live.text)
-        self._ended = True
-        self._wake()
-
-    def _wake(self) -> None:
-        """Let the caller look again, if it waits."""
-        if self._arrived is not None:
-            self._arrived.set()
+    async def _watch(self, live: LiveReply) -> None:
+        await live.clocks.watch()
+        self._failure = live.clocks.timeout_error(live.text)
+        await live.aclose()

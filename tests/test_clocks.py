@@ -99,7 +99,11 @@ async def test_a_slow_consumer_is_never_blamed(monkeypatch: pytest.MonkeyPatch) 
         assert chunks.text == "".join(f"{n:04}" for n in range(40))
 
 
-async def test_total_runs_while_the_consumer_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("before", [0, 5])
+async def test_total_runs_while_the_consumer_is_behind(
+    monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    """Soon after the first text, and once a task watches the clocks."""
     script: Script = (HEAD, *[step for n in range(20) for step in (chunk(f"{n:02}"), 0.1)])
     async with memory_site(monkeypatch, script) as site:
         async with Client(site.url, timeouts=Timeouts(total=50)) as client:
@@ -107,13 +111,45 @@ async def test_total_runs_while_the_consumer_is_behind(monkeypatch: pytest.Monke
             chunks = client.stream("hello")
             with pytest.raises(RequestTimeoutError) as caught:
                 async with chunks:
+                    pieces = [await chunks.receive() for _ in range(before)]
                     await anyio.sleep(100)
                     async for piece in chunks:
-                        pieces.append(piece)  # noqa: PERF401 - the exception is the point
+                        pieces.append(piece)
         assert caught.value.phase == "total"
-        # everything that was received comes first, also what the channel had no room for
+        assert caught.value.limit == 50
+        # everything that was received comes first
         assert "".join(pieces) == caught.value.partial_text == chunks.text
-        assert len(pieces) == 9
+        assert len(pieces) == max(before, 1)
+
+
+async def test_idle_starts_anew_with_each_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the caller takes, and whether or not a task watches the clocks."""
+    script: Script = (HEAD, *[step for n in range(9) for step in (chunk(f"{n}"), 20.0)], 100.0)
+    async with memory_site(monkeypatch, script) as site:
+        limits = Timeouts(idle=30, total=None)
+        async with Client(site.url, timeouts=limits) as client, client.stream("hello") as chunks:
+            for n in range(9):
+                assert await chunks.receive() == str(n)
+                if n % 3 == 2:
+                    await anyio.sleep(45)
+            began = anyio.current_time()
+            with pytest.raises(RequestTimeoutError) as caught:
+                await chunks.receive()
+            assert anyio.current_time() - began == pytest.approx(30)
+        assert (caught.value.phase, caught.value.elapsed) == ("idle", pytest.approx(30))
+
+
+async def test_total_runs_while_the_callers_channel_is_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script: Script = (HEAD, *[step for n in range(9) for step in (chunk(f"{n}"), 1.0)], LAST_CHUNK)
+    async with memory_site(monkeypatch, script) as site:
+        async with Client(site.url, timeouts=Timeouts(idle=5, total=50)) as client:
+            send, receive = anyio.create_memory_object_stream[str](2)
+            with receive, pytest.raises(RequestTimeoutError) as caught:
+                await client.stream_to("hello", send)
+        assert anyio.current_time() == pytest.approx(50)
+        assert (caught.value.phase, caught.value.partial_text) == ("total", "012")
 
 
 async def test_waiting_for_a_slot_runs_on_no_clock_but_total(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 import pytest
 from anyio.abc import ObjectReceiveStream
 from anyio.lowlevel import checkpoint
+from anyio.streams.stapled import StapledObjectStream
 from loops import VIRTUAL_LOOPS
 from scripted import HEAD, LAST_CHUNK, End, Script, Site, chunk, loopback_site, memory_site, reply
 
@@ -175,7 +176,7 @@ async def test_read_collects_the_rest() -> None:
 
 async def test_receive_is_a_checkpoint_each_time() -> None:
     async with client_of((reply("a"),), OPEN_ENDED) as (client, _):
-        for way in ("ended", "pumped", "stopped", "closed"):
+        for way in ("ended", "open", "stopped", "closed"):
             async with client.stream("hi") as chunks:
                 if way == "stopped":
                     chunks.stop()
@@ -185,7 +186,7 @@ async def test_receive_is_a_checkpoint_each_time() -> None:
                     scope.cancel()
                     await chunks.receive()
                 assert scope.cancelled_caught
-                if way in ("ended", "pumped"):
+                if way in ("ended", "open"):
                     assert await chunks.receive()  # and nothing was lost
 
 
@@ -212,7 +213,7 @@ async def test_stop_drops_what_was_not_given() -> None:
             assert chunks.text == ""
 
 
-async def test_stop_before_the_pump_runs() -> None:
+async def test_stop_before_anything_is_read() -> None:
     async with client_of(OPEN_ENDED, (reply("b"),)) as (client, site):
         async with client.stream("hi") as chunks:
             chunks.stop()
@@ -304,6 +305,29 @@ async def test_stream_to_returns_the_reply() -> None:
             assert receive.receive_nowait() == "one"
 
 
+@pytest.mark.parametrize("kind", ["full", "another"])
+async def test_stream_to_waits_for_the_channel(kind: str) -> None:
+    class Another(StapledObjectStream[str]):
+        """A stream that is no memory object stream."""
+
+    more = anyio.Event()
+    texts = [f"{n}" for n in range(20)]
+    rest = [step for text in texts[1:] for step in (chunk(text), 0.0)]
+    script = (HEAD + chunk(texts[0]), more.wait, *rest, LAST_CHUNK)
+    async with client_of(script) as (client, _):
+        send, receive = anyio.create_memory_object_stream[str](0 if kind == "another" else 1)
+        async with receive, anyio.create_task_group() as tasks:
+            way = send if kind == "full" else Another(send, receive)
+            tasks.start_soon(client.stream_to, "hi", way)
+            received = [await receive.receive()]
+            more.set()
+            await anyio.wait_all_tasks_blocked()
+            with suppress(anyio.EndOfStream, anyio.ClosedResourceError):
+                while True:
+                    received.append(await receive.receive())
+            assert "".join(received) == "".join(texts)
+
+
 async def test_stream_to_a_receiver_that_left() -> None:
     async with client_of(OPEN_ENDED) as (client, site):
         send, receive = anyio.create_memory_object_stream[str](0)
@@ -334,13 +358,18 @@ async def test_one_channel_for_many() -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
-async def test_a_consumer_that_stops_stops_the_pump(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = tuple(step for n in range(100) for step in (chunk(f"{n:03}"), 0.1))
     async with memory_site(monkeypatch, (HEAD, *texts, LAST_CHUNK)) as site:
         async with Client(site.url) as client, client.stream("hi") as chunks:
-            await anyio.sleep(60)
-            assert chunks.timing.chunks == 9  # eight in the channel, one in the pump's hands
-            assert len(await chunks.read()) == 300
+            text = ""
+            for taken in (1, 4, 7):  # soon after the first text, and while the clocks are watched
+                await anyio.sleep(60)
+                while chunks.timing.chunks < taken or not text:
+                    text += await chunks.receive()
+                await anyio.sleep(60)
+                assert (chunks.timing.chunks, len(text)) == (taken, 3 * taken)
+            assert len(text + await chunks.read()) == 300
 
 
 async def test_nothing_is_left_open() -> None:
@@ -375,15 +404,16 @@ async def test_a_bug_below_reaches_the_caller_in_order(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("anyio_backend", [pytest.param(("trio", {}), id="trio")])
-async def test_ctrl_c_in_the_pump_is_bare(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_ctrl_c_in_the_watch_is_bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """On Trio, which raises it in whichever task runs; asyncio stops the loop instead."""
-    async with client_of(OPEN_ENDED) as (client, site):
+    script = (HEAD, *[step for _ in range(9) for step in (chunk("a"), 0.01)], anyio.sleep_forever)
+    async with client_of(script) as (client, site):
         with pytest.raises(KeyboardInterrupt):
             async with client.stream("hi") as chunks:
 
-                async def interrupted() -> str:
+                async def interrupted() -> None:
                     raise KeyboardInterrupt
 
-                monkeypatch.setattr(type(chunks._live), "next_text", lambda _: interrupted())
-                await anyio.sleep_forever()
+                monkeypatch.setattr(type(chunks._reply.clocks), "watch", lambda _: interrupted())
+                await chunks.read()
         await closed(site)

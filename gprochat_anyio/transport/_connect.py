@@ -5,13 +5,17 @@ Every function closes what it opened before an exception, a cancellation include
 
 from __future__ import annotations
 
+import os
+import socket
+from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio.abc import AsyncResource, ByteStream
 
 from ._failures import ConnectFailure, ProxyFailure, reason_of
-from ._sockets import SocketStream, take_over
+from ._sockets import SocketStream, connect_to, take_over
 from ._target import Proxy, Target
 
 if TYPE_CHECKING:
@@ -60,10 +64,25 @@ async def _connect_socket(host: str, port: int, uds: str | None = None) -> ByteS
     try:
         if uds is not None:
             return await take_over(await anyio.connect_unix(uds))
+        if family := _family_of(host):
+            return await connect_to(family, host, port)
         return await take_over(await anyio.connect_tcp(host, port))
     except (OSError, UnicodeError, ValueError) as error:
         reason = reason_of(error)
     raise ConnectFailure(f"could not connect to {place}: {reason}")
+
+
+@lru_cache(maxsize=64)
+def _family_of(host: str) -> int | None:
+    """The address family of an IP address, where that can be connected to directly: AnyIO looks
+    up names and tries several addresses, in tasks and threads that one address does not need."""
+    if os.name != "posix":
+        return None
+    for family in socket.AF_INET, socket.AF_INET6:
+        with suppress(OSError, ValueError):
+            socket.inet_pton(family, host)
+            return family
+    return None
 
 
 async def _connect_proxy(proxy: Proxy, ssl_context: ssl.SSLContext | None) -> ByteStream:

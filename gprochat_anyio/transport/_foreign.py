@@ -74,28 +74,33 @@ class HttpxAnswer:
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
         self.complete = False
+        self._receiving: anyio.CancelScope | None = None
         http1 = response.extensions.get("http_version", b"").startswith(b"HTTP/1")
         self.framed = not http1 or bool(
             {"transfer-encoding", "content-length"} & set(response.headers)
         )
 
     async def receive(self) -> list[bytes]:
-        try:
-            async for piece in self._body:
-                if piece:
-                    return [piece, b""]
-        except _foreign_errors(self._library) as error:
-            failure = _failure(self._library, error, answered=True)
-        else:
-            self.complete = True
-            return []
-        raise failure
+        failure: Exception = anyio.ClosedResourceError()
+        with anyio.CancelScope() as self._receiving:
+            try:
+                async for piece in self._body:
+                    if piece:
+                        return [piece, b""]
+            except _foreign_errors(self._library) as error:
+                failure = error
+            else:
+                self.complete = True
+                return []
+        raise _failure(self._library, failure, answered=True)
 
     def open_chunk_size(self, received: bytes) -> int | None:  # noqa: ARG002 - the seam's signature
         return None
 
     async def aclose(self) -> None:
         """Close the response; a foreign transport that does not come to an end is given up."""
+        if self._receiving is not None:
+            self._receiving.cancel()
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + 1):
             # a task that is in a generator, and is cancelled, closes it on its own way out
             if isinstance(self._body, AsyncGeneratorType) and not self._body.ag_running:

@@ -8,6 +8,7 @@ kernel, which is the backpressure.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -39,6 +40,34 @@ async def take_over(stream: ByteStream) -> ByteStream:
     except BaseException:
         connected.close()
         raise
+    return _stream_on(connected)
+
+
+async def connect_to(family: int, host: str, port: int) -> ByteStream:
+    """Connect to an IP address. Cancelled, the socket is closed.
+
+    :raises OSError: if that fails
+    """
+    await checkpoint_if_cancelled()
+    connecting = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connecting.setblocking(False)
+        connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        failure = connecting.connect_ex((host, port))
+        if failure == errno.EINPROGRESS:
+            await anyio.wait_writable(connecting)
+            failure = connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        else:
+            await checkpoint()
+        if failure:
+            raise OSError(failure, os.strerror(failure))  # noqa: TRY301 - closed like any other
+        return _stream_on(connecting)
+    except BaseException:
+        connecting.close()
+        raise
+
+
+def _stream_on(connected: socket.socket) -> ByteStream:
     loop = current_token().native_token
     if hasattr(loop, "add_reader"):
         return _AsyncioStream(connected, loop)
@@ -50,7 +79,7 @@ class SocketStream(ByteStream):
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
-        self._waited_for = False  # whether AnyIO may be waiting for the socket
+        self._waiting = 0  # how many tasks AnyIO has wait for the socket
 
     async def send(self, item: bytes) -> None:
         await checkpoint_if_cancelled()
@@ -64,15 +93,18 @@ class SocketStream(ByteStream):
                 raise self._lost(error) from error
             if not rest:
                 return
-            self._waited_for = True
-            await anyio.wait_writable(self._socket)
+            self._waiting += 1
+            try:
+                await anyio.wait_writable(self._socket)
+            finally:
+                self._waiting -= 1
 
     async def send_eof(self) -> None:
         self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Close the socket, at once. A task that is using it gets `anyio.ClosedResourceError`."""
-        if self._waited_for and self._socket.fileno() >= 0:
+        if self._waiting and self._socket.fileno() >= 0:
             anyio.notify_closing(self._socket)
         self._socket.close()
 
@@ -103,11 +135,14 @@ class SocketStream(ByteStream):
 
 class _TrioStream(SocketStream):
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        self._waited_for = True
         while True:
             if self._socket.fileno() < 0:
                 raise anyio.ClosedResourceError
-            await anyio.wait_readable(self._socket)
+            self._waiting += 1
+            try:
+                await anyio.wait_readable(self._socket)
+            finally:
+                self._waiting -= 1
             data = self._received(max_bytes)
             if data is not None:
                 return data

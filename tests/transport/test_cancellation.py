@@ -135,7 +135,7 @@ async def test_an_exchange_from_the_connection_to_its_end(*, tls: bool) -> None:
         target = Target("https" if tls else "http", "127.0.0.1", server.port)
         suspensions = await at_every_suspension(target, get, server.port)
         await server.all_ended()
-    assert suspensions > 3
+    assert suspensions >= 2
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
@@ -246,7 +246,7 @@ async def test_by_a_proxy(kind: str) -> None:
         assert proxy.server is not None
         await proxy.server.all_ended()
         await server.all_ended()
-    assert suspensions > 3
+    assert suspensions >= 2
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
@@ -282,7 +282,7 @@ async def test_in_the_moment_that_the_connection_is_made(
 
     monkeypatch.setattr(backend, "connect_tcp", connect_and_cancel)
     async with bounded(), serving(repeating()) as server:
-        target = Target("http", "127.0.0.1", server.port)
+        target = Target("http", "localhost", server.port)  # AnyIO connects to names
         pool = Pool(max_connections=1)
         if native:
             task = asyncio.create_task(get(pool, target))

@@ -21,7 +21,7 @@ from anyio._core._eventloop import get_async_backend
 from anyio.streams.tls import TLSAttribute
 
 from gprochat_anyio.transport import _tls
-from gprochat_anyio.transport._connect import close_now, connect
+from gprochat_anyio.transport._connect import _family_of, close_now, connect
 from gprochat_anyio.transport._failures import ConnectFailure, reason_of
 from gprochat_anyio.transport._target import Proxy, Target, ascii_host, environment_proxy, split_url
 
@@ -129,6 +129,27 @@ class TestPlain:
         port = unused_port()
         async with failing(rf"^could not connect to 127\.0\.0\.1:{port}: .*(?i:refused|failed)"):
             await connected(Target("http", "127.0.0.1", port))
+
+    async def test_an_address_that_the_system_refuses_at_once(self) -> None:
+        async with failing(r"could not connect to 255\.255\.255\.255:80: "):
+            await connected(Target("http", "255.255.255.255", 80))
+
+    async def test_connecting_to_an_address_is_a_checkpoint(self) -> None:
+        for host in ("127.0.0.1", "255.255.255.255"):
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await connect(Target("http", host, 80), ssl_context=None, uds=None)
+            assert scope.cancelled_caught
+
+    async def test_by_address_where_sockets_can_not_be_taken_over(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("gprochat_anyio.transport._connect._family_of", _family_of.__wrapped__)
+        monkeypatch.setattr("os.name", "nt")
+        async with serving(black_hole) as server:
+            stream = await connected(Target("http", "127.0.0.1", server.port))
+            await close_now(stream)
+            await server.all_ended()
 
     async def test_refused_at_all_addresses(self, hosts: dict[str, list[str]]) -> None:
         hosts["site.test"] = ["127.0.0.1", "127.0.0.2"]

@@ -528,6 +528,31 @@ class TestBackpressure:
             await made.aclose()
 
 
+async def test_closed_by_another_task_as_the_data_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = anyio.Event()
+
+    async def handle(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(CHUNKED)
+        await go_on.wait()
+        await peer.send(b"2\r\nok\r\n")
+
+    async with site(handle) as to:
+        made = await to.send()
+        go_on.set()
+        receive = made._stream.receive
+
+        async def received_too_late(max_bytes: int) -> bytes:
+            data = await receive(max_bytes)
+            await made.aclose()
+            return data
+
+        monkeypatch.setattr(made._stream, "receive", received_too_late)
+        with pytest.raises(ConnectionLost, match="broke before its answer was complete"):
+            await rest_of(made)
+        assert to.kept == 0
+
+
 async def test_no_cycle_is_left_by_an_exchange() -> None:
     class Traced(Exchange):
         __slots__ = ("__weakref__",)

@@ -181,8 +181,8 @@ def url(
         listener.bind(("127.0.0.1", 0))
         listener.listen(100)
         with running(command, folder, listener):
-            scheme = "http" if pem is None else "https"
-            yield f"{scheme}://localhost:{listener.getsockname()[1]}"
+            origin = "http://127.0.0.1" if pem is None else "https://localhost"
+            yield f"{origin}:{listener.getsockname()[1]}"
 
 
 @pytest.fixture
