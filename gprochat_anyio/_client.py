@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 from anyio.abc import ObjectSendStream, TaskStatus
 
-from ._errors import InvalidPromptError
+from ._decoder import ReplyDecoder
+from ._errors import InvalidPromptError, forgetful
 from ._home import Home
 from ._messages import Message, Prompt, checked, history
 from ._opening import ask_once, open_reply
@@ -26,7 +29,12 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from .transport._pool import Pool
+
 _AUTH_ANSWER_LIMIT = 4096
+
+MAX_REPLY_SIZE = 64 * 1024 * 1024
+"""Bytes: more than any model says, and little enough to hold once."""
 
 
 class Client:
@@ -48,13 +56,19 @@ class Client:
     :param trust_env: whether HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY are honoured
     :param max_connections: how many connections, and so open replies, at the most; a request
         beyond waits, first come, first served, on no clock but `total`. None is no bound.
+    :param max_reply_size: how many bytes of body a reply may have; at the next one it is closed,
+        and a `ReplyInterruptedError` has the text of those. None is no bound but memory.
     :param transport: an httpx (or httpx2) transport to send by, instead of the library's own; it
         is closed with the client. Proxy, TLS and bounds are then its business.
     :param failure_marker: whether a last HTTP chunk `Internal server error` means that the reply
         failed, as Node deployments have it
     :raises ValueError: that names the argument, for a setting that can not be
+
+    A password for a plain `http://` site that is not on loopback gives an `InsecureSiteWarning`,
+    unless `proxy` or `transport` say how to get there.
     """
 
+    @forgetful
     def __init__(
         self,
         url: str,
@@ -68,6 +82,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         trust_env: bool = True,
         max_connections: int | None = 1000,
+        max_reply_size: int | None = MAX_REPLY_SIZE,
         transport: httpx.AsyncBaseTransport | None = None,
         failure_marker: bool = True,
     ) -> None:
@@ -75,26 +90,38 @@ class Client:
         _check("password", password, str, type(None))
         _check("timeouts", timeouts, Timeouts, type(None))
         _check("retry", retry, Retry, type(None))
-        _check("max_connections", max_connections, int, type(None))
-        if max_connections is not None and max_connections < 1:
-            raise ValueError("max_connections must be at least 1, or None for no bound")
+        for name, bound in (("connections", max_connections), ("reply_size", max_reply_size)):
+            _check(f"max_{name}", bound, int, type(None))
+            if bound is not None and bound < 1:
+                raise ValueError(f"max_{name} must be at least 1, or None for no bound")
         if transport is not None and (proxy is not None or ssl_context is not None):
             raise ValueError("proxy and ssl_context are the transport's business: set them there")
+        self._secret_key = secret_key
+        self._password = password
         from ._address import SiteAddress  # noqa: PLC0415 - connections take 20 ms to import
+        from ._direct import sender_to  # noqa: PLC0415
 
         self._address = SiteAddress(
             url, proxy=proxy, headers=headers, trust_env=trust_env and transport is None
         )
-        self._secret_key = secret_key
-        self._password = password
+        if password and proxy is None and transport is None:
+            self._address.warn_if_plain()
         self._timeouts = timeouts or Timeouts()
         self._retry = retry or Retry()
-        self._failure_marker = failure_marker
-        self._sender = self._make_sender(transport, ssl_context, max_connections)
+        self._decoder = partial(
+            ReplyDecoder, failure_marker=failure_marker, max_size=max_reply_size
+        )
+        self._sender: Sender = sender_to(
+            self._address,
+            transport=transport,
+            ssl_context=ssl_context,
+            max_connections=max_connections,
+        )
         self._home = Home("Client")
         self._closed = False
 
     @classmethod
+    @forgetful
     def from_env(cls, **overrides: Any) -> Self:
         """A client set up by GPROCHAT_URL, GPROCHAT_SECRET_KEY and GPROCHAT_PASSWORD.
 
@@ -116,7 +143,33 @@ class Client:
         return cls(**settings)
 
     def __repr__(self) -> str:
-        return f"<Client of {self._address.url}>"
+        address = getattr(self, "_address", None)  # none yet in a traceback of `__init__`
+        return f"<Client of {address.url if address else 'nothing'}>"
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True) and self.pool and self.pool.statistics().idle:
+            warnings.warn(
+                "a Client was dropped with connections open: use `async with Client(...)`, or "
+                "`await client.aclose()`",
+                ResourceWarning,
+                stacklevel=1,
+                source=self,
+            )
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """The limits of every request."""
+        return self._timeouts
+
+    @property
+    def retry(self) -> Retry:
+        """What is tried again before the first text."""
+        return self._retry
+
+    @property
+    def pool(self) -> Pool | None:
+        """For the library's own modules: the connections; None if a foreign transport has them."""
+        return getattr(self._sender, "pool", None)
 
     async def __aenter__(self) -> Self:
         self._check_usable()
@@ -131,7 +184,12 @@ class Client:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the kept connections. Those in use are closed as their replies end."""
+        """Close the kept connections. Those in use are closed as their replies end.
+
+        :raises RuntimeError: on another event loop than the client's, or after a fork
+        """
+        if not self._closed:
+            self._home.check()
         self._closed = True
         await self._sender.aclose()
 
@@ -215,36 +273,22 @@ class Client:
         limits: Timeouts | None = None,
         *,
         path: str = GENERATE_PATH,
+        retry: Retry | None = None,
     ) -> LiveReply:
-        """For the library's own modules: the reply to a history, to be pulled and closed."""
+        """For the library's own modules: the reply to a history, to be pulled and closed.
+
+        :param limits: in the place of the client's `timeouts`
+        :param retry: in the place of the client's
+        """
         self._check_usable()
         return await open_reply(
             self._sender,
             path,
             lambda: encode_generate(messages, secret_key=self._secret_key, password=self._password),
             timeouts=limits or self._timeouts,
-            retry=self._retry,
-            failure_marker=self._failure_marker,
+            retry=retry or self._retry,
+            decoder=self._decoder,
         )
-
-    def _make_sender(
-        self,
-        transport: httpx.AsyncBaseTransport | None,
-        ssl_context: ssl.SSLContext | None,
-        max_connections: int | None,
-    ) -> Sender:
-        from ._direct import DirectSender  # noqa: PLC0415
-        from .transport._pool import Pool  # noqa: PLC0415
-
-        if transport is None:
-            pool = Pool(max_connections=max_connections, ssl_context=ssl_context)
-            return DirectSender(self._address, pool)
-        from .transport._anyio_transport import AnyIOTransport  # noqa: PLC0415 - httpx takes 50 ms
-        from .transport._foreign import HttpxSender  # noqa: PLC0415
-
-        if isinstance(transport, AnyIOTransport):
-            return DirectSender(self._address, transport.pool)
-        return HttpxSender(self._address.url, self._address.headers, transport)
 
     def _check_usable(self) -> None:
         if self._closed:

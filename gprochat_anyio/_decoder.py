@@ -8,6 +8,7 @@ chunk of its own. A chunk that may still turn out to be that marker is the only 
 from __future__ import annotations
 
 import codecs
+import sys
 from collections.abc import Callable, Sequence
 
 from ._protocol import FAILURE_MARKER
@@ -21,14 +22,27 @@ class ReplyDecoder:
         decoder.feed([b"Hel", b"lo", b"", b"wor"])   # one chunk ended, the next has begun
 
     :param failure_marker: whether to look for the marker; without, it is text like any other
+    :param max_size: how many bytes of body are taken, None for any number; a reply of more is
+        broken, behind the text of those
     """
 
-    __slots__ = ("_failure_marker", "_held", "_held_whole", "_inside", "_undecoded", "failure")
+    __slots__ = (
+        "_failure_marker",
+        "_held",
+        "_held_whole",
+        "_inside",
+        "_max_size",
+        "_room",
+        "_undecoded",
+        "failure",
+    )
 
-    def __init__(self, *, failure_marker: bool = True) -> None:
+    def __init__(self, *, failure_marker: bool = True, max_size: int | None = None) -> None:
         self.failure: str | None = None
         """Why the reply is broken, once it is; what was fed after that point is dropped."""
         self._failure_marker = failure_marker
+        self._max_size = max_size
+        self._room = sys.maxsize if max_size is None else max_size
         self._held = b""  # a whole chunk, or the start of one, that may be the marker
         self._held_whole = False  # what is held back is the marker, as a whole chunk
         self._inside = False  # the current chunk has begun, and is known to be text
@@ -41,6 +55,11 @@ class ReplyDecoder:
             tells its size, None if unknown. Only asked when that may be the marker.
         """
         data = b"".join(pieces)
+        self._room -= len(data)
+        if self._room < 0:
+            text = self._decode(self._take_held() + data[: self._room])
+            self._fail(f"it is larger than max_reply_size, {self._max_size} bytes")
+            return text
         if self._failure_marker and (
             self._held or pieces[-1] or data.endswith(FAILURE_MARKER) or not data
         ):

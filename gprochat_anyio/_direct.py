@@ -1,11 +1,39 @@
-"""The client's way to its site over the library's own connections."""
+"""The client's way to its site: over the library's own connections, or by another transport."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from ._address import SiteAddress
 from .transport._exchange import Exchange, exchange
 from .transport._pool import Pool
 from .transport._stages import OnStage
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx
+
+    from .transport._foreign import HttpxSender
+
+
+def sender_to(
+    address: SiteAddress,
+    *,
+    transport: httpx.AsyncBaseTransport | None,
+    ssl_context: ssl.SSLContext | None,
+    max_connections: int | None,
+) -> DirectSender | HttpxSender:
+    """What sends a client's requests; closing it closes the connections, or the transport."""
+    if transport is None:
+        pool = Pool(max_connections=max_connections, ssl_context=ssl_context)
+        return DirectSender(address, pool)
+    from .transport._anyio_transport import AnyIOTransport  # noqa: PLC0415 - httpx takes 50 ms
+    from .transport._foreign import HttpxSender  # noqa: PLC0415
+
+    if isinstance(transport, AnyIOTransport):
+        return DirectSender(address, transport.pool)
+    return HttpxSender(address.url, address.headers, transport)
 
 
 class DirectAnswer:
@@ -35,7 +63,7 @@ class DirectSender:
 
     def __init__(self, address: SiteAddress, pool: Pool) -> None:
         self._address = address
-        self._pool = pool
+        self.pool = pool
         self._heads: dict[str, bytes] = {}
 
     async def send(self, path: str, body: bytes, on_stage: OnStage, *, fresh: bool) -> DirectAnswer:
@@ -43,7 +71,7 @@ class DirectSender:
         if head is None:
             head = self._heads[path] = self._address.head(path)
         made = await exchange(
-            self._pool,
+            self.pool,
             self._address.target,
             b"%b%d\r\n\r\n" % (head, len(body)),
             body,
@@ -53,7 +81,7 @@ class DirectSender:
         return DirectAnswer(made)
 
     async def aclose(self) -> None:
-        await self._pool.aclose()
+        await self.pool.aclose()
 
 
 def _fields(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:

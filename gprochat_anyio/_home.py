@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from anyio import NoEventLoopError
 from anyio.lowlevel import EventLoopToken, current_token
 
 
@@ -25,7 +26,13 @@ class Home:
 
         :raises RuntimeError: if not
         """
-        token = current_token()
+        try:
+            token = current_token()
+        except NoEventLoopError:
+            raise RuntimeError(
+                f"this {self._what} is for the tasks of its event loop; from another thread, call "
+                "it by anyio.from_thread, or use a SyncClient"
+            ) from None
         if self._token is None:
             self._token, self._pid = token, os.getpid()
         elif self._pid != os.getpid():

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import anyio
 
+from ._decoder import ReplyDecoder
 from ._errors import (
     EmptyReplyError,
     GPROChatError,
@@ -84,7 +85,7 @@ async def open_reply(
     *,
     timeouts: Timeouts,
     retry: Retry,
-    failure_marker: bool,
+    decoder: Callable[[], ReplyDecoder],
 ) -> LiveReply:
     """Get the first text of a reply, trying again where `retry` has it.
 
@@ -92,6 +93,7 @@ async def open_reply(
 
     :param path: below the site's own
     :param sign: makes the body of an attempt, freshly signed
+    :param decoder: makes what decodes the answer to an attempt
     :raises GPROChatError: the error of the last attempt, with nothing of the network's in its chain
     """
     clocks = Clocks(timeouts, anyio.current_time())
@@ -103,8 +105,7 @@ async def open_reply(
         with clocks.enforced():
             try:
                 answer = await attempt.ask(sender, path, sign(), _check_reply, fresh=number > 1)
-                reply = LiveReply(answer, clocks, failure_marker=failure_marker)
-                return await _first_text(reply, attempt, number)
+                return await _first_text(LiveReply(answer, clocks, decoder()), attempt, number)
             except GPROChatError as failed:
                 error = failed
         error = error or clocks.timeout_error()

@@ -11,8 +11,8 @@ import warnings
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any, ClassVar
 
-from ._client import Client
-from ._errors import InvalidPromptError
+from ._client import MAX_REPLY_SIZE, Client
+from ._errors import InvalidPromptError, forgetful
 from ._messages import Message, checked, flattened
 from ._protocol import GENERATE_PATH, sign
 from ._timeouts import Timeouts
@@ -48,6 +48,7 @@ class GPROChat:
         return sign(timestamp, message, secret_key)
 
     @classmethod
+    @forgetful
     def create_async_generator(
         cls,
         model: str,  # noqa: ARG003 - the interface's
@@ -58,6 +59,7 @@ class GPROChat:
         secret_key: str | None = None,
         password: str | None = None,
         timeouts: Timeouts | None = None,
+        max_reply_size: int | None = MAX_REPLY_SIZE,
         **kwargs: Any,  # noqa: ARG003
     ) -> AsyncGenerator[str, None]:
         """The reply's text as it arrives, for a plain `async for`, on asyncio and Trio.
@@ -71,12 +73,17 @@ class GPROChat:
         :param proxy: the URL of a proxy
         :param url: the site's address
         :param timeouts: limits in seconds; `idle` only runs while the next piece is awaited
+        :param max_reply_size: how many bytes of body a reply may have, None for any number
         :param kwargs: what other providers take, and this one has no use for
         :raises ValueError: for a site's setting that can not be, or no site at all
         :raises GPROChatError: while iterating, if there is no complete reply
         """
         address, path = cls._endpoint(url)
-        settings: dict[str, Any] = {"proxy": proxy, "timeouts": timeouts}
+        settings: dict[str, Any] = {
+            "proxy": proxy,
+            "timeouts": timeouts,
+            "max_reply_size": max_reply_size,
+        }
         if address:
             settings["url"] = address
         key = cls.secret_key if secret_key is None else secret_key

@@ -50,6 +50,7 @@ class LiveReply:
 
     :param answer: owned from here on
     :param clocks: of the request, running since it began
+    :param decoder: of its body, fresh
     """
 
     __slots__ = (
@@ -67,13 +68,13 @@ class LiveReply:
         "first_chunk",
     )
 
-    def __init__(self, answer: Answer, clocks: Clocks, *, failure_marker: bool) -> None:
+    def __init__(self, answer: Answer, clocks: Clocks, decoder: ReplyDecoder) -> None:
         self.clocks = clocks
         self.ended = False
         """Whether the reply is complete; its connection has been given back then."""
         self._answer = answer
-        self._decoder = ReplyDecoder(failure_marker=failure_marker)
-        self._failure: str | None = None
+        self._decoder = decoder
+        self._failure: ReplyInterruptedError | RequestTimeoutError | None = None
         self._pieces: list[str] = []
         self._chunks = self._characters = 0
         self._end: float | None = None
@@ -100,41 +101,45 @@ class LiveReply:
             attempts=self.attempts,
         )
 
+    @property
+    def failed(self) -> bool:
+        """Whether nothing more comes but text that was held back, and the error behind it."""
+        return self._failure is not None
+
     async def next_text(self) -> str:
         """The next text, all of it that is ready; empty at the end of the reply.
 
         Cancelled, it loses nothing, and can be called again. It runs on no clock: its caller
         starts `clocks`.
 
-        :raises ReplyInterruptedError: if the reply broke off, once all text before that was given
+        :raises ReplyInterruptedError: if the reply broke off or is too large, once all text before
+            that was given
+        :raises RequestTimeoutError: after `time_out`, likewise
         """
         answer, decoder = self._answer, self._decoder
         while not self.ended and self._failure is None:
             try:
                 pieces = await answer.receive()
             except TransportFailure as failure:
-                text = decoder.cut()
-                self._failure = str(failure)
-            else:
-                text = decoder.feed(pieces, answer.open_chunk_size) if pieces else ""
-                if answer.complete:
-                    decoder.finish()
-                    self.ended = decoder.failure is None
-                self._failure = decoder.failure
-            if text:
-                self._pieces.append(text)
-                self._chunks += 1
-                self._characters += len(text)
+                self._break_off(str(failure))
+                break
+            text = decoder.feed(pieces, answer.open_chunk_size) if pieces else ""
+            if answer.complete:
+                decoder.finish()
+                self.ended = decoder.failure is None
+            if decoder.failure is not None:
+                self._break_off(decoder.failure)
             if self.ended or self._failure is not None:
                 await self.aclose()
             if text:
-                return text
-        if self._failure is not None:
-            raise ReplyInterruptedError(
-                f"the reply broke off: {self._failure}; ask again, or go on from partial_text",
-                partial_text=self.text,
-            )
-        return ""
+                return self._taken(text)
+        if self._failure is None:
+            return ""
+        await self.aclose()
+        if text := decoder.cut():
+            return self._taken(text)
+        self._failure.partial_text = self.text
+        raise self._failure
 
     async def receive(self) -> str:
         """The next text, under the clocks; empty at the end of the reply.
@@ -146,7 +151,8 @@ class LiveReply:
         """
         with self.clocks.enforced("idle"):
             return await self.next_text()
-        raise await self._timed_out()
+        await self.time_out()
+        return await self.next_text()
 
     async def each(self, take: Callable[[str], bool]) -> str:
         """Receive to the end, under the clocks, in one cancel scope.
@@ -166,8 +172,12 @@ class LiveReply:
                     clocks.renew()
                 return text
             if clocks.ran_out():
-                raise await self._timed_out()
+                await self.time_out()
+                break
             scope = clocks.enforced_again()
+        while take(text := await self.next_text()):  # what is left, and then the error
+            pass
+        return text
 
     async def collect(self) -> None:
         """Receive to the end, under the clocks; closes the reply, whatever happens.
@@ -207,12 +217,18 @@ class LiveReply:
                 with self.clocks.enforced() as scope:
                     await send.send(text)
                 if scope.cancelled_caught:
-                    raise await self._timed_out()
+                    raise await self.time_out()
                 text = await self.each(take)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             return  # the receiver has left
         finally:
             await self.aclose()
+
+    async def time_out(self) -> RequestTimeoutError:
+        """Close the reply because a clock ran out; that is the error which ends it from now on."""
+        self._failure = error = self.clocks.timeout_error(self.text)
+        await self.aclose()
+        return error
 
     async def aclose(self) -> None:
         """Let the connection go: closed at once, without waiting for the peer, unless the reply
@@ -221,9 +237,17 @@ class LiveReply:
             self._end = anyio.current_time()
         await self._answer.aclose()
 
-    async def _timed_out(self) -> RequestTimeoutError:
-        await self.aclose()
-        return self.clocks.timeout_error(self.text)
+    def _taken(self, text: str) -> str:
+        self._pieces.append(text)
+        self._chunks += 1
+        self._characters += len(text)
+        return text
+
+    def _break_off(self, reason: str) -> None:
+        if self._failure is None:  # a clock that ran out has closed the connection itself
+            self._failure = ReplyInterruptedError(
+                f"the reply broke off: {reason}; ask again, or go on from partial_text"
+            )
 
 
 def _drop(_: str) -> bool:

@@ -8,6 +8,7 @@ caller.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
@@ -86,6 +87,16 @@ class ReplyStream(ObjectReceiveStream[str]):
                 except BaseExceptionGroup as group:  # Ctrl-C, which hit the watch
                     raise group.exceptions[0] from None
 
+    def __del__(self) -> None:
+        if self._tasks is not None:
+            warnings.warn(
+                "a ReplyStream was dropped within its block, with its connection open: use "
+                "`async with client.stream(...)`, which closes it",
+                ResourceWarning,
+                stacklevel=1,
+                source=self,
+            )
+
     @property
     def text(self) -> str:
         """All text handed over so far, also after a failure."""
@@ -130,7 +141,12 @@ class ReplyStream(ObjectReceiveStream[str]):
 
     def stop(self) -> None:
         """End the reply, from any task of the event loop: the iteration just ends. What the caller
-        has not been given by then is dropped, and the connection closed."""
+        has not been given by then is dropped, and the connection closed.
+
+        :raises RuntimeError: from another event loop or thread
+        """
+        if self._tasks is not None:
+            self._home.check()
         self._stopped = True
         if self._tasks is not None:
             self._tasks.start_soon(self._reply.aclose)
@@ -155,6 +171,8 @@ class ReplyStream(ObjectReceiveStream[str]):
             return "" if self._given else live.text
         self._reads += 1
         try:
+            if live.failed:
+                await checkpoint()
             if self._reads <= _READS_IN_SCOPES:
                 return await live.receive()
             if self._reads == _READS_IN_SCOPES + 1:
@@ -164,12 +182,11 @@ class ReplyStream(ObjectReceiveStream[str]):
             live.clocks.renew()
             return await live.next_text()
         except Exception as error:  # noqa: BLE001 - it is raised behind the text
-            self._failure = self._failure or error
+            self._failure = error
             return ""
         finally:
             live.clocks.pause("idle")
 
     async def _watch(self, live: LiveReply) -> None:
         await live.clocks.watch()
-        self._failure = live.clocks.timeout_error(live.text)
-        await live.aclose()
+        await live.time_out()

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import AsyncResource, ByteStream
 
-from ._failures import ConnectFailure, ProxyFailure, reason_of
+from ._failures import ConnectFailure, ProxyFailure, reason_of, single
 from ._sockets import SocketStream, connect_to, take_over
 from ._target import Proxy, Target
+from ._wiring import check_allowed, in_memory
 
 if TYPE_CHECKING:
     import ssl
@@ -29,7 +30,10 @@ async def connect(
 
     :param uds: the path of a Unix socket to use instead of TCP
     :raises ConnectFailure: with a text that names the origin and the cause
+    :raises NetworkForbiddenError: if a test forbids the network
     """
+    if in_memory and (site := in_memory.get(f"{target.scheme}://{target.authority}")) is not None:
+        return await site()
     if target.proxy is None:
         stream = await _connect_socket(target.host, target.port, uds)
     else:
@@ -60,6 +64,8 @@ async def close_now(stream: ByteStream) -> None:
 
 
 async def _connect_socket(host: str, port: int, uds: str | None = None) -> ByteStream:
+    if uds is None:
+        check_allowed(host)
     place = uds or f"{host}:{port}"
     try:
         if uds is not None:
@@ -69,6 +75,8 @@ async def _connect_socket(host: str, port: int, uds: str | None = None) -> ByteS
         return await take_over(await anyio.connect_tcp(host, port))
     except (OSError, UnicodeError, ValueError) as error:
         reason = reason_of(error)
+    except BaseExceptionGroup as group:
+        raise single(group) from None
     raise ConnectFailure(f"could not connect to {place}: {reason}")
 
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import anyio
 
-from ._failures import ConnectionLost, TransportFailure
+from ._failures import ConnectionLost, TransportFailure, single
 from ._parser import AnswerParser
 from ._pool import KEEP_ALIVE, Connection, Pool
 from ._stages import OnStage
@@ -82,7 +82,7 @@ class Exchange:
         :raises TransportFailure: if the connection breaks, or the answer is malformed
         """
         parser = self.parser
-        while not (parser.pieces or parser.complete):
+        while not (parser.pieces or parser.complete or parser.violation):
             try:
                 data = await self._stream.receive(READ_SIZE)
             except _ENDED as error:
@@ -141,13 +141,16 @@ class Exchange:
                 failure = error
                 group.cancel_scope.cancel()
 
-        async with anyio.create_task_group() as group:
-            group.start_soon(send_all)
-            try:
-                await self.read_head(on_stage)
-            except TransportFailure as error:
-                failure = failure or error
-            group.cancel_scope.cancel()
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(send_all)
+                try:
+                    await self.read_head(on_stage)
+                except TransportFailure as error:
+                    failure = failure or error
+                group.cancel_scope.cancel()
+        except BaseExceptionGroup as raised:
+            raise single(raised) from None
         if failure is not None:
             raise failure
 

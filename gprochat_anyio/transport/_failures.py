@@ -67,3 +67,9 @@ def reason_of(error: BaseException) -> str:
         number = 0 if type(error).__module__ == "ssl" else error.errno or 0
         return os.strerror(number) if number > 0 else error.strerror
     return str(error) or "the peer closed the connection"
+
+
+def single(group: BaseExceptionGroup) -> BaseException:
+    """The exception that task groups made into groups: Ctrl-C, which can hit any task."""
+    first = group.exceptions[0]
+    return single(first) if isinstance(first, BaseExceptionGroup) else first

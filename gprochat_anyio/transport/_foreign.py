@@ -11,6 +11,7 @@ import anyio
 from ._failures import ConnectFailure, ConnectionLost, TimedOut, TransportFailure
 from ._httpx import httpx, library_of
 from ._stages import OnStage
+from ._wiring import check_allowed
 
 
 class HttpxSender:
@@ -52,6 +53,8 @@ class HttpxSender:
             content=body,
             extensions={"trace": trace},
         )
+        if isinstance(self._transport, self._library.AsyncHTTPTransport):
+            check_allowed(request.url.host)
         try:
             response = await self._transport.handle_async_request(request)
         except _foreign_errors(self._library) as error:

@@ -48,6 +48,7 @@ class AnswerParser:
         "status",
         "surplus",
         "version",
+        "violation",
     )
 
     def __init__(self, *, bodiless: bool = False) -> None:
@@ -71,6 +72,8 @@ class AnswerParser:
         self._tail = b""
         self.received = False
         """Whether any byte of it has come."""
+        self.violation: ProtocolViolation | None = None
+        """What is wrong behind the pieces that were parsed; `take` raises it after them."""
         # Bound methods of C objects: a chunk costs no Python call.
         self.on_body = self.pieces.append
         self.on_chunk_complete = partial(self.pieces.append, b"")
@@ -79,8 +82,11 @@ class AnswerParser:
     def feed(self, data: bytes) -> None:
         """Take in what was read.
 
-        :raises ProtocolViolation: for what is no HTTP/1.1 answer, or one out of bounds
+        :raises ProtocolViolation: for a head that is no HTTP/1.1, or out of bounds; what is wrong
+            behind the head is raised by `take`, and here if more is fed
         """
+        if self.violation is not None:
+            raise self.violation
         if not self.received and data[:1] in b"\r\n":  # llhttp would skip empty lines
             raise ProtocolViolation("the answer is no valid HTTP/1.1: a line break comes first")
         self.received = True
@@ -93,8 +99,12 @@ class AnswerParser:
             if not self.complete:  # otherwise it is surplus, which only spoils the connection
                 if isinstance(error.__context__, ProtocolViolation):
                     raise error.__context__ from None
-                raise ProtocolViolation(f"the answer is no valid HTTP/1.1: {error}") from None
-            self.surplus = True
+                text = f"the answer is no valid HTTP/1.1: {error}"
+                if not self.head_complete:
+                    raise ProtocolViolation(text) from None
+                self.violation = ProtocolViolation(text)
+            else:
+                self.surplus = True
         if self.framing == "none" and self.pieces:
             self.surplus = True
             self.pieces.clear()
@@ -113,13 +123,19 @@ class AnswerParser:
         return self.complete
 
     def take(self) -> list[bytes]:
-        """The pieces of body parsed since the last time."""
+        """The pieces of body parsed since the last time.
+
+        :raises ProtocolViolation: if there are none, and what came behind them was no HTTP/1.1
+        """
+        if self.violation is not None and not self.pieces:
+            raise self.violation
         pieces = self.pieces[:]
         self.pieces.clear()
         return pieces
 
     def release(self) -> None:
-        """Break the reference cycle with the C parser; nothing can be fed any more."""
+        """Break the reference cycles, as that with the C parser; nothing can be fed any more."""
+        self.violation = None
         del self._parser
 
     def open_chunk_size(self, received: bytes) -> int | None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import select
 from collections import OrderedDict, deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 from anyio.abc import ByteStream, SocketAttribute
@@ -74,6 +74,17 @@ class _Waiter:
         self.connection: Connection | None = None
 
 
+class PoolStatistics(NamedTuple):
+    """What a pool holds."""
+
+    available: float
+    """Slots that the next requests can have at once; infinite without a bound."""
+    idle: tuple[ByteStream, ...]
+    """The connections that are kept for them."""
+    waiting: int
+    """How many requests wait for a slot."""
+
+
 class Pool:
     """At most `max_connections` connections, idle ones included; first come, first served.
 
@@ -91,6 +102,8 @@ class Pool:
         self._free = float("inf") if max_connections is None else max_connections
         self._ssl_context = ssl_context
         self._uds = uds
+        self.connect: Callable[..., Awaitable[ByteStream]] = connect
+        """What makes the connections."""
         self._idle: dict[Target, deque[Connection]] = {}
         self._waiting: OrderedDict[_Waiter, None] = OrderedDict()
         self._closed = False
@@ -120,7 +133,7 @@ class Pool:
             await self._close_keeping_slot(given)
         try:
             on_stage("connect")
-            stream = await connect(target, ssl_context=self._ssl_context, uds=self._uds)
+            stream = await self.connect(target, ssl_context=self._ssl_context, uds=self._uds)
         except BaseException:
             self._free_slot()
             raise
@@ -147,10 +160,19 @@ class Pool:
     async def aclose(self) -> None:
         """Close the idle connections; those in use are closed when they are given back."""
         self._closed = True
+        await self.close_idle()
+
+    async def close_idle(self) -> None:
+        """Close the idle connections."""
         while self._idle:
             connection = self._pop_idle(next(iter(self._idle)), last=True)
             assert connection is not None
             await self.discard(connection)
+
+    def statistics(self) -> PoolStatistics:
+        """What there is of connections and of requests that wait for one."""
+        idle = tuple(c.stream for connections in self._idle.values() for c in connections)
+        return PoolStatistics(self._free + len(idle), idle, len(self._waiting))
 
     async def _close_expired(self, target: Target) -> None:
         """Close two idle connections at most: one use adds one, so they can not pile up."""

@@ -55,7 +55,7 @@ async def connect_to(family: int, host: str, port: int) -> ByteStream:
         connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         failure = connecting.connect_ex((host, port))
         if failure == errno.EINPROGRESS:
-            await anyio.wait_writable(connecting)
+            await anyio.wait_writable(connecting.fileno())
             failure = connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         else:
             await checkpoint()
@@ -79,6 +79,8 @@ class SocketStream(ByteStream):
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
+        # for event loops: given the socket itself, asyncio makes a `repr` of it, with system calls
+        self._fileno = connected.fileno()
         self._waiting = 0  # how many tasks AnyIO has wait for the socket
 
     async def send(self, item: bytes) -> None:
@@ -95,7 +97,7 @@ class SocketStream(ByteStream):
                 return
             self._waiting += 1
             try:
-                await anyio.wait_writable(self._socket)
+                await anyio.wait_writable(self._fileno)
             finally:
                 self._waiting -= 1
 
@@ -105,7 +107,7 @@ class SocketStream(ByteStream):
     def close(self) -> None:
         """Close the socket, at once. A task that is using it gets `anyio.ClosedResourceError`."""
         if self._waiting and self._socket.fileno() >= 0:
-            anyio.notify_closing(self._socket)
+            anyio.notify_closing(self._fileno)
         self._socket.close()
 
     async def aclose(self) -> None:
@@ -140,7 +142,7 @@ class _TrioStream(SocketStream):
                 raise anyio.ClosedResourceError
             self._waiting += 1
             try:
-                await anyio.wait_readable(self._socket)
+                await anyio.wait_readable(self._fileno)
             finally:
                 self._waiting -= 1
             data = self._received(max_bytes)
@@ -173,7 +175,7 @@ class _AsyncioStream(SocketStream):
             raise anyio.BusyResourceError("reading from")
         elif self._ended is None:
             if not self._watching:
-                self._loop.add_reader(self._socket, self._on_readable)
+                self._loop.add_reader(self._fileno, self._on_readable)
                 self._watching = True
             self._max_bytes = max_bytes
             self._waiter = self._loop.create_future()
@@ -211,4 +213,4 @@ class _AsyncioStream(SocketStream):
     def _stop_watching(self) -> None:
         if self._watching:
             self._watching = False
-            self._loop.remove_reader(self._socket)
+            self._loop.remove_reader(self._fileno)

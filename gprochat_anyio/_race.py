@@ -1,0 +1,168 @@
+"""One prompt to several sites, or several times to one: the first to give text wins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import anyio
+
+from ._client import Client
+from ._crew import Crew
+from ._errors import GPROChatError, InvalidPromptError
+from ._messages import Message, Prompt, checked, history
+from ._opening import clean
+from ._reply import LiveReply
+from ._stream import ReplyStream
+from ._timeouts import Timeouts
+
+
+class RaceStream(ReplyStream):
+    """The reply of the first site that gave text, as it arrives; see `race` and `ReplyStream`."""
+
+    def __init__(self, race: Race) -> None:
+        super().__init__(race.run)
+        self._race = race
+
+    @property
+    def client(self) -> Client:
+        """The client that won.
+
+        :raises RuntimeError: before the block is entered
+        """
+        return self._race.clients[self.winner]
+
+    @property
+    def winner(self) -> int:
+        """Which start won, counted from 0 in the order of the clients.
+
+        :raises RuntimeError: before the block is entered
+        """
+        if self._race.winner is None:
+            raise RuntimeError("a race has a winner once it is entered: async with race(...)")
+        return self._race.winner
+
+
+def race(
+    clients: Client | Sequence[Client],
+    prompt: Prompt,
+    *,
+    hedge_after: float = 0.0,
+    timeouts: Timeouts | None = None,
+) -> RaceStream:
+    """Ask several sites, and stream the reply of the first that gives text.
+
+    ::
+
+        async with race([client_a, client_b], prompt, hedge_after=2.0) as chunks:
+            async for chunk in chunks:
+                ...
+
+    Entering the block asks. At the first text of one the others are cancelled, and their
+    connections closed before the block begins; a failure after that text is not made good by
+    another. `chunks.client` and `chunks.winner` tell which one it is. Cancelled, it closes all
+    connections before it returns.
+
+    :param clients: in the order in which they are asked. One client is asked twice (hedging);
+        `[client] * 3` asks it three times. They stay open, and are the caller's to close.
+    :param hedge_after: seconds between one start and the next; 0 starts all at once. If one fails
+        the next starts at once.
+    :param timeouts: overrides each client's, field by field. Every start has clocks of its own.
+    :raises ValueError: that names the argument, for one that can not be
+    :raises GPROChatError: on entering the block, if none gives text: the error of the last that
+        failed, with a note on each of the others. An `InvalidPromptError` comes before anything is
+        sent.
+    """
+    if isinstance(clients, Client):
+        clients = (clients, clients)
+    if (
+        not isinstance(clients, Sequence)
+        or not clients
+        or not all(isinstance(client, Client) for client in clients)
+    ):
+        raise ValueError("clients must be a Client or a sequence of at least one")
+    if (
+        isinstance(hedge_after, bool)
+        or not isinstance(hedge_after, int | float)
+        or not 0 <= hedge_after < math.inf
+    ):
+        raise ValueError("hedge_after must be a number of seconds, at least 0")
+    if not isinstance(timeouts, Timeouts | None):
+        raise ValueError(f"timeouts must be Timeouts or None, not {type(timeouts).__name__}")
+    return RaceStream(Race(tuple(clients), checked(history, prompt), hedge_after, timeouts))
+
+
+class Race:
+    """One race, from the first start to the first text."""
+
+    def __init__(
+        self,
+        clients: tuple[Client, ...],
+        messages: tuple[Message, ...] | InvalidPromptError,
+        hedge_after: float,
+        timeouts: Timeouts | None,
+    ) -> None:
+        self.clients = clients
+        self.winner: int | None = None
+        self._messages = messages
+        self._hedge_after = hedge_after
+        self._timeouts = timeouts
+        self._first: LiveReply | None = None
+        self._errors: list[tuple[int, GPROChatError]] = []
+        self._changed = anyio.Event()
+        self._crew = Crew(self._change)
+
+    async def run(self) -> LiveReply:
+        """The winner's reply; all others are closed."""
+        if isinstance(self._messages, InvalidPromptError):
+            raise self._messages
+        try:
+            async with self._crew:
+                await self._start_all(self._messages)
+        except BaseException:
+            if self._first is not None:
+                await self._first.aclose()
+            raise
+        if self._first is not None:
+            return self._first
+        if self._crew.failure is not None:
+            raise self._crew.failure
+        (*others, (_, error)) = self._errors
+        for number, other in others:
+            error.add_note(f"Client {number} of the race: {type(other).__name__}: {other}")
+        raise error
+
+    async def _start_all(self, messages: tuple[Message, ...]) -> None:
+        """Start one after the other, and wait until one has won or all have failed."""
+        made_good = 0  # failures that the next has been started for
+        for number, client in enumerate(self.clients):
+            self._crew.start(self._try, number, client, messages)
+            with anyio.move_on_after(self._hedge_after):
+                await self._until_failures(made_good + 1)
+            if len(self._errors) > made_good:
+                made_good += 1
+        await self._until_failures(len(self.clients))
+
+    async def _until_failures(self, number: int) -> None:
+        while len(self._errors) < number and not self._crew.cancelled:
+            self._changed = anyio.Event()
+            await self._changed.wait()
+
+    async def _try(self, number: int, client: Client, messages: tuple[Message, ...]) -> None:
+        base = client.timeouts
+        limits = base if self._timeouts is None else self._timeouts.over(base)
+        try:
+            live = await client.open(messages, limits)
+        except GPROChatError as error:
+            clean(error)
+            self._errors.append((number, error))
+        else:
+            if self._crew.cancelled:  # another was first, or the caller has left
+                await live.aclose()
+                return
+            self._first, self.winner = live, number
+            self._crew.cancel()
+        self._change()
+
+    def _change(self) -> None:
+        self._changed.set()

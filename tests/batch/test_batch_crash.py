@@ -1,0 +1,90 @@
+"""Killed fifty times, a batch loses nothing and asks nothing twice that it had."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+from collections import Counter
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+
+import anyio
+import pytest
+from batch_site import BatchSite, batch_site_in_thread
+from raw_site import BOUND, running
+from scripted import error, reply
+
+PROMPTS = 2000
+KILLS = 50
+
+
+async def answer(prompt: str) -> bytes:
+    await anyio.sleep(0.01)  # so that many are in flight whenever it is killed
+    return error(400, "no") if prompt.endswith("7") else reply(f"re: {prompt}")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_killed_at_fifty_moments(tmp_path: Path) -> None:
+    chance = random.Random(4)
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    # a tenth of them twice
+    prompts = [f"prompt {number % (PROMPTS * 9 // 10)}" for number in range(PROMPTS)]
+    chance.shuffle(prompts)
+    records = ({"prompt": prompt, "id": prompt} for prompt in prompts)
+    source.write_text("\n".join(map(json.dumps, records)))
+    wanted = Counter(prompts)
+    kept: Counter[str] = Counter()
+    asked_when_kept: Counter[str] = Counter()
+    grown = 0
+    with batch_site_in_thread(answer) as site:
+        for _ in range(KILLS):
+            kill_one(chance, site, source, out)
+            now = whole_lines(out)
+            assert not kept - now, "a line is lost"
+            grown += now != kept
+            asked = site.counts
+            for prompt in now:
+                if now[prompt] == wanted[prompt] and kept[prompt] < wanted[prompt]:
+                    asked_when_kept[prompt] = asked[prompt]
+            kept = now
+        with command(chance, site, source, out) as process:
+            assert process.wait(BOUND) == 1, "some have failed"
+        asked = site.counts
+    assert grown > KILLS // 5, "killed too early to show anything"
+    assert len(out.read_bytes().splitlines()) == PROMPTS
+    assert whole_lines(out) == wanted
+    assert {prompt: asked[prompt] for prompt in asked_when_kept} == asked_when_kept
+    assert len(asked_when_kept) > PROMPTS // 10
+
+
+def kill_one(chance: random.Random, site: BatchSite, source: Path, out: Path) -> None:
+    """Start it, and kill it: mostly amid requests, sometimes as it starts."""
+    before = len(site.asked)
+    with command(chance, site, source, out) as process:
+        if chance.random() < 0.2:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(chance.uniform(0, 0.5))
+        else:
+            site.wait_for(before + chance.randint(1, 70))
+        process.send_signal(signal.SIGKILL)
+        process.wait(BOUND)
+
+
+def command(
+    chance: random.Random, site: BatchSite, source: Path, out: Path
+) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    arguments = ("--url", site.url, "--quiet", "--sync-every=0.02")
+    setup = "import gprochat_anyio.batch._journal as j; j.TICK = 0.01"
+    backend = chance.choice(["asyncio", "trio"])
+    return running(
+        "batch", str(source), "--out", str(out), f"--backend={backend}", *arguments, setup=setup
+    )
+
+
+def whole_lines(out: Path) -> Counter[str]:
+    """How often each prompt is in the output."""
+    lines = out.read_bytes().split(b"\n")[:-1] if out.exists() else []
+    return Counter(line["id"] for line in map(json.loads, lines))

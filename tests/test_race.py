@@ -1,0 +1,277 @@
+"""race: who starts when, who wins, and what becomes of the others."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+from loops import VIRTUAL_LOOPS
+from prompted import closed, pool_of
+from scripted import HEAD, LAST_CHUNK, End, Script, Site, chunk, error, loopback_site, reply
+from transport.injection import Injection, cancelled, injections
+
+from gprochat_anyio import (
+    Client,
+    InvalidPromptError,
+    ReplyInterruptedError,
+    ReplyStream,
+    RequestTimeoutError,
+    Retry,
+    SiteError,
+    Timeouts,
+    race,
+)
+
+ONCE = Retry(attempts=1)
+SILENT: Script = ()
+HEAD_ONLY: Script = (HEAD,)
+
+
+@asynccontextmanager
+async def clients_of(*scripts: Script) -> AsyncIterator[tuple[list[Client], list[Site]]]:
+    """A site of its own for each script, and its client."""
+    with anyio.fail_after(20):
+        async with AsyncExitStack() as stack:
+            sites = [await stack.enter_async_context(loopback_site(s)) for s in scripts]
+            yield (
+                [await stack.enter_async_context(Client(site.url, retry=ONCE)) for site in sites],
+                sites,
+            )
+
+
+class TestWinning:
+    @pytest.mark.parametrize("loser", [SILENT, HEAD_ONLY])
+    async def test_the_first_text_wins(self, loser: Script) -> None:
+        more = anyio.Event()
+        winner: Script = (HEAD + chunk("one"), more.wait, chunk("two") + LAST_CHUNK)
+        async with clients_of(loser, winner, loser) as (clients, sites):
+            async with race(clients, "hi") as chunks:
+                assert isinstance(chunks, ReplyStream)
+                assert chunks.client is clients[1]
+                assert chunks.winner == 1
+                for site in (sites[0], sites[2]):  # closed before the block begins
+                    await closed(site)
+                assert await chunks.receive() == "one"
+                more.set()
+                assert await chunks.read() == "two"
+            assert chunks.text == "onetwo"
+            assert chunks.timing.characters == 6
+            assert chunks.client is clients[1]
+
+    async def test_several_in_the_same_moment(self) -> None:
+        for _ in range(20):
+            async with clients_of(*[(reply("a"),)] * 5) as (clients, sites):
+                async with race(clients, "hi") as chunks:
+                    assert await chunks.read() == "a"
+                for client in clients:
+                    await client.aclose()
+                for site in sites:
+                    await closed(site)
+
+    async def test_two_that_are_there_before_one_can_be_cancelled(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        both, opened = anyio.Event(), 0
+        real_open = Client.open
+
+        async def wait_for_both(self: Client, *args: Any, **kwargs: Any) -> Any:
+            nonlocal opened
+            live = await real_open(self, *args, **kwargs)
+            opened += 1
+            if opened == 2:
+                both.set()
+            else:
+                await both.wait()
+            return live
+
+        monkeypatch.setattr(Client, "open", wait_for_both)
+        text: Script = (HEAD + chunk("one"),)
+        async with clients_of(text, text) as (clients, sites):
+            async with race(clients, "hi") as chunks:
+                await closed(sites[1 - chunks.winner])
+                assert sites[chunks.winner].open
+
+    async def test_a_failure_after_the_first_text_is_not_made_good(self) -> None:
+        async with clients_of((HEAD + chunk("one"), End.FIN), SILENT) as (clients, sites):
+            async with race(clients, "hi") as chunks:
+                with pytest.raises(ReplyInterruptedError):
+                    await chunks.read()
+            assert chunks.text == "one"
+            await closed(sites[1])
+
+    async def test_one_client_is_asked_twice(self) -> None:
+        async with clients_of(HEAD_ONLY) as (clients, sites):
+            sites[0].scripts.append((reply("second"),))
+            async with race(clients[0], "hi", hedge_after=0.01) as chunks:
+                assert await chunks.read() == "second"
+                assert chunks.winner == 1
+            assert len(sites[0].requests) == 2
+
+    async def test_leaving_closes_the_winner(self) -> None:
+        async with clients_of((HEAD + chunk("one"),)) as (clients, sites):
+            async with race(clients, "hi"):
+                pass
+            await closed(sites[0])
+
+
+class TestFailing:
+    async def test_all_of_them(self) -> None:
+        async with clients_of((error(400, "first"),), (error(404, "second"),)) as (clients, _):
+            with pytest.raises(SiteError, match="second") as caught:
+                async with race(clients, "hi", hedge_after=100):
+                    pytest.fail("nobody gave text")
+            assert caught.value.status == 404
+            (note,) = caught.value.__notes__
+            assert note.startswith("Client 0 of the race: SiteError: ")
+            assert "first" in note
+            assert caught.value.__context__ is None
+            assert caught.value.__cause__ is None
+
+    async def test_of_the_program(self) -> None:
+        async with clients_of(SILENT, (reply("a"),)) as (clients, sites):
+            await clients[1].aclose()
+            with pytest.raises(RuntimeError, match="this Client is closed"):
+                async with race(clients, "hi"):
+                    pytest.fail("one of them is closed")
+            await closed(sites[0])
+
+    async def test_an_invalid_prompt_is_not_sent(self) -> None:
+        async with clients_of((reply("a"),)) as (clients, sites):
+            chunks = race(clients, " ")
+            with pytest.raises(InvalidPromptError):
+                async with chunks:
+                    pytest.fail("it is blank")
+            assert not sites[0].requests
+
+    async def test_no_winner_before_the_block(self) -> None:
+        async with clients_of((reply("a"),)) as (clients, _):
+            chunks = race(clients, "hi")
+            with pytest.raises(RuntimeError, match="async with"):
+                _ = chunks.client
+            async with chunks:
+                pass
+            with pytest.raises(RuntimeError, match="entered once"):
+                async with chunks:
+                    pass
+
+    @pytest.mark.parametrize(
+        ("argument", "value"),
+        [
+            ("clients", []),
+            ("clients", ["https://chat.example.org"]),
+            ("clients", None),
+            ("hedge_after", -1),
+            ("hedge_after", None),
+            ("hedge_after", True),
+            ("hedge_after", math.nan),
+            ("hedge_after", math.inf),
+            ("timeouts", 30),
+        ],
+    )
+    async def test_bad_arguments(self, argument: str, value: Any) -> None:
+        async with Client("http://127.0.0.1:1") as client:
+            arguments: dict[str, Any] = {"clients": client, "prompt": "hi", argument: value}
+            with pytest.raises(ValueError, match=rf"^{argument} "):
+                race(**arguments)
+
+
+@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+class TestStarts:
+    """When each starts, in virtual time: one site in memory, a script for each request."""
+
+    @staticmethod
+    @asynccontextmanager
+    async def site_of(
+        monkeypatch: pytest.MonkeyPatch, *scripts: Script
+    ) -> AsyncIterator[tuple[Client, Callable[[], list[float]]]]:
+        from scripted import memory_site  # noqa: PLC0415 - used here only
+
+        times: list[float] = []
+
+        async def begin() -> None:
+            times.append(anyio.current_time() - began)
+
+        async with (
+            memory_site(monkeypatch, *[(begin, *script) for script in scripts]) as site,
+            Client(site.url, retry=ONCE) as client,
+        ):
+            began = anyio.current_time()
+            yield client, lambda: times
+
+    async def test_hedging(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        scripts = (SILENT, SILENT, (1.0, reply("third")), SILENT)
+        async with self.site_of(monkeypatch, *scripts) as (client, times):
+            async with race([client] * 4, "hi", hedge_after=2.0) as chunks:
+                assert await chunks.read() == "third"
+            assert times() == pytest.approx([0, 2, 4])
+            assert chunks.winner == 2
+            assert chunks.timing.total == pytest.approx(1)
+
+    async def test_no_second_start_where_the_first_is_fast(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with self.site_of(monkeypatch, (1.9, reply("a"))) as (client, times):
+            async with race(client, "hi", hedge_after=2.0) as chunks:
+                assert await chunks.read() == "a"
+            assert times() == [0]
+
+    async def test_a_failure_starts_the_next_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        failing: Script = (0.5, error(400, "no"))
+        scripts = (failing, failing, (5.0, reply("third")), SILENT)
+        async with self.site_of(monkeypatch, *scripts) as (client, times):
+            async with race([client] * 4, "hi", hedge_after=2.0) as chunks:
+                assert await chunks.read() == "third"
+            assert times() == pytest.approx([0, 0.5, 1.0, 3.0])
+
+    async def test_each_failure_starts_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        failing = [(float(seconds), error(400, "no")) for seconds in (5, 3)]
+        scripts = (*failing, (9.0, reply("third")), SILENT)
+        async with self.site_of(monkeypatch, *scripts) as (client, times):
+            async with race([client] * 5, "hi", hedge_after=2.0) as chunks:
+                assert await chunks.read() == "third"
+            assert times() == pytest.approx([0, 2, 4, 5, 5])
+
+    async def test_all_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with self.site_of(monkeypatch, (1.0, reply("a"))) as (client, times):
+            async with race([client] * 3, "hi"):
+                pass
+            assert times() == [0, 0, 0]
+
+    async def test_clocks_of_each(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with self.site_of(monkeypatch, SILENT) as (client, times):
+            with pytest.raises(RequestTimeoutError) as caught:
+                async with race(client, "hi", hedge_after=2.0, timeouts=Timeouts(first_chunk=3)):
+                    pytest.fail("nobody gave text")
+            assert caught.value.elapsed == pytest.approx(3)
+            assert anyio.current_time() - times()[1] == pytest.approx(3, abs=5)
+
+
+@pytest.mark.parametrize("script", [SILENT, (HEAD + chunk("one"),)])
+async def test_cancelled_at_every_suspension(script: Script) -> None:
+    gc.disable()
+    try:
+        async with clients_of(script, HEAD_ONLY) as (clients, sites):
+
+            async def run() -> None:
+                with anyio.move_on_after(0.02):
+                    async with race(clients, "hi", hedge_after=0.005) as chunks:
+                        await chunks.read()
+
+            for moment, native in injections():
+                end, at = "", 0
+                while end != "not reached":
+                    at += 1
+                    end = await cancelled(Injection(at, moment, native), run)
+                    for client in clients:
+                        slots, _, waiting = pool_of(client).statistics()
+                        assert (slots, waiting) == (1000, 0)
+                    for site in sites:
+                        await closed(site)
+                assert at > 2
+    finally:
+        gc.enable()
