@@ -1,22 +1,77 @@
-"""Streaming chat with GPROChat sites under structured concurrency, on asyncio and Trio."""
+"""Streaming chat with GPROChat sites under structured concurrency, on asyncio and Trio.
 
-from ._client import Client as Client
-from ._errors import AuthenticationError as AuthenticationError
-from ._errors import EmptyReplyError as EmptyReplyError
-from ._errors import GPROChatError as GPROChatError
-from ._errors import InvalidPromptError as InvalidPromptError
-from ._errors import RateLimitError as RateLimitError
-from ._errors import ReplyInterruptedError as ReplyInterruptedError
-from ._errors import RequestTimeoutError as RequestTimeoutError
-from ._errors import SiteConnectionError as SiteConnectionError
-from ._errors import SiteError as SiteError
-from ._errors import UnexpectedResponseError as UnexpectedResponseError
-from ._messages import Message as Message
-from ._messages import format_prompt as format_prompt
-from ._provider import GPROChat as GPROChat
-from ._reply import Reply as Reply
-from ._reply import Timing as Timing
-from ._retry import Retry as Retry
-from ._stream import ReplyStream as ReplyStream
-from ._timeouts import Timeouts as Timeouts
+Importing this imports nothing else: each name is imported when it is first used.
+"""
+
+from importlib import import_module
+
 from ._version import __version__ as __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._client import Client as Client
+    from ._conversation import Conversation as Conversation
+    from ._errors import AuthenticationError as AuthenticationError
+    from ._errors import EmptyReplyError as EmptyReplyError
+    from ._errors import GPROChatError as GPROChatError
+    from ._errors import InsecureSiteWarning as InsecureSiteWarning
+    from ._errors import InvalidPromptError as InvalidPromptError
+    from ._errors import RateLimitError as RateLimitError
+    from ._errors import ReplyInterruptedError as ReplyInterruptedError
+    from ._errors import RequestTimeoutError as RequestTimeoutError
+    from ._errors import SiteConnectionError as SiteConnectionError
+    from ._errors import SiteError as SiteError
+    from ._errors import UnexpectedResponseError as UnexpectedResponseError
+    from ._fanout import as_completed as as_completed
+    from ._fanout import fan_out as fan_out
+    from ._fanout import gather as gather
+    from ._messages import Message as Message
+    from ._messages import format_prompt as format_prompt
+    from ._outcomes import Chunk as Chunk
+    from ._outcomes import Failed as Failed
+    from ._outcomes import Finished as Finished
+    from ._outcomes import Outcome as Outcome
+    from ._provider import GPROChat as GPROChat
+    from ._race import race as race
+    from ._reply import Reply as Reply
+    from ._reply import Timing as Timing
+    from ._retry import Retry as Retry
+    from ._stream import ReplyStream as ReplyStream
+    from ._sync import SyncClient as SyncClient
+    from ._sync_conversation import SyncConversation as SyncConversation
+    from ._sync_stream import SyncReplyStream as SyncReplyStream
+    from ._timeouts import Timeouts as Timeouts
+
+_NAMES = {
+    "_client": "Client",
+    "_conversation": "Conversation",
+    "_errors": "AuthenticationError EmptyReplyError GPROChatError InsecureSiteWarning "
+    "InvalidPromptError RateLimitError ReplyInterruptedError RequestTimeoutError "
+    "SiteConnectionError SiteError UnexpectedResponseError",
+    "_fanout": "as_completed fan_out gather",
+    "_messages": "Message format_prompt",
+    "_outcomes": "Chunk Failed Finished Outcome",
+    "_provider": "GPROChat",
+    "_race": "race",
+    "_reply": "Reply Timing",
+    "_retry": "Retry",
+    "_stream": "ReplyStream",
+    "_sync": "SyncClient",
+    "_sync_conversation": "SyncConversation",
+    "_sync_stream": "SyncReplyStream",
+    "_timeouts": "Timeouts",
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+__all__ = ["__version__", *_MODULES]  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
 
+from ._errors import InsecureSiteWarning
 from ._protocol import REQUEST_CONTENT_TYPE
 from ._version import __version__
 from .transport._target import Proxy, Target, ascii_host, environment_proxy, split_url
@@ -12,6 +16,7 @@ from .transport._target import Proxy, Target, ascii_host, environment_proxy, spl
 USER_AGENT = f"gprochat-anyio/{__version__}"
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_LIBRARY = str(Path(__file__).parent)
 _FRAMING = frozenset({"connection", "content-length", "host", "transfer-encoding"})
 
 
@@ -56,6 +61,18 @@ class SiteAddress:
     def __repr__(self) -> str:
         return f"SiteAddress({self.url!r})"
 
+    def warn_if_plain(self) -> None:
+        """Warn that a password would cross the network unencrypted, unless it stays on this
+        machine. The warning points at the first caller outside of the library."""
+        if self.target.scheme == "https" or _is_loopback(self.target.host):
+            return
+        warnings.warn(
+            f"the password goes to {self.origin} unencrypted: use https://, or a proxy=... that "
+            "encrypts the way there",
+            InsecureSiteWarning,
+            stacklevel=_levels_to_the_caller(),
+        )
+
     def head(self, path: str) -> bytes:
         """The head of a POST below the site's path, up to the value of `Content-Length`."""
         forwarded_by = self.target.forwarded_by
@@ -80,6 +97,23 @@ class SiteAddress:
             _check_header(name, value)
             fields[own.get(name.lower(), name)] = value
         return fields
+
+
+def _is_loopback(host: str) -> bool:
+    from ipaddress import ip_address  # noqa: PLC0415 - few need it
+
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _levels_to_the_caller() -> int:
+    """The `stacklevel` with which this function's caller blames the one of the library."""
+    level, frame = 0, sys._getframe()  # noqa: SLF001 - what `warnings` itself does
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_LIBRARY):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _check_header(name: str, value: str) -> None:

@@ -18,7 +18,12 @@ Every class is picklable, and none of them ever holds a secret key, a password o
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from functools import wraps
+from typing import Literal, ParamSpec, TypeVar
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 Phase = Literal["connect", "first_chunk", "idle", "total"]
 """The clocks of a request, by the name of their field in `Timeouts`."""
@@ -26,6 +31,10 @@ Phase = Literal["connect", "first_chunk", "idle", "total"]
 
 class GPROChatError(Exception):
     """Base of every error that the library raises on purpose."""
+
+
+class InsecureSiteWarning(UserWarning):
+    """A password goes to its site unencrypted, over a network that others may listen on."""
 
 
 class InvalidPromptError(GPROChatError, ValueError):
@@ -109,3 +118,19 @@ class ReplyInterruptedError(GPROChatError):
 
 class EmptyReplyError(GPROChatError):
     """The site answered 200 and ended the reply without any text."""
+
+
+def forgetful(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """For functions that are given secrets: what they raise about these leaves without a trace of
+    them, which tracebacks with locals would show."""
+
+    @wraps(function)
+    def forgetting(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        try:
+            return function(*args, **kwargs)
+        except (TypeError, ValueError, Warning) as error:
+            del args, kwargs
+            error.__cause__ = error.__context__ = None
+            raise error.with_traceback(None)  # noqa: B904 - the same one
+
+    return forgetting

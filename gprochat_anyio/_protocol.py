@@ -188,8 +188,18 @@ def parse_retry_after(value: str | None, date: str | None = None) -> float | Non
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
+class _Body(bytes):
+    """Holds secrets, which no traceback with locals is to show: a cancellation has one."""
+
+    def __repr__(self) -> str:
+        return f"<a request's body of {len(self)} bytes>"
+
+    def __radd__(self, head: bytes) -> bytes:
+        return _Body(b"".join((head, self)))
+
+
 def _encode(value: object) -> bytes:
-    return _to_json(value).encode()
+    return _Body(_to_json(value).encode())
 
 
 def _loads(body: bytes) -> dict[str, Any]:

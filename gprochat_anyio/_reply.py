@@ -206,7 +206,7 @@ class LiveReply:
                 return False
             try:
                 send_nowait(text)
-            except anyio.WouldBlock:
+            except (anyio.WouldBlock, NotImplementedError):  # the latter a stapled stream's
                 return False
             return True
 

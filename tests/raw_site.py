@@ -38,7 +38,9 @@ class Exchange:
 
     @property
     def prompt(self) -> str:
-        text: str = self.body["messages"][-1]["parts"][0]["text"]
+        messages = self.body.get("messages") or self.body["contents"]  # Gemini's
+        last = messages[-1]
+        text: str = last["parts"][0]["text"] if "parts" in last else last["content"]  # OpenAI's
         return text
 
     def send(self, data: bytes) -> None:
@@ -143,7 +145,7 @@ def raw_site(answer: Answer) -> Iterator[RawSite]:
 def environment(**variables: str) -> dict[str, str]:
     """This process's environment without what would change a command's ways."""
     unwanted = ("GPROCHAT_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "COVERAGE_")
-    variables = {"PYTHONPATH": PACKAGE_PATH, **variables}
+    variables = {"PYTHONPATH": PACKAGE_PATH, "GPROCHAT_CONFIG": os.devnull, **variables}
     kept = {k: v for k, v in os.environ.items() if not k.upper().startswith(unwanted)}
     return kept | variables
 

@@ -24,8 +24,19 @@ class End(Enum):
     RST = "reset"
 
 
-Step = bytes | float | End | Callable[[], Awaitable[object]]
-"""Bytes to send, seconds to wait, an end of the connection, or something to await."""
+@dataclass
+class Endless:
+    """Bytes to send again and again, as long as the client takes them; which is not for long."""
+
+    data: bytes
+    bound: int = 5_000_000
+    taken: int = 0
+    """How many bytes of it were sent."""
+
+
+Step = bytes | int | float | End | Endless | Callable[[], Awaitable[object]]
+"""Bytes to send, a number of them to read, seconds (a float) to wait, an end of the connection, or
+something to await."""
 Script = tuple[Step, ...]
 
 
@@ -48,6 +59,8 @@ class Site:
 
     scripts: list[Script]
     url: str = ""
+    greeting: Script = ()
+    """What becomes of each connection as the client's first bytes come, instead of requests."""
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
     open: int = 0
@@ -70,6 +83,10 @@ class Site:
 
     async def _serve(self, stream: ByteStream) -> None:
         received = BufferedByteReceiveStream(stream)
+        if self.greeting:
+            await received.receive(1)
+            await _run(self.greeting, stream, received)
+            return
         while True:
             head = (await received.receive_until(b"\r\n\r\n", 65536)).decode("latin-1")
             request = Request(head, None)
@@ -78,19 +95,41 @@ class Site:
             request.body = json.loads(body)
             number = len(self.requests)
             self.requests.append(request)
-            for step in self.scripts[min(number, len(self.scripts) - 1)]:
-                if isinstance(step, bytes):
-                    await stream.send(step)
-                elif isinstance(step, float):
-                    await anyio.sleep(step)
-                elif step is End.FIN:
-                    return
-                elif step is End.RST:
-                    raw = stream.extra(SocketAttribute.raw_socket)
-                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    return
-                elif callable(step):
-                    await step()
+            script = self.scripts[min(number, len(self.scripts) - 1)]
+            if await _run(script, stream, received):
+                return
+
+
+async def _run(script: Script, stream: ByteStream, received: BufferedByteReceiveStream) -> bool:
+    """Whether the script ends the connection."""
+    for step in script:
+        if isinstance(step, bytes):
+            await stream.send(step)
+        elif isinstance(step, int):
+            await received.receive_exactly(step)
+        elif isinstance(step, float):
+            await anyio.sleep(step)
+        elif isinstance(step, Endless):
+            while step.taken < step.bound:
+                await stream.send(step.data)
+                step.taken += len(step.data)
+            raise AssertionError("the client takes whatever is sent")
+        elif isinstance(step, End):
+            if step is End.RST:
+                _reset(stream)
+            return True
+        else:
+            await step()
+    return False
+
+
+def _reset(stream: ByteStream) -> None:
+    """Make the connection end by a reset."""
+    if isinstance(stream, MemoryStream):
+        stream.reset()
+    else:
+        raw = stream.extra(SocketAttribute.raw_socket)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 @asynccontextmanager
@@ -107,18 +146,22 @@ async def loopback_site(*scripts: Script) -> AsyncIterator[Site]:
 
 @asynccontextmanager
 async def memory_site(
-    monkeypatch: pytest.MonkeyPatch, *scripts: Script, connect_after: float = 0.0
+    monkeypatch: pytest.MonkeyPatch,
+    *scripts: Script,
+    connect_after: float = 0.0,
+    capacity: int = 1_000_000,
 ) -> AsyncIterator[Site]:
     """A site in memory: `anyio.connect_tcp` leads to it.
 
     :param connect_after: seconds that a connection takes to make
+    :param capacity: how many pieces of data a connection holds
     """
     site = Site(list(scripts), url="http://site.test")
     async with anyio.create_task_group() as tasks:
 
         async def connect_tcp(host: str, port: int) -> ByteStream:
             await anyio.sleep(connect_after)
-            ours, theirs = memory_pipe()
+            ours, theirs = memory_pipe(capacity)
             tasks.start_soon(site.handle, theirs)
             return ours
 
@@ -128,22 +171,37 @@ async def memory_site(
         tasks.cancel_scope.cancel()
 
 
-def memory_pipe() -> tuple[ByteStream, ByteStream]:
-    """Two ends of a connection that never fills up."""
-    one, other = (anyio.create_memory_object_stream[bytes](1_000_000) for _ in range(2))
-    return _MemoryStream(one[0], other[1]), _MemoryStream(other[0], one[1])
+def memory_pipe(capacity: int = 1_000_000) -> tuple[MemoryStream, MemoryStream]:
+    """Two ends of a connection that never fills up, or only with so many pieces of data."""
+    one, other = (anyio.create_memory_object_stream[bytes](capacity) for _ in range(2))
+    ends = MemoryStream(one[0], other[1]), MemoryStream(other[0], one[1])
+    ends[0].peer, ends[1].peer = ends[1], ends[0]
+    return ends
 
 
-class _MemoryStream(ByteStream):
+class MemoryStream(ByteStream):
+    """One end of a connection. As on Linux, what was sent before a reset still arrives."""
+
+    peer: MemoryStream
+
     def __init__(self, send: Any, receive: Any) -> None:
         self._send, self._receive = send, receive
         self._rest = b""
+        self._was_reset = False
+
+    def reset(self) -> None:
+        self.peer._was_reset = True
 
     async def send(self, item: bytes) -> None:
         await self._send.send(item)
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        data = self._rest or await self._receive.receive()
+        try:
+            data = self._rest or await self._receive.receive()
+        except anyio.EndOfStream:
+            if self._was_reset:
+                raise anyio.BrokenResourceError from None
+            raise
         self._rest = data[max_bytes:]
         return bytes(data[:max_bytes])
 

@@ -153,16 +153,16 @@ def test_from_env(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ValueError, match="GPROCHAT_URL"):
         Client.from_env()
-    monkeypatch.setenv("GPROCHAT_URL", "http://env")
+    monkeypatch.setenv("GPROCHAT_URL", "https://env")
     monkeypatch.setenv("GPROCHAT_SECRET_KEY", "k")
     monkeypatch.setenv("GPROCHAT_PASSWORD", "p")
     client = Client.from_env(retry=Retry(attempts=1))
     assert (repr(client), client._secret_key, client._password) == (
-        "<Client of http://env>",
+        "<Client of https://env>",
         "k",
         "p",
     )
-    assert repr(Client.from_env(url="http://given")) == "<Client of http://given>"
+    assert repr(Client.from_env(url="https://given")) == "<Client of https://given>"
 
 
 @pytest.mark.parametrize(

@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import anyio
 import pytest
+from faults import WAYS, receive_by
 from loops import VIRTUAL_LOOPS
 from scripted import HEAD, LAST_CHUNK, Script, chunk, error, memory_site, reply
 
-from gprochat_anyio import Client, GPROChat, RequestTimeoutError, Retry, Timeouts
+from gprochat_anyio import Client, RequestTimeoutError, Retry, Timeouts
 
 pytestmark = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
 LIMITS = Timeouts(connect=10, first_chunk=60, idle=30, total=600)
-
-WAYS = ["ask", "stream", "stream_to", "provider"]
-
-
-async def receive_by(way: str, client: Client, **kwargs: Any) -> str:
-    if way == "ask":
-        return (await client.ask("hello", **kwargs)).text
-    if way == "stream":
-        async with client.stream("hello", **kwargs) as chunks:
-            return await chunks.read()
-    if way == "stream_to":
-        send, receive = anyio.create_memory_object_stream[str](1000)
-        with receive:
-            return (await client.stream_to("hello", send, **kwargs)).text
-    pieces = GPROChat.create_async_generator(
-        "", [{"role": "user", "content": "hello"}], url="http://site.test", timeouts=LIMITS
-    )
-    return "".join([piece async for piece in pieces])
 
 
 @pytest.mark.parametrize("way", WAYS)

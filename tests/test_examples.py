@@ -13,10 +13,18 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PRINTED = {
     "ask.py": "first text after ",
     "channel.py": "alphabet",
+    "conversation.py": "4 messages saved",
+    "fan_out.py": "7: done in ",
+    "gather.py": "' ': failed: ",
     "original_provider.py": "User: My name is Ada.\nAssistant: Hello, Ada!",
+    "own_channel_asyncio.py": "Name a number: ",
+    "own_channel_trio.py": "Name a number: ",
     "own_site.py": "HELLO! FROM! THE! SAME! EVENT! LOOP!",
+    "race.py": " won; ",
+    "scripted_site.py": "it_leaves_nothing_behind passed",
     "stop_early.py": "characters in time",
     "stream_with_timeouts.py": "You said: Tell me a story",
+    "sync_script.py": "characters, stopped: True",
     "task_group.py": "' ': failed: ",
 }
 """Part of what each one prints."""

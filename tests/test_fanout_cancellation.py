@@ -11,10 +11,10 @@ import pytest
 from anyio.lowlevel import checkpoint
 from prompted import closed, pool_of, prompted
 from scripted import HEAD, LAST_CHUNK, End, Script, chunk, error, reply
-from transport.injection import Injection, cancelled, injections
 from transport.servers import open_sockets
 
 from gprochat_anyio import Chunk, Client, Retry, as_completed, fan_out, gather
+from gprochat_anyio.testing import Injection, cancelled, injections
 
 
 @pytest.fixture(autouse=True)

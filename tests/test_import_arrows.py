@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -26,21 +28,40 @@ ARROWS = {
     # bytes to and from a site: knows nothing of prompts, replies or clocks
     "transport": "",
     # one request
-    "_address": "_protocol _version transport",
+    "_address": "_errors _protocol _version transport",
     "_direct": "_address transport",
     "_sender": "_errors transport",
     "_reply": "_decoder _errors _sender _timeouts transport",
-    "_opening": "_errors _protocol _reply _retry _sender _timeouts transport",
+    "_opening": "_decoder _errors _protocol _reply _retry _sender _timeouts transport",
     "_stream": "_home _opening _reply",
     # what users call
-    "_client": "_address _direct _errors _home _messages _opening _protocol _reply _retry _sender"
-    " _stream _timeouts transport",
+    "_client": "_address _decoder _direct _errors _home _messages _opening _protocol _reply _retry"
+    " _sender _stream _timeouts",
     "_provider": "_client _errors _messages _protocol _timeouts",
-    "gprochat_anyio": "_client _errors _messages _provider _reply _retry _stream _timeouts"
-    " _version",
+    # many requests
+    "_crew": "",
+    "_source": "_messages",
+    "_outcomes": "_messages _reply",
+    "_pace": "_errors _retry",
+    "_workers": "_client _crew _errors _messages _opening _outcomes _pace _reply _source _timeouts",
+    "_results": "_client _crew _home _outcomes _pace _reply _source _timeouts _workers",
+    "_fanout": "_client _outcomes _results _source _timeouts",
+    "_race": "_client _crew _errors _messages _opening _reply _stream _timeouts",
+    # turns, and callers without async
+    "_turn": "_client _errors _messages _reply _stream _timeouts",
+    "_saved": "_errors _messages",
+    "_conversation": "_client _errors _messages _reply _saved _stream _timeouts _turn",
+    "_loop_thread": "_errors _opening",
+    "_sync_stream": "_reply _stream",
+    "_sync_conversation": "_conversation _messages _reply _stream _sync_stream _timeouts",
+    "_sync": "_client _conversation _errors _fanout _loop_thread _messages _outcomes _reply"
+    " _results _saved _source _stream _sync_conversation _sync_stream _timeouts",
+    "gprochat_anyio": "_version",  # and each public name's module, when it is first used
     # beside the client, with the wire in common
-    "site": "_protocol",
-    "cli": "_client _errors _reply _stream _timeouts _version site",
+    "site": "_client _errors _messages _protocol _timeouts _version transport",
+    "batch": "_client _errors _fanout _messages _outcomes _reply _results _source _timeouts",
+    "testing": "_address _client _protocol transport",
+    "cli": "_client _errors _reply _retry _stream _timeouts _version batch site",
 }
 
 HTTP_LIBRARIES = {"httpcore", "httpcore2", "httpx", "httpx2"}
@@ -48,6 +69,8 @@ HTTP_MODULE = "transport._httpx"
 
 EVENT_LOOPS = {"asyncio", "trio", "uvloop"}
 BOUND_TO_LOOPS = {
+    "site._connection": "Hypercorn has one connection for asyncio and another for Trio",
+    "testing._injection": "native cancellation is asyncio's own",
     "site._hypercorn": "Hypercorn has one server for asyncio and another for Trio",
 }
 
@@ -127,6 +150,36 @@ def test_the_picture_has_no_circle_and_nothing_made_up() -> None:
     for module in MODULES:
         used[unit(module)] |= {unit(target) for target in inside(module)} - {unit(module)}
     assert used == {name: set(arrows.split()) for name, arrows in ARROWS.items()}
+
+
+def test_every_public_name_is_typed_and_found() -> None:
+    (block,) = (
+        node.body
+        for node in ast.parse(MODULES["gprochat_anyio"].read_text(encoding="utf-8")).body
+        if isinstance(node, ast.If)
+    )
+    typed = {
+        alias.name: node.module
+        for node in block
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname == alias.name
+    }
+    assert len(typed) == len(block)
+    assert typed == gprochat_anyio._MODULES
+    for name in gprochat_anyio.__all__:
+        assert getattr(gprochat_anyio, name) is not None
+        assert name in dir(gprochat_anyio)
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        _ = gprochat_anyio.Nothing  # type: ignore[attr-defined]
+
+
+def test_the_import_alone_loads_nothing() -> None:
+    code = "import sys, gprochat_anyio; print(*sys.modules)"
+    loaded = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    )
+    assert not {"anyio", "httpx", "httptools", "trio", "ssl"} & set(loaded.stdout.split())
 
 
 def test_no_module_imports_in_a_circle() -> None:

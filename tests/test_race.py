@@ -13,7 +13,6 @@ import pytest
 from loops import VIRTUAL_LOOPS
 from prompted import closed, pool_of
 from scripted import HEAD, LAST_CHUNK, End, Script, Site, chunk, error, loopback_site, reply
-from transport.injection import Injection, cancelled, injections
 
 from gprochat_anyio import (
     Client,
@@ -26,6 +25,7 @@ from gprochat_anyio import (
     Timeouts,
     race,
 )
+from gprochat_anyio.testing import Injection, cancelled, injections
 
 ONCE = Retry(attempts=1)
 SILENT: Script = ()

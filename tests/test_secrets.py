@@ -5,15 +5,34 @@ from __future__ import annotations
 import logging
 import pickle
 import traceback
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import anyio
+import anyio.abc
 import pytest
-from scripted import HEAD, End, Script, answer, chunk, error, loopback_site
+from http_libraries import EACH_LIBRARY
+from scripted import HEAD, End, Script, answer, chunk, error, loopback_site, reply
 
-from gprochat_anyio import Client, GPROChat, GPROChatError, Retry, Timeouts
+import gprochat_anyio
+from gprochat_anyio import (
+    Client,
+    GPROChat,
+    GPROChatError,
+    InsecureSiteWarning,
+    Retry,
+    Timeouts,
+    fan_out,
+    gather,
+    race,
+)
+from gprochat_anyio.site import ModelError, Turn, serve
+from gprochat_anyio.testing import at_every_checkpoint
 
 KEY, PASSWORD, PROMPT = "canary-of-the-key", "canary-of-the-password", "canary-of-the-prompt"
+CANARIES = (KEY, PASSWORD, PROMPT)
+SECRETS: dict[str, Any] = {"secret_key": KEY, "password": PASSWORD}
 
 FAILURES: dict[str, Script] = {
     "refused": (End.RST,),
@@ -38,9 +57,18 @@ async def fail(client: Client, way: str, prompt: str) -> None:
         send, receive = anyio.create_memory_object_stream[str](9)
         with receive:
             await client.stream_to(prompt, send)
+    elif way == "gather":
+        await gather(client, [prompt], on_error="raise")
+    elif way == "fan_out":
+        async with fan_out(client, [prompt]) as events:
+            async for event in events:
+                if isinstance(event, gprochat_anyio.Failed):
+                    raise event.error
+    elif way == "race":
+        async with race([client], prompt) as chunks:
+            await chunks.read()
     else:
-        settings: dict[str, Any] = {"secret_key": KEY, "password": PASSWORD}
-        settings["timeouts"] = Timeouts(first_chunk=0.05, idle=0.05)
+        settings: dict[str, Any] = {**SECRETS, "timeouts": Timeouts(first_chunk=0.05, idle=0.05)}
         messages = [{"role": "user", "content": prompt}]
         url = client._address.url
         async for _ in GPROChat.create_async_generator("", messages, url=url, **settings):
@@ -48,15 +76,25 @@ async def fail(client: Client, way: str, prompt: str) -> None:
 
 
 def frames_of_the_library(error: BaseException) -> str:
-    """The traceback with its locals, without the frames of this test."""
+    """The traceback with its locals, and those of its chain, without the frames of this test."""
     shown = traceback.TracebackException.from_exception(error, capture_locals=True)
-    shown.stack = traceback.StackSummary.from_list(
-        [frame for frame in shown.stack if "/tests/" not in frame.filename]
-    )
+    link: traceback.TracebackException | None = shown
+    while link is not None:
+        link.stack = traceback.StackSummary.from_list(
+            [frame for frame in link.stack if "/tests/" not in frame.filename]
+        )
+        link = link.__cause__ or link.__context__
     return "".join(shown.format())
 
 
-@pytest.mark.parametrize("way", ["ask", "stream", "stream_to", "provider"])
+def assert_clean(*texts: str) -> None:
+    for canary in CANARIES:
+        assert not [text for text in texts if canary in text]
+
+
+@pytest.mark.parametrize(
+    "way", ["ask", "stream", "stream_to", "provider", "gather", "fan_out", "race"]
+)
 @pytest.mark.parametrize("failure", FAILURES)
 async def test_errors_and_logs_hold_no_secret(
     failure: str, way: str, caplog: pytest.LogCaptureFixture
@@ -66,16 +104,141 @@ async def test_errors_and_logs_hold_no_secret(
     retry = Retry(attempts=2, backoff=0)
     with caplog.at_level(logging.DEBUG):
         async with loopback_site(FAILURES[failure]) as site:
-            async with Client(
-                site.url, secret_key=KEY, password=PASSWORD, timeouts=limits, retry=retry
-            ) as client:
+            async with Client(site.url, **SECRETS, timeouts=limits, retry=retry) as client:
                 with pytest.raises(GPROChatError) as caught:
                     await fail(client, way, prompt)
                 shown = [repr(client), str(client), str(vars(caught.value))]
     failed = caught.value
     shown += [str(failed), repr(failed), frames_of_the_library(failed)]
     shown += [pickle.dumps(failed).decode("latin-1"), caplog.text]
-    for canary in (KEY, PASSWORD, PROMPT):
-        assert not [text for text in shown if canary in text]
+    assert_clean(*shown, *getattr(failed, "__notes__", []))
     assert failed.__cause__ is None
     assert failed.__context__ is None
+
+
+@pytest.mark.parametrize("script", [(End.RST,), (), (answer(404, b"<html>"),)])
+async def test_a_password_check_that_fails(script: Script, caplog: Any) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with loopback_site(script) as site:
+        async with Client(site.url, **SECRETS, timeouts=Timeouts(first_chunk=0.05)) as client:
+            with pytest.raises(GPROChatError) as caught:
+                await client.check_password()
+    assert_clean(frames_of_the_library(caught.value), repr(caught.value), caplog.text)
+    assert_clean(pickle.dumps(caught.value).decode("latin-1"))
+
+
+@EACH_LIBRARY
+@pytest.mark.parametrize("script", [(End.RST,), (answer(404, b"<html>"),), (reply("ok"),)])
+async def test_another_transport(library: Any, script: Script, caplog: Any) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with loopback_site(script) as site:
+        transport = library.AsyncHTTPTransport()
+        async with Client(
+            site.url, **SECRETS, transport=transport, retry=Retry(attempts=1)
+        ) as client:
+            failed: GPROChatError | None = None
+            try:
+                await client.ask(PROMPT)
+            except GPROChatError as refused:
+                failed = refused
+    if failed is not None:
+        assert_clean(frames_of_the_library(failed), repr(failed))
+        assert failed.__cause__ is failed.__context__ is None
+    assert "http" in caplog.text  # the library's logger was heard
+    assert_clean(caplog.text)
+
+
+@pytest.mark.parametrize("size", [0, 10_000_000])
+@pytest.mark.parametrize("way", ["ask", "stream", "stream_to", "gather", "provider"])
+async def test_a_cancellation_holds_no_secret(way: str, size: int) -> None:
+    """Its traceback can not be kept away from the caller: `asyncio.timeout` chains it."""
+    prompt = PROMPT + " " * size
+    cancelled: list[BaseException] = []
+
+    async def listen(stream: Any) -> None:  # and read nothing: the request is stuck on its way
+        async with stream:
+            await anyio.sleep_forever()
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(listener.serve, listen)
+            async with Client(f"http://127.0.0.1:{port}", **SECRETS) as client:
+                with anyio.move_on_after(0.03):
+                    try:
+                        await fail(client, way, prompt)
+                    except BaseException as error:
+                        cancelled.append(error)
+                        raise
+            tg.cancel_scope.cancel()
+    assert cancelled
+    shown = frames_of_the_library(cancelled[0])
+    assert way == "provider" or "gprochat_anyio" in shown
+    assert_clean(shown)
+
+
+@pytest.mark.parametrize(
+    "make", [Client, Client.from_env, partial(GPROChat.create_async_generator, "", [])]
+)
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"url": f"http://user:{PASSWORD}@host"},
+        {"url": "host"},
+        {"proxy": f"gopher://user:{PASSWORD}@host"},
+        {"secret_key": [KEY]},
+        {"password": [PASSWORD]},
+        {"timeouts": 1},
+        {"url": "http://host"},  # the warning, as an error
+    ],
+)
+def test_a_setting_that_can_not_be(make: Any, bad: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, InsecureSiteWarning)) as caught:
+        make(**{"url": "https://host", **SECRETS, **bad})
+    assert_clean(repr(caught.value), frames_of_the_library(caught.value))
+    assert caught.value.__cause__ is caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.parametrize("kind", [ModelError, ValueError])
+async def test_the_site_s_logs(before: int, kind: type[Exception], caplog: Any) -> None:
+    async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
+        for _ in range(before):
+            yield "a"
+        raise kind(f"can not answer {turns[-1].text}")
+
+    caplog.set_level(logging.DEBUG)
+    site = partial(serve, model, secret_key=KEY, passwords=[PASSWORD])
+    async with anyio.create_task_group() as tg:
+        url: str = await tg.start(site)
+        for password in (PASSWORD, f"{PASSWORD}x"):
+            async with Client(url, secret_key=KEY, password=password) as client:
+                with pytest.raises(GPROChatError):
+                    await client.ask(PROMPT)
+                await client.check_password()
+        tg.cancel_scope.cancel()
+    assert_clean(caplog.text)
+
+
+@pytest.mark.parametrize("way", ["ask", "stream", "check_password"])
+async def test_a_cancellation_holds_no_secret_wherever_it_comes(way: str) -> None:
+    cancelled: list[BaseException] = []
+
+    async def once() -> None:
+        try:
+            async with Client(site.url, **SECRETS) as client:
+                await (
+                    client.check_password()
+                    if way == "check_password"
+                    else fail(client, way, PROMPT)
+                )
+        except BaseException as error:
+            cancelled.append(error)
+            raise
+
+    script = (answer(200, b'{"code":0}'),) if way == "check_password" else (reply("ok"),)
+    async with loopback_site(script) as site:
+        for cancel in at_every_checkpoint():
+            await cancel(once)
+    assert len(cancelled) >= 3
+    assert_clean(*map(frames_of_the_library, cancelled))

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import anyio
 import pytest
-from anyio.abc import ObjectReceiveStream
+from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from anyio.lowlevel import checkpoint
 from anyio.streams.stapled import StapledObjectStream
 from loops import VIRTUAL_LOOPS
@@ -305,20 +305,30 @@ async def test_stream_to_returns_the_reply() -> None:
             assert receive.receive_nowait() == "one"
 
 
-@pytest.mark.parametrize("kind", ["full", "another"])
+@pytest.mark.parametrize("kind", ["full", "another", "stapled"])
 async def test_stream_to_waits_for_the_channel(kind: str) -> None:
-    class Another(StapledObjectStream[str]):
+    class Another(ObjectSendStream[str]):
         """A stream that is no memory object stream."""
+
+        async def send(self, item: str) -> None:
+            await send.send(item)
+
+        async def aclose(self) -> None:
+            await send.aclose()
 
     more = anyio.Event()
     texts = [f"{n}" for n in range(20)]
     rest = [step for text in texts[1:] for step in (chunk(text), 0.0)]
     script = (HEAD + chunk(texts[0]), more.wait, *rest, LAST_CHUNK)
     async with client_of(script) as (client, _):
-        send, receive = anyio.create_memory_object_stream[str](0 if kind == "another" else 1)
+        send, receive = anyio.create_memory_object_stream[str](1 if kind == "full" else 0)
         async with receive, anyio.create_task_group() as tasks:
-            way = send if kind == "full" else Another(send, receive)
-            tasks.start_soon(client.stream_to, "hi", way)
+            ways = {
+                "full": send,
+                "another": Another(),
+                "stapled": StapledObjectStream(Another(), receive),
+            }
+            tasks.start_soon(client.stream_to, "hi", ways[kind])
             received = [await receive.receive()]
             more.set()
             await anyio.wait_all_tasks_blocked()

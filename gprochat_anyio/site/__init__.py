@@ -9,6 +9,8 @@ that takes the history and gives an async iterable of texts::
     async with anyio.create_task_group() as tg:
         url = await tg.start(serve, shout)
 
+OpenAI's clients find the same model below the site's `/v1`.
+
 Needs the extra `site`.
 """
 
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 try:
     from ._app import create_app
-    from ._models import Model, ModelError, Turn, offline_model
+    from ._models import Finish, Model, ModelError, Turn, echo_model, offline_model
     from ._serve import serve
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("hypercorn", "starlette"):
@@ -25,4 +27,13 @@ except ModuleNotFoundError as error:
         f"the embedded site needs {error.name}; pip install 'gprochat-anyio[site]'"
     ) from error
 
-__all__ = ["Model", "ModelError", "Turn", "create_app", "offline_model", "serve"]
+__all__ = [
+    "Finish",
+    "Model",
+    "ModelError",
+    "Turn",
+    "create_app",
+    "echo_model",
+    "offline_model",
+    "serve",
+]

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gprochat_anyio._protocol import AUTH_PATH, GENERATE_PATH
 
+from ._access import AccessLog
 from ._intake import Intake, to_response
+from ._limits import AtMost
 from ._models import Model, offline_model
+from ._openai_api import openai_routes
 from ._reply import Reply
 from ._wire import Gate, Refusal
+
+HEALTH_PATH: Final = "/healthz"
+"""Answers without a password, and without the model."""
 
 
 def create_app(
@@ -24,6 +31,8 @@ def create_app(
     secret_key: str = "",
     passwords: Iterable[str] = (),
     body_limit: int = 4 * 1024 * 1024,
+    max_at_once: int | None = None,
+    model_name: str | None = None,
 ) -> Starlette:
     """A GPROChat site as an ASGI application, for `serve` or any ASGI server on any event loop.
 
@@ -31,13 +40,23 @@ def create_app(
 
     :param model: answers the histories; None takes `offline_model`
     :param secret_key: what requests have to be signed with
-    :param passwords: any of them is right; none at all lets everybody in
+    :param passwords: any of them is right; none at all lets everybody in. Guesses are neither
+        delayed nor counted, as behind a proxy all clients have one address: take a long random
+        one, and limit requests in that proxy.
     :param body_limit: the largest request body, in bytes
-    :raises ValueError: for an empty password, or a secret key that is no Unicode text
+    :param max_at_once: how many answers the model may give at once; those who ask for more are
+        told to ask again. None is no bound.
+    :param model_name: what clients of the OpenAI endpoint see; None takes the model's `name`, if
+        it has one, and `"gprochat"` otherwise
+    :raises ValueError: for an empty password, or a secret key that is no Unicode text, or a bound
+        below 1
     :raises TypeError: for passwords given as one string
     """
     gate = Gate.of(secret_key, passwords)
     answering = offline_model if model is None else model
+    name = model_name or str(getattr(answering, "name", "gprochat"))
+    if max_at_once is not None:
+        answering = AtMost(answering, max_at_once)
 
     async def generate(request: Request) -> Response | Reply:
         try:
@@ -51,12 +70,18 @@ def create_app(
         except Refusal as refusal:
             return to_response(refusal.answer)
 
+    async def health(request: Request) -> Response:  # noqa: ARG001
+        return JSONResponse({"status": "ok"})
+
     app = Starlette(
         routes=[
             Route(GENERATE_PATH, generate, methods=["POST"]),
             Route(AUTH_PATH, auth, methods=["POST"]),
+            Route(HEALTH_PATH, health, methods=["GET"]),
+            *openai_routes(answering, gate, name),
         ],
-        middleware=[Middleware(Intake, body_limit=body_limit)],
+        middleware=[Middleware(AccessLog), Middleware(Intake, body_limit=body_limit)],
     )
+    app.router.redirect_slashes = False  # nobody follows, and it would repeat the client's `Host`
     app.state.protected = bool(gate.passwords)
     return app

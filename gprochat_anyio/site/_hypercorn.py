@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import ssl
 import sys
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
-import hypercorn.asyncio
-import hypercorn.trio
 import trio
 from anyio import CancelScope, Event
+from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config, Sockets
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ._connection import serve_on_asyncio, serve_on_trio
 
 BACKLOG: Final = 1024
 """How many connections may wait to be accepted."""
@@ -36,15 +38,20 @@ class Server:
     """Serves `app` on `listener`, which stays its owner's to close.
 
     `ready` is set once connections are accepted; `failure` is what went wrong, if anything.
+
+    :param ssl_context: makes it speak TLS
     """
 
-    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+    def __init__(
+        self, app: ASGIApp, listener: socket.socket, ssl_context: ssl.SSLContext | None = None
+    ) -> None:
         self.ready = Event()
         self.failure: Exception | None = None
         self._app = app
-        self._listener = listener
+        self._config = _Config(listener, ssl_context)
         self._address = listener.getsockname()
         self._stopping = Event()
+        self._cutting = False
         self._startup = CancelScope()
         self._open: set[CancelScope] = set()
 
@@ -53,19 +60,28 @@ class Server:
 
         Hypercorn leaks when it is cancelled, so it is always asked to stop instead.
         """
-        run = hypercorn.trio.serve if trio.lowlevel.in_trio_task() else hypercorn.asyncio.serve
-        config = _Config(self._listener)
-        app: Any = self._call  # the types of Starlette and Hypercorn do not meet
+        run = serve_on_trio if trio.lowlevel.in_trio_task() else serve_on_asyncio
+        call: Any = self._call  # the types of Starlette and Hypercorn do not meet
+        app = ASGIWrapper(call)
         with CancelScope(shield=True):
             try:
-                await run(app, config, shutdown_trigger=self._until_stopped)
+                await run(app, self._config, shutdown_trigger=self._until_stopped)
             except Exception as error:  # noqa: BLE001 - raised by serve, without its groups
                 self.failure = _bare(error)
             finally:
                 parent.cancel()
 
+    def drain(self, grace: float) -> None:
+        """Accept no more connections, close idle ones, and let `run` end with the last request.
+
+        :param grace: seconds for that, after which the caller has to `stop` it
+        """
+        self._config.graceful_timeout = grace + _GRACE_SECONDS
+        self._stopping.set()
+
     def stop(self) -> None:
         """Cut everything off that is open, and let `run` end."""
+        self._cutting = True
         self._stopping.set()
         if not self.ready.is_set():
             self._startup.cancel()
@@ -91,17 +107,18 @@ class Server:
 
         with CancelScope() as cut:
             self._open.add(cut)
-            if self._stopping.is_set():
+            if self._cutting:
                 cut.cancel()
             try:
-                await self._app(scope, receive, send_on if _is_http_1(scope) else send)
+                await self._app(scope, receive, send_on)
             finally:
                 self._open.discard(cut)
 
 
 class _Config(Config):
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, ssl_context: ssl.SSLContext | None) -> None:
         self._listener = listener
+        self._ssl_context = ssl_context
         self.backlog = BACKLOG
         self.errorlog = logging.getLogger("gprochat_anyio.site")
         self.graceful_timeout = _GRACE_SECONDS
@@ -111,7 +128,16 @@ class _Config(Config):
         self.shutdown_timeout = _GRACE_SECONDS
 
     def create_sockets(self) -> Sockets:
-        return Sockets(secure_sockets=[], insecure_sockets=[self._listener], quic_sockets=[])
+        ours = [self._listener]
+        secure, insecure = (ours, []) if self.ssl_enabled else ([], ours)
+        return Sockets(secure_sockets=secure, insecure_sockets=insecure, quic_sockets=[])
+
+    @property
+    def ssl_enabled(self) -> bool:
+        return self._ssl_context is not None
+
+    def create_ssl_context(self) -> ssl.SSLContext | None:
+        return self._ssl_context
 
 
 def _hang_up(address: Any) -> None:
@@ -146,10 +172,6 @@ def _socket(fd: int) -> socket.socket:
     except OSError:
         os.close(copy)
         raise
-
-
-def _is_http_1(scope: Scope) -> bool:
-    return scope["type"] == "http" and str(scope["http_version"]).startswith("1.")
 
 
 def _bare(error: Exception) -> Exception:

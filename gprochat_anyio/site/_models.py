@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 from anyio import sleep
 
@@ -32,7 +32,7 @@ Model = Callable[[tuple[Turn, ...]], AsyncIterable[str]]
 Each text goes to the client at once, as one HTTP chunk. An empty text makes no chunk, but opens
 the reply: from then on the client sees a failure as an interrupted reply and no longer as an
 error. The iteration is cancelled when the client leaves, and an async generator is then closed;
-it has one second for that.
+it has one second for that. If it has a `name`, OpenAI's clients see it.
 """
 
 
@@ -40,8 +40,46 @@ class ModelError(Exception):
     """Raised by a model to refuse.
 
     Before its first text the client gets the message, as an error with status 500; after it, the
-    client only learns that the reply was interrupted.
+    client only learns that the reply was interrupted. Clients of the OpenAI endpoint get the
+    message in both cases.
+
+    :param status: the HTTP status for clients of the OpenAI endpoint. 429 is a rate limit; its
+        message tells so to the others, too.
+    :param code: a name for the reason, for the same; `"content_filter"` after the first text is
+        a finish reason there, and no failure
+    :param retry_after: seconds after which to ask again
     """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 500,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        if status == 429 and "[429 " not in message:
+            message = f"[429 Too Many Requests] {message}"
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+
+
+class Finish(str):
+    """An empty text that a model may end with, to say why it stopped.
+
+    Clients of the OpenAI endpoint are told; the GPROChat wire has no place for it.
+    """
+
+    __slots__ = ("reason",)
+    reason: Literal["stop", "length"]
+
+    def __new__(cls, reason: Literal["stop", "length"]) -> Self:
+        """`"length"`: the reply is cut off at a limit of tokens."""
+        self = super().__new__(cls)
+        self.reason = reason
+        return self
 
 
 async def offline_model(turns: tuple[Turn, ...], *, delay: float = 0.02) -> AsyncIterator[str]:
@@ -62,4 +100,10 @@ async def offline_model(turns: tuple[Turn, ...], *, delay: float = 0.02) -> Asyn
     yield first
     for word in rest:
         await sleep(delay)
+        yield word
+
+
+async def echo_model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
+    """Repeat what the user said, word by word."""
+    for word in re.findall(r"\s*\S+\s*", turns[-1].text):
         yield word

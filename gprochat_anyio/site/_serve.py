@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from anyio import TASK_STATUS_IGNORED, create_task_group, getaddrinfo, sleep_forever
+from anyio import TASK_STATUS_IGNORED, Event, create_task_group, getaddrinfo, sleep
 from anyio.abc import TaskStatus
 from starlette.applications import Starlette
 
@@ -23,6 +24,9 @@ async def serve(
     port: int = 0,
     secret_key: str = "",
     passwords: Iterable[str] = (),
+    ssl_context: ssl.SSLContext | None = None,
+    until: Event | None = None,
+    grace: float = 30.0,
     task_status: TaskStatus[str] = TASK_STATUS_IGNORED,
 ) -> None:
     """Serve a site until cancelled; `url = await tg.start(serve, ...)` gives its URL.
@@ -36,6 +40,10 @@ async def serve(
     :param port: 0 lets the system choose
     :param secret_key: as for `create_app`; an app that is given has its own already
     :param passwords: likewise
+    :param ssl_context: of a server, with its certificate: makes the site speak TLS
+    :param until: once set, no more connections are accepted, what is running may end, and then
+        this returns
+    :param grace: seconds that what is running may take from then on; after that it is cut off
     :raises ValueError: for another address than loopback without a password, for a secret key or
         passwords beside an app, and as `create_app`
     :raises OSError: when the address can not be listened on
@@ -48,18 +56,19 @@ async def serve(
     else:
         app = app_or_model
     with await _listen(host, port, protected=getattr(app.state, "protected", False)) as listener:
-        server = Server(app, listener)
+        server = Server(app, listener, ssl_context)
         async with create_task_group() as tg:
             tg.start_soon(server.run, tg.cancel_scope)
             try:
                 await server.ready.wait()
-                task_status.started(_url(listener))
-                await sleep_forever()
+                task_status.started(_url(listener, "http" if ssl_context is None else "https"))
+                await (until or Event()).wait()
+                server.drain(grace)
+                await sleep(grace)
             finally:
                 server.stop()
-        # Only a failure ends the server before a cancellation does.
-        assert server.failure is not None
-        raise server.failure
+        if server.failure is not None:
+            raise server.failure
 
 
 async def _listen(host: str, port: int, *, protected: bool) -> socket.socket:
@@ -83,6 +92,6 @@ async def _listen(host: str, port: int, *, protected: bool) -> socket.socket:
     return listener
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, scheme: str) -> str:
     host, port, *_ = listener.getsockname()
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -107,6 +107,15 @@ class Gate:
         """
         return _json_answer(200, {"code": 0 if self._is_password(_loads(body).get("pass")) else -1})
 
+    def opens(self, key: str) -> bool:
+        """Whether an API key lets in: any of the passwords or, where there is none, the secret key.
+
+        So that a site which only has a secret key is not open to those without it.
+        """
+        if self.secret_key and not self.passwords:
+            return _same(key, self.secret_key)
+        return self._is_password(key)
+
     def _is_password(self, given: object) -> bool:
         if not self.passwords:
             return True

@@ -96,15 +96,7 @@ class AnswerParser:
         except httptools.HttpParserUpgrade:
             raise ProtocolViolation("the peer switched protocols without being asked") from None
         except httptools.HttpParserError as error:
-            if not self.complete:  # otherwise it is surplus, which only spoils the connection
-                if isinstance(error.__context__, ProtocolViolation):
-                    raise error.__context__ from None
-                text = f"the answer is no valid HTTP/1.1: {error}"
-                if not self.head_complete:
-                    raise ProtocolViolation(text) from None
-                self.violation = ProtocolViolation(text)
-            else:
-                self.surplus = True
+            self._refuse(error)
         if self.framing == "none" and self.pieces:
             self.surplus = True
             self.pieces.clear()
@@ -185,6 +177,17 @@ class AnswerParser:
             self.reason = b""
         else:
             self.complete = True
+
+    def _refuse(self, error: httptools.HttpParserError) -> None:
+        if self.complete:  # what is surplus only spoils the connection
+            self.surplus = True
+            return
+        if isinstance(error.__context__, ProtocolViolation):
+            raise error.__context__ from None
+        violation = ProtocolViolation(f"the answer is no valid HTTP/1.1: {error}")
+        if not self.head_complete:
+            raise violation from None
+        self.violation = violation
 
     def _framing(self) -> Framing:
         if self.version not in ("1.0", "1.1"):

@@ -12,11 +12,11 @@ from pathlib import Path
 import anyio
 import pytest
 from batch_site import batch_site
-from transport.injection import Injection, cancelled, injections
 
 from gprochat_anyio import Client
 from gprochat_anyio.batch import _journal as journal_module
 from gprochat_anyio.batch import run_batch
+from gprochat_anyio.testing import Injection, cancelled, injections
 
 ITEMS = ["one", "two", "three", "", "five"]
 

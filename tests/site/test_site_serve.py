@@ -20,7 +20,7 @@ from site_wire import Wire, ask, connected, serving, signed
 from starlette.applications import Starlette
 
 from gprochat_anyio.site import Turn, _hypercorn, create_app, serve
-from gprochat_anyio.site import _reply as reply
+from gprochat_anyio.site import _texts as texts
 
 
 async def waiting(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
@@ -166,7 +166,7 @@ async def test_a_pipelining_client_is_left_behind_after_the_grace_period(
 async def test_a_model_that_resists_is_left_behind_after_the_grace_period(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reply, "CLOSING_SECONDS", 0.01)
+    monkeypatch.setattr(texts, "CLOSING_SECONDS", 0.01)
     resisted = False
 
     async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:

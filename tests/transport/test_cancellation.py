@@ -22,11 +22,11 @@ import pytest
 from anyio._core._eventloop import get_async_backend
 from anyio.lowlevel import checkpoint
 
+from gprochat_anyio.testing import Injection, cancelled, injections
 from gprochat_anyio.transport._exchange import Exchange, exchange
 from gprochat_anyio.transport._pool import Pool
 from gprochat_anyio.transport._target import Proxy, Target
 
-from .injection import Injection, cancelled, injections
 from .proxies import proxying
 from .servers import (
     CHUNKED,

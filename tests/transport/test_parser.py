@@ -213,7 +213,8 @@ def parse(wire: bytes, size: int, *, bodiless: bool = False) -> tuple[AnswerPars
     body = b""
     for part in parts(wire, size):
         answer.feed(part)
-        body += b"".join(answer.take())
+        while pieces := answer.take():
+            body += b"".join(pieces)
     return answer, body
 
 
@@ -291,6 +292,21 @@ def test_forgets_the_heads_of_interim_answers_and_the_trailers() -> None:
 
     assert answer.reason == b"OK"
     assert answer.headers == [(b"Transfer-Encoding", b"chunked")]
+
+
+@pytest.mark.parametrize("rest", [b"X", b"\r\nzz\r\n", b"\r\n0\r\nno field\r\n\r\n"])
+def test_gives_what_came_before_a_violation_however_it_was_read(rest: bytes) -> None:
+    for head in (CHUNKED + b"2\r\nok", CHUNKED + b"2\r\nok" + rest):
+        answer = AnswerParser()
+        answer.feed(head)
+        assert b"".join(answer.take()) == b"ok"
+        with pytest.raises(ProtocolViolation):
+            answer.feed(rest)
+            while answer.take():
+                pass
+        with pytest.raises(ProtocolViolation):
+            answer.take()
+        answer.release()
 
 
 def test_marks_the_end_of_each_chunk() -> None:
@@ -450,7 +466,8 @@ def test_no_bytes_raise_anything_but_a_violation(noise: bytes, start: bytes) -> 
     try:
         answer.feed(start + noise)
         answer.feed(noise)
+        while answer.take():
+            pass
     except ProtocolViolation as violation:
         assert str(violation)  # noqa: PT017 - that there is none is as good
-    answer.take()
     answer.release()

@@ -14,9 +14,9 @@ import pytest
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.lowlevel import checkpoint, current_token
 
+from gprochat_anyio.testing import Injection, cancelled, injections
 from gprochat_anyio.transport._sockets import SocketStream, take_over
 
-from .injection import Injection, cancelled, injections
 from .servers import Peer, black_hole, open_sockets, serving
 
 

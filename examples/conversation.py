@@ -1,0 +1,30 @@
+"""A conversation that is kept in a file: stopped, asked again, saved, and gone on with."""
+
+import tempfile
+
+import anyio
+
+from gprochat_anyio import Client, Conversation
+
+
+async def main(file: anyio.Path) -> None:
+    async with Client.from_env() as client:
+        conversation = Conversation(client, system="Answer in one sentence.")
+        await conversation.ask("What is structured concurrency?")
+        async with conversation.stream("Tell me everything about it") as chunks:
+            async for chunk in chunks:
+                print(chunk, end="", flush=True)
+                if len(chunks.text) > 40:
+                    chunks.stop()  # what has come is kept
+        print()
+        async with conversation.retry() as chunks:
+            await chunks.read()
+        await file.write_text(conversation.to_json(), encoding="utf-8")
+        print(f"{len(conversation.messages)} messages saved")
+
+        again = Conversation.from_json(client, await file.read_text(encoding="utf-8"))
+        print((await again.ask("And in short?")).text)
+
+
+with tempfile.TemporaryDirectory() as folder:
+    anyio.run(main, anyio.Path(folder, "conversation.json"))

@@ -1,0 +1,218 @@
+"""A model's texts as an answer of OpenAI's API: one JSON object, or server-sent events."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from contextlib import suppress
+from typing import Any, Final, Literal
+
+import anyio
+from anyio.abc import ObjectReceiveStream, ObjectSendStream
+from anyio.lowlevel import checkpoint
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from ._models import Finish, Model, ModelError, Turn
+from ._texts import Texts
+
+KEEP_ALIVE_SECONDS: Final = 15.0
+"""How long a stream may be silent. Then the client is sent a comment, which says nothing but that
+the connection lives; the head of the answer, if it is still to come, goes before it."""
+
+_KINDS: Final = {
+    400: "invalid_request_error",
+    401: "invalid_request_error",
+    404: "invalid_request_error",
+    429: "rate_limit_error",
+}
+_KEEP_ALIVE: Final = b": keep-alive\n\n"
+_DONE: Final = b"data: [DONE]\n\n"
+_HEAD: Final[Message] = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-cache"),
+        (b"x-accel-buffering", b"no"),  # nginx would hold the events back
+    ],
+}
+
+_log = logging.getLogger("gprochat_anyio.site")
+
+_Reason = Literal["stop", "length", "content_filter"]
+
+
+class Completion:
+    """An ASGI response that gives what the model answers.
+
+    A stream's head waits for the first text, so that a refusal before it has a status of its own.
+    A failure later is an event, and the stream then ends without `[DONE]`. Cancellation, which is
+    how a client that leaves shows here, stops the model at once and closes it.
+    """
+
+    def __init__(
+        self, model: Model, turns: tuple[Turn, ...], *, name: str, id: str, streamed: bool
+    ) -> None:
+        self._texts = Texts(model, turns)
+        self._name = name
+        self._id = id
+        self._streamed = streamed
+        self._created = int(time.time())
+        self._reason: _Reason = "stop"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._streamed:
+            await self._stream(scope, receive, send)
+        else:
+            await (await self._whole())(scope, receive, send)
+
+    async def _whole(self) -> Response:
+        pieces: list[str] = []
+        try:
+            while (text := await self._texts.next()) is not None:
+                self._take(text)
+                pieces.append(text)
+                await checkpoint()
+        except ModelError as failure:
+            if not self._filtered(failure, said=bool(pieces)):
+                return _failed(failure)
+        finally:
+            await self._texts.aclose()
+        message = {"role": "assistant", "content": "".join(pieces), "refusal": None}
+        return json_response(200, self._object("chat.completion", "message", message, self._reason))
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        outbox, inbox = anyio.create_memory_object_stream[str | ModelError](0)
+        refusal: ModelError | None = None
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(self._ask, outbox)
+            with inbox:
+                with suppress(OSError):  # what some servers' `send` raises once the client has gone
+                    refusal = await self._forward(inbox, send)
+                tg.cancel_scope.cancel()
+        if refusal is not None:
+            await _failed(refusal)(scope, receive, send)
+
+    async def _ask(self, outbox: ObjectSendStream[str | ModelError]) -> None:
+        """Iterate over the model, in a task of its own: a pause of it must not be cancelled."""
+        async with outbox:
+            try:
+                while (text := await self._texts.next()) is not None:
+                    await outbox.send(text)
+            except ModelError as failure:
+                await outbox.send(failure)
+            finally:
+                await self._texts.aclose()
+
+    async def _forward(
+        self, inbox: ObjectReceiveStream[str | ModelError], send: Send
+    ) -> ModelError | None:
+        """Send what comes; a refusal before anything was sent is returned instead."""
+        opened = said = False
+
+        async def put(data: bytes) -> None:
+            nonlocal opened
+            if not opened:
+                opened = True
+                await send(_HEAD)
+                await send(_part(self._event({"role": "assistant", "content": ""})))
+            await send(_part(data))
+
+        while True:
+            item: str | ModelError | None = None
+            with anyio.move_on_after(KEEP_ALIVE_SECONDS) as silence:
+                try:
+                    item = await inbox.receive()
+                except anyio.EndOfStream:
+                    break
+            if silence.cancelled_caught:
+                await put(_KEEP_ALIVE)
+            elif isinstance(item, ModelError):
+                if self._filtered(item, said=said):
+                    break
+                if not opened:
+                    return item
+                _log.warning("a reply was interrupted: the model failed after its head was sent")
+                await put(_data(_error_of(item)))
+                await send(_END)
+                return None
+            elif item:
+                said = True
+                await put(self._event({"content": item}))
+            else:
+                self._take(item)
+        await put(self._event({}, self._reason))
+        await send(_part(_DONE))
+        await send(_END)
+        return None
+
+    def _take(self, text: str | None) -> None:
+        if isinstance(text, Finish):
+            self._reason = text.reason
+
+    def _filtered(self, failure: ModelError, *, said: bool) -> bool:
+        """Whether a filter cut the answer short, which OpenAI's API has as a reason to finish."""
+        if said and failure.code == "content_filter":
+            self._reason = "content_filter"
+            return True
+        return False
+
+    def _event(self, delta: dict[str, str], reason: _Reason | None = None) -> bytes:
+        return _data(self._object("chat.completion.chunk", "delta", delta, reason))
+
+    def _object(
+        self, kind: str, part: str, content: dict[str, Any], reason: _Reason | None
+    ) -> dict[str, Any]:
+        choice = {"index": 0, part: content, "logprobs": None, "finish_reason": reason}
+        return {
+            "id": self._id,
+            "object": kind,
+            "created": self._created,
+            "model": self._name,
+            "choices": [choice],
+        }
+
+
+def error_body(
+    message: str, status: int, *, param: str | None = None, code: str | None = None
+) -> dict[str, Any]:
+    """OpenAI's JSON error."""
+    kind = _KINDS.get(status, "server_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def json_response(status: int, value: object) -> Response:
+    """A whole answer."""
+    return Response(_json(value), status, media_type="application/json")
+
+
+def _failed(failure: ModelError) -> Response:
+    response = json_response(failure.status, _error_of(failure))
+    if failure.retry_after is not None:
+        response.headers["retry-after"] = str(math.ceil(failure.retry_after))
+    return response
+
+
+def _error_of(failure: ModelError) -> dict[str, Any]:
+    code = failure.code or ("rate_limit_exceeded" if failure.status == 429 else None)
+    return error_body(str(failure), failure.status, code=code)
+
+
+_END: Final[Message] = {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+def _part(data: bytes) -> Message:
+    return {"type": "http.response.body", "body": data, "more_body": True}
+
+
+def _data(value: object) -> bytes:
+    return b"data: " + _json(value) + b"\n\n"
+
+
+def _json(value: object) -> bytes:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    # Half a surrogate pair, which an error can hold, becomes its JSON escape.
+    return text.encode(errors="backslashreplace")

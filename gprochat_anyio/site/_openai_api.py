@@ -1,0 +1,153 @@
+"""OpenAI's API in front of the site's model, for OpenAI's clients: below `/v1`.
+
+The model is the site's, whatever the request names. What a site has no place for and an answer
+can do without (`temperature`, `max_tokens`, ...) is ignored; what would change the shape of the
+answer (`tools`, `n`, ...) is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+from uuid import uuid4
+
+from starlette.requests import Request
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from gprochat_anyio._errors import InvalidPromptError
+from gprochat_anyio._messages import Message, history
+
+from ._completion import Completion, error_body, json_response
+from ._models import Model, Turn
+from ._wire import Gate
+
+PREFIX: Final = "/v1"
+_ANY_METHOD: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+_REFUSED: Final[dict[str, Callable[[Any], bool]]] = {
+    "tools": bool,
+    "functions": bool,
+    "n": lambda n: n not in (None, 1),
+    "logprobs": bool,
+    "audio": bool,
+    "modalities": lambda kinds: kinds not in (None, ["text"]),
+    "response_format": lambda wanted: wanted not in (None, {"type": "text"}),
+}
+"""The parameters that ask for another kind of answer, with what tells whether they do."""
+
+
+class _BadRequestError(Exception):
+    """:param param: which of the request's parameters is wrong"""
+
+    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+def openai_routes(model: Model, gate: Gate, name: str) -> list[Route]:
+    """The routes of the API.
+
+    :param gate: its passwords are the API keys; where there is none, its secret key is
+    :param name: what the model is called
+    """
+    made = int(time.time())
+    card = {"id": name, "object": "model", "created": made, "owned_by": "gprochat"}
+
+    async def complete(request: Request) -> ASGIApp:
+        try:
+            turns, streamed = await _read(request)
+        except _BadRequestError as error:
+            body = error_body(str(error), 400, param=error.param, code=error.code)
+            return json_response(400, body)
+        return Completion(model, turns, name=name, id=f"chatcmpl-{uuid4().hex}", streamed=streamed)
+
+    async def models(request: Request) -> ASGIApp:  # noqa: ARG001
+        return json_response(200, {"object": "list", "data": [card]})
+
+    async def one_model(request: Request) -> ASGIApp:
+        if request.path_params["id"] == name:
+            return json_response(200, card)
+        said = f"The only model here is {name!r}."
+        return json_response(404, error_body(said, 404, param="model", code="model_not_found"))
+
+    async def unknown(request: Request) -> ASGIApp:
+        said = f"There is no {request.method} at this URL; see /v1/models and /v1/chat/completions."
+        return json_response(404, error_body(said, 404, code="unknown_url"))
+
+    guarded = partial(_guarded, gate)
+    return [
+        Route(f"{PREFIX}/chat/completions", guarded(complete), methods=["POST"]),
+        Route(f"{PREFIX}/models", guarded(models), methods=["GET"]),
+        Route(f"{PREFIX}/models/{{id:path}}", guarded(one_model), methods=["GET"]),
+        Route(f"{PREFIX}/{{path:path}}", guarded(unknown), methods=_ANY_METHOD),
+    ]
+
+
+def _guarded(gate: Gate, endpoint: Callable[[Request], Any]) -> Callable[[Request], Any]:
+    """The endpoint for those who have the key; checked before anything of the request is read."""
+
+    async def check(request: Request) -> Any:
+        kind, _, key = request.headers.get("authorization", "").partition(" ")
+        if gate.opens(key.strip() if kind.lower() == "bearer" else ""):
+            return await endpoint(request)
+        said = "Wrong API key: give the site's password as the API key (Authorization: Bearer ...)."
+        response = json_response(401, error_body(said, 401, code="invalid_api_key"))
+        response.headers["www-authenticate"] = "Bearer"
+        return response
+
+    return check
+
+
+async def _read(request: Request) -> tuple[tuple[Turn, ...], bool]:
+    """The history that a request asks to answer, and whether it wants a stream.
+
+    :raises _BadRequestError: for what can not be answered
+    """
+    # Asking for this type keeps web pages of other origins out: browsers do not send it for them.
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise _BadRequestError("The Content-Type has to be application/json.")
+    try:
+        body = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        raise _BadRequestError("The body is no JSON.") from None
+    if not isinstance(body, dict):
+        raise _BadRequestError("The body is no JSON object.")
+    for parameter, asks in _REFUSED.items():
+        if asks(body.get(parameter)):
+            said = f"A GPROChat site answers with one text, so {parameter!r} is not supported."
+            raise _BadRequestError(said, parameter, "unsupported_parameter")
+    streamed = body.get("stream")
+    if not isinstance(streamed, bool | None):
+        raise _BadRequestError("'stream' is true or false.", "stream")
+    return _turns(body.get("messages")), bool(streamed)
+
+
+def _turns(messages: Any) -> tuple[Turn, ...]:
+    if not isinstance(messages, list) or not messages:
+        raise _BadRequestError("'messages' is a list of at least one message.", "messages")
+    *earlier, last = messages
+    try:
+        told = history([*(m for m in earlier if not _is_blank(m)), last])
+    except InvalidPromptError as error:
+        refused = str(error)
+    else:
+        return tuple(map(_turn, told))
+    raise _BadRequestError(refused, "messages")
+
+
+def _is_blank(message: Any) -> bool:
+    """Whether a message says nothing, as those do that only call tools; OpenAI's API takes it."""
+    if not isinstance(message, dict) or "content" not in message:
+        return False
+    content = message["content"]
+    return content is None or (isinstance(content, str) and not content.strip())
+
+
+def _turn(message: Message) -> Turn:
+    return Turn("user" if message.role == "user" else "model", message.content)

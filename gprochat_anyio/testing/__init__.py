@@ -1,0 +1,74 @@
+"""For the tests of programs that use this library, and for its own.
+
+Sites that do as they are told:
+
+- `scripted_site`: in memory, without sockets or tasks, safe under a clock that jumps
+- `live_site`: the same on 127.0.0.1, for other processes and other clients
+- `Say`, `Pause`, `Hang`, `Drop`, `Refuse`, `Fail`, `Raw`: the steps of their replies
+- `record` and `replay`: exchanges with a real site, as files, and as a site in memory
+
+What a program must not do:
+
+- `forbid_network` and `allow_network`: no real connection, by accident
+- `no_leaks`: no task, socket or slot is left behind
+- `at_every_checkpoint`, `cancelled`: cancel it at each of its suspensions in turn
+
+With pytest come the fixtures `gprochat_site` and `live_gprochat_site`, and the switch
+`--gprochat-forbid-network`. Nothing here needs an extra.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._forbid import NetworkForbiddenError as NetworkForbiddenError
+    from ._forbid import allow_network as allow_network
+    from ._forbid import forbid_network as forbid_network
+    from ._injection import Cancelling as Cancelling
+    from ._injection import Injection as Injection
+    from ._injection import at_every_checkpoint as at_every_checkpoint
+    from ._injection import cancelled as cancelled
+    from ._injection import injections as injections
+    from ._leaks import no_leaks as no_leaks
+    from ._live import live_site as live_site
+    from ._record import record as record
+    from ._replay import replay as replay
+    from ._requests import Request as Request
+    from ._requests import Turn as Turn
+    from ._site import MemorySite as MemorySite
+    from ._site import Reply as Reply
+    from ._site import ScriptedSite as ScriptedSite
+    from ._site import scripted_site as scripted_site
+    from ._steps import Drop as Drop
+    from ._steps import Fail as Fail
+    from ._steps import Hang as Hang
+    from ._steps import Hold as Hold
+    from ._steps import Pause as Pause
+    from ._steps import Raw as Raw
+    from ._steps import Refuse as Refuse
+    from ._steps import Say as Say
+    from ._steps import Script as Script
+    from ._steps import Step as Step
+    from ._transcripts import Transcript as Transcript
+
+_PLACES = {
+    "_forbid": "NetworkForbiddenError allow_network forbid_network",
+    "_injection": "Cancelling Injection at_every_checkpoint cancelled injections",
+    "_leaks": "no_leaks",
+    "_live": "live_site",
+    "_record": "record",
+    "_replay": "replay",
+    "_requests": "Request Turn",
+    "_site": "MemorySite Reply ScriptedSite scripted_site",
+    "_steps": "Drop Fail Hang Hold Pause Raw Refuse Say Script Step",
+    "_transcripts": "Transcript",
+}
+_PLACE_OF = {name: place for place, names in _PLACES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when used: pytest loads the plugin, which is in this package, at every start.
+    if name in _PLACE_OF:
+        from importlib import import_module  # noqa: PLC0415
+
+        return getattr(import_module(f"{__name__}.{_PLACE_OF[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,208 @@
+"""A connection to a scripted site: the end that the client holds.
+
+Nothing runs beside the client: what it sends is the site's request, and each of its reads plays
+the script on, up to the next bytes. So a site needs no task and no event loop of its own, a
+virtual clock sees one task that sleeps, and every run is the same.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Protocol
+
+import anyio
+import httptools
+from anyio.abc import ByteStream
+from anyio.lowlevel import EventLoopToken, checkpoint, current_token
+
+from ._incoming import Incoming
+from ._requests import Outcome, Request
+from ._steps import LAST_CHUNK, REPLY_HEAD, Drop, Fail, Hang, Hold, Pause, Raw, Refuse, Say, Step
+
+
+class Asked(Protocol):
+    """What a connection needs of its site."""
+
+    def ask(
+        self, path: str, headers: dict[str, str], body: bytes
+    ) -> tuple[Request | None, Iterator[Step | Hold]]:
+        """Take a request in; without one of the site's own scripts it is None."""
+        ...
+
+    def left(self, connection: SiteConnection) -> None:
+        """The client has closed a connection."""
+        ...
+
+    def notify(self) -> None:
+        """What there is to see of the site has changed."""
+        ...
+
+
+class SiteConnection(ByteStream):
+    """The client's end. One piece of a script is one read.
+
+    :param site: is asked for the script of each request
+    """
+
+    def __init__(self, site: Asked) -> None:
+        self.token: EventLoopToken = current_token()
+        """The event loop it belongs to."""
+        self._site = site
+        self._incoming = Incoming(self._ask)
+        self._waiting: deque[tuple[Request | None, Iterator[Step | Hold]]] = deque()
+        self._asked = anyio.Event()
+        self._request: Request | None = None
+        self._steps: Iterator[Step | Hold] | None = None
+        self._step: Step | Hold | None = None  # begun, and not over
+        self._due = 0.0  # when the last step was over, by the event loop's clock
+        self._head_sent = self._whole = False
+        self._rest = b""
+        self._reading: anyio.CancelScope | None = None
+        self._closed = False
+        self._end: Drop | None = None
+
+    async def send(self, item: bytes) -> None:
+        await checkpoint()
+        self._check_open()
+        if self._end is not None:
+            raise anyio.BrokenResourceError
+        try:
+            self._incoming.feed(item)
+        except httptools.HttpParserError:
+            self._waiting.append((None, iter((Refuse(400), Drop()))))
+            self._asked.set()
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        await checkpoint()
+        self._check_open()
+        if self._reading is not None:
+            raise anyio.BusyResourceError("reading from")
+        if not self._rest:
+            self._reading = anyio.CancelScope()
+            try:
+                with self._reading:
+                    self._rest = await self._next()
+            finally:
+                self._reading = None
+            self._check_open()
+        if not self._rest:
+            raise self._ended()
+        data, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
+        return data
+
+    async def send_eof(self) -> None:
+        await checkpoint()
+
+    async def aclose(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._finish_all("left")
+            self.wake()
+            self._site.left(self)
+        await checkpoint()
+
+    def cut(self) -> None:
+        """The site goes, and closes the connection."""
+        self._end = Drop()
+        self._finish_all("dropped")
+
+    def wake(self) -> None:
+        """End the read that goes on, if any; by a task of this event loop."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+    def _ask(self, path: str, headers: dict[str, str], body: bytes) -> None:
+        self._waiting.append(self._site.ask(path, headers, body))
+        self._asked.set()
+
+    async def _next(self) -> bytes:
+        """Play on to the next bytes; nothing if the connection ends instead."""
+        data = b""
+        while not data and self._end is None:
+            if self._steps is None:
+                await self._next_request()
+                continue
+            if self._step is None:
+                self._step = next(self._steps, None)
+            if self._step is None:
+                data = self._finish()
+            else:
+                data = await self._play(self._step)
+                self._step = None
+        return data
+
+    async def _next_request(self) -> None:
+        if not self._waiting:
+            self._asked = anyio.Event()
+            await self._asked.wait()
+        self._request, self._steps = self._waiting.popleft()
+        self._due = anyio.current_time() if self._request is None else self._request.time
+        self._head_sent = self._whole = False
+
+    async def _play(self, step: Step | Hold) -> bytes:
+        """Play a step to its end; cancelled, it is played again."""
+        match step:
+            case Say() | Raw() | Refuse() | Fail():
+                return self._send(step)
+            case Pause():
+                due = self._due + step.seconds
+                await anyio.sleep_until(due)
+                self._due = due
+            case Hang():
+                await anyio.sleep_forever()
+            case Drop():
+                self._end = step
+                self._set_outcome("dropped")
+            case _:
+                assert not isinstance(step, Step)
+                await step()
+                self._due = anyio.current_time()
+        return b""
+
+    def _send(self, step: Say | Raw | Refuse | Fail) -> bytes:
+        """The bytes of a step."""
+        if isinstance(step, Say):
+            return self._head() + step.data
+        self._whole = True
+        if isinstance(step, Raw):
+            self._head_sent = True
+            return step.data
+        if isinstance(step, Refuse):
+            self._set_outcome("refused")
+            return step.data
+        self._set_outcome("failed")
+        return step.mark if self._head_sent else step.refusal.data
+
+    def _head(self) -> bytes:
+        head = b"" if self._head_sent else REPLY_HEAD
+        self._head_sent = True
+        return head
+
+    def _finish(self) -> bytes:
+        self._steps = None
+        self._set_outcome("complete")
+        return b"" if self._whole else self._head() + LAST_CHUNK
+
+    def _set_outcome(self, outcome: Outcome) -> None:
+        self._mark(self._request, outcome)
+
+    def _mark(self, request: Request | None, outcome: Outcome) -> None:
+        """Say what became of a request; the first one counts."""
+        if request is not None and request.outcome == "running":
+            request.outcome = outcome
+            self._site.notify()
+
+    def _finish_all(self, outcome: Outcome) -> None:
+        for request in (self._request, *(request for request, _ in self._waiting)):
+            self._mark(request, outcome)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise anyio.ClosedResourceError
+
+    def _ended(self) -> Exception:
+        assert self._end is not None
+        if self._end.reset:
+            return anyio.BrokenResourceError("the scripted site reset the connection")
+        return anyio.EndOfStream()

@@ -1,0 +1,203 @@
+"""Recording what a client exchanges with a real site."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+from anyio.abc import ByteStream
+
+from gprochat_anyio._client import Client
+from gprochat_anyio._protocol import sign
+from gprochat_anyio.transport._connect import close_now
+from gprochat_anyio.transport._failures import ProtocolViolation
+from gprochat_anyio.transport._parser import AnswerParser
+
+from ._incoming import Incoming
+from ._requests import json_object, turns_of
+from ._transcripts import End, Read, Transcript
+
+_PASSWORD = "a password"  # noqa: S105 - what stands in files for the real one
+_COOKIE = re.compile(rb"(?i)(?<=\nset-cookie:)[^\r\n]*")
+
+
+@asynccontextmanager
+async def record(client: Client, path: str | os.PathLike[str]) -> AsyncIterator[None]:
+    """Write what a client exchanges in the block into a folder, for `replay`.
+
+    ::
+
+        async with Client.from_env() as client, record(client, "recordings"):
+            await client.ask("Hello")
+
+    Each exchange, tried again ones too, becomes a file `001.json`, `002.json` and so on, behind
+    those that are there; it is written as soon as it has ended, open ones at the block's end.
+    **Prompts and replies are in it**; secrets are not: requests are signed anew with an empty
+    key, the password is a placeholder, header fields that were sent are left out, and cookies and
+    wherever else the password occurs are blotted out. Checks of the password are not recorded.
+
+    Connections that the client had kept are closed at the start and at the end.
+
+    :param path: the folder, which is made if it is not there
+    :raises OSError: if the folder can not be made, or a file not be written
+    :raises ValueError: if the client sends by a transport of httpx's, whose bytes are not seen
+    """
+    pool = client.pool
+    if pool is None:
+        raise ValueError("the client's transport is not the library's own: nothing can be recorded")
+    tape = _Tape(Path(path))
+    connect = pool.connect
+
+    async def connect_and_record(*args: Any, **options: Any) -> ByteStream:
+        return _Recorded(await connect(*args, **options), tape)
+
+    await pool.close_idle()
+    pool.connect = connect_and_record
+    try:
+        yield
+    finally:
+        pool.connect = connect
+        tape.end()
+        await pool.close_idle()
+
+
+class _Tape:
+    """Writes exchanges into a folder, and knows those that are not over."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._number = max((int(p.stem) for p in folder.glob("[0-9]*.json")), default=0)
+        self._running: dict[_Exchange, None] = {}
+        self._ended = False
+
+    def begin(self, body: bytes) -> _Exchange | None:
+        """A request has been sent; only those for a reply are recorded."""
+        request = json_object(body)
+        if self._ended or "messages" not in request:
+            return None
+        exchange = _Exchange(request)
+        self._running[exchange] = None
+        return exchange
+
+    def take(self, exchange: _Exchange, data: bytes) -> None:
+        if exchange in self._running and exchange.take(data):
+            self.finish(exchange, "complete")
+
+    def finish(self, exchange: _Exchange, end: End) -> None:
+        if exchange not in self._running:
+            return
+        del self._running[exchange]
+        self._number += 1
+        name = f"{self._number:03}"
+        exchange.transcript(name, end).dump(self._folder / f"{name}.json")
+
+    def end(self) -> None:
+        self._ended = True
+        for exchange in tuple(self._running):
+            self.finish(exchange, "left")
+
+
+class _Exchange:
+    def __init__(self, request: Mapping[str, Any]) -> None:
+        self._request = request
+        self._reads: list[Read] = []
+        self._began = anyio.current_time()
+        self._answer = AnswerParser()
+
+    def take(self, data: bytes) -> bool:
+        """Whether the answer is complete by this."""
+        self._reads.append(Read(anyio.current_time() - self._began, data))
+        try:
+            self._answer.feed(data)
+        except ProtocolViolation:  # for the client to say
+            return False
+        return self._answer.complete
+
+    def transcript(self, name: str, end: End) -> Transcript:
+        self._answer.release()
+        password = self._request.get("pass")
+        secret = password if isinstance(password, str) and password else None
+        # cookies and passwords may go over the border of two reads
+        clean = _blotted(b"".join(read.data for read in self._reads), secret)
+        reads, start = [], 0
+        for read in self._reads:
+            reads.append(Read(read.t, clean[start : start + len(read.data)]))
+            start += len(read.data)
+        return Transcript(name, _anonymous(self._request, secret), reads, end)
+
+
+class _Recorded(ByteStream):
+    """A connection, with what goes over it written down."""
+
+    def __init__(self, stream: ByteStream, tape: _Tape) -> None:
+        self._stream = stream
+        self._tape = tape
+        self._exchange: _Exchange | None = None
+        self._sent = Incoming(self._begin)
+
+    async def send(self, item: bytes) -> None:
+        await self._stream.send(item)
+        self._sent.feed(item)
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        try:
+            data = await self._stream.receive(max_bytes)
+        except anyio.EndOfStream:
+            self._finish("closed")
+            raise
+        except anyio.BrokenResourceError:
+            self._finish("reset")
+            raise
+        if self._exchange is not None:
+            self._tape.take(self._exchange, data)
+        return data
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        self._finish("left")
+        await close_now(self._stream)
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        return self._stream.extra_attributes
+
+    def _begin(self, path: str, headers: dict[str, str], body: bytes) -> None:  # noqa: ARG002
+        self._exchange = self._tape.begin(body)
+
+    def _finish(self, end: End) -> None:
+        if self._exchange is not None:
+            self._tape.finish(self._exchange, end)
+
+
+def _blotted(data: bytes, password: str | None) -> bytes:
+    """The same number of bytes without cookies, and without the password."""
+    data = _COOKIE.sub(lambda found: b"*" * len(found[0]), data)
+    if password is not None:
+        data = data.replace(password.encode(), b"*" * len(password.encode()))
+    return data
+
+
+def _anonymous(request: Mapping[str, Any], password: str | None) -> dict[str, Any]:
+    """A request as somebody else would have sent it, signed with an empty key."""
+    text = json.dumps(request["messages"])
+    if password is not None:
+        text = text.replace(json.dumps(password)[1:-1], "*" * len(password))
+    when = request.get("time")
+    messages = json.loads(text)
+    turns = turns_of(messages)
+    signed = sign(when, turns[-1].text, "") if turns and isinstance(when, int) else ""
+    return {
+        "messages": messages,
+        "time": when,
+        "pass": None if password is None else _PASSWORD,
+        "sign": signed,
+    }

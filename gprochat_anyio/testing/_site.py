@@ -1,0 +1,220 @@
+"""Sites that do as they are told: the one in memory, and what it shares with the live one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import count
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import anyio
+from anyio.abc import ByteStream
+from anyio.lowlevel import checkpoint, current_token
+
+from gprochat_anyio._address import SiteAddress
+from gprochat_anyio._client import Client
+from gprochat_anyio._protocol import AUTH_PATH
+from gprochat_anyio.transport._wiring import in_memory
+
+from ._connection import SiteConnection
+from ._requests import Gate, Request
+from ._steps import Hold, Raw, Script, Step, answer, checked_steps, steps_of
+
+Reply: TypeAlias = Script | Callable[[Request], Script]
+"""A script, or a function that makes one for each request; that one may be endless."""
+
+_numbers = count(1)
+
+
+class ScriptedSite:
+    """A site that answers by scripts, and tells what it was asked. See `scripted_site`."""
+
+    def __init__(
+        self,
+        replies: tuple[Reply, ...],
+        *,
+        secret_key: str = "",
+        password: str | None = None,
+        strict: bool = True,
+    ) -> None:
+        self.url = ""
+        """The site's address."""
+        self.requests: list[Request] = []
+        """What was asked, oldest first, with what the site refused of itself."""
+        self.connections = 0
+        """How many connections were made."""
+        self._replies = [r if callable(r) else checked_steps(r) for r in replies or ("",)]
+        self._gate = Gate(secret_key, password)
+        self._strict = strict
+        self._answered = 0
+        self._open: set[SiteConnection] = set()
+        self._watchers: list[anyio.Event] = []
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.url}, asked {len(self.requests)} times>"
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open, kept ones included."""
+        return len(self._open)
+
+    def client(self, **overrides: Any) -> Client:
+        """A client of this site, with its secret key and password.
+
+        The caller closes it, as any other: `async with site.client() as client`.
+
+        :param overrides: arguments of `Client`
+        """
+        settings: dict[str, Any] = {
+            "url": self.url,
+            "secret_key": self._gate.secret_key,
+            "password": self._gate.password,
+            "trust_env": False,
+        }
+        return Client(**settings | overrides)
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until a condition holds; it is looked at whenever something happens to the site:
+        `await site.until(lambda: not site.open_connections)`. Always a checkpoint.
+
+        To be awaited in the event loop of the clients. Bound it, by `anyio.fail_after`.
+
+        :param condition: is called, and tells
+        """
+        await checkpoint()
+        while not condition():
+            event = anyio.Event()
+            self._watchers.append(event)
+            await event.wait()
+
+    # What connections need of their site
+
+    def connect(self) -> SiteConnection:
+        """A new connection, its client's end."""
+        connection = SiteConnection(self)
+        self.connections += 1
+        self._open.add(connection)
+        self.notify()
+        return connection
+
+    def left(self, connection: SiteConnection) -> None:
+        self._open.discard(connection)
+        self.notify()
+
+    def notify(self) -> None:
+        watchers, self._watchers = self._watchers, []
+        for event in watchers:
+            event.set()
+
+    def ask(
+        self, path: str, headers: dict[str, str], body: bytes
+    ) -> tuple[Request | None, Iterator[Step | Hold]]:
+        request = self._gate.read(path, headers, body, anyio.current_time())
+        if path.endswith(AUTH_PATH):
+            right = 0 if self._gate.is_password(request.body) else -1
+            told = json.dumps({"code": right}).encode()
+            return None, iter((Raw(answer(200, told, {"content-type": "text/plain"})),))
+        self.requests.append(request)
+        refusal = self._gate.refusal(request) if self._strict else None
+        if refusal is None:
+            request.number = self._answered
+            self._answered += 1
+            reply = self._replies[min(request.number, len(self._replies) - 1)]
+            steps = iter(steps_of(reply(request)) if callable(reply) else reply)
+        else:
+            steps = iter((refusal,))
+        self.notify()
+        return request, steps
+
+
+class MemorySite(ScriptedSite):
+    """A site in memory, for the time of its block, `async with` or `with`."""
+
+    def __init__(
+        self, replies: tuple[Reply, ...], *, url: str | None, connect_after: float, **settings: Any
+    ) -> None:
+        super().__init__(replies, **settings)
+        address = SiteAddress(url or f"https://scripted-{next(_numbers)}.test", trust_env=False)
+        self.url = address.url
+        self._origin = address.origin
+        self._connect_after = connect_after
+
+    def __enter__(self) -> Self:
+        if in_memory.setdefault(self._origin, self._connected) != self._connected:
+            raise RuntimeError(f"another scripted site is at {self._origin} already")
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        del in_memory[self._origin]
+        for connection in self._open:
+            connection.cut()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        self.__exit__(exc_type, exc_val, exc_tb)
+        for connection in self._open:
+            if connection.token == current_token():
+                connection.wake()
+
+    async def _connected(self) -> ByteStream:
+        await anyio.sleep(self._connect_after)
+        return self.connect()
+
+
+def scripted_site(
+    *replies: Reply,
+    url: str | None = None,
+    secret_key: str = "",
+    password: str | None = None,
+    strict: bool = True,
+    connect_after: float = 0.0,
+) -> MemorySite:
+    """A site in memory, for the time of a block: no socket, no task, no thread.
+
+    ::
+
+        async with scripted_site([Say("Hel"), Pause(5), Say("lo")]) as site:
+            async with site.client() as client:
+                assert (await client.ask("Hi")).text == "Hello"
+
+    Whatever connects to `site.url` gets there by this library, in this process: a `Client` that
+    the application made itself, `GPROChat`, an `AnyIOTransport` below httpx. Connections are in
+    memory; all above them is the real thing: parser, pool, clocks, retries. Time is the event
+    loop's, so a clock that jumps (Trio's `MockClock(autojump_threshold=0)`) makes pauses free.
+    Each piece is one read, and comes at the time its pauses add up to, counted from the request.
+
+    Each request gets the next reply, the last one again and again; no reply at all is an empty
+    one. At the block's end the connections that are open end too.
+
+    :param replies: a str, a step, a sequence of steps, or a function from the `Request` to one
+    :param url: the address to answer at, in the place of whoever is really there; `https://` and
+        a client's proxy then end in memory too. None makes one up.
+    :param secret_key: what requests have to be signed with
+    :param password: what requests have to bring; None lets everybody in
+    :param strict: whether requests that a real site refuses (a wrong signature or password, a
+        history that does not end with the user) are refused, without using up a reply
+    :param connect_after: seconds that a connection takes to make
+    :raises ValueError: for what is no script, or no URL
+    :raises RuntimeError: on entering, if another scripted site is at that address
+    """
+    return MemorySite(
+        replies,
+        url=url,
+        connect_after=connect_after,
+        secret_key=secret_key,
+        password=password,
+        strict=strict,
+    )

@@ -1,0 +1,201 @@
+"""What a scripted site does for a request: a script is a sequence of steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from math import isfinite
+from typing import TypeAlias
+
+from gprochat_anyio._protocol import FAILURE_MARKER
+
+REPLY_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"Connection: keep-alive\r\nKeep-Alive: timeout=5\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+class Step:
+    """Base of the steps."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Say(Step):
+    """Send a piece of the reply, as one HTTP chunk and for one read of the client's.
+
+    :param text: bytes are for what is no whole text, such as half of a character
+    """
+
+    text: str | bytes
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str | bytes):
+            raise ValueError(f"Say takes a str or bytes, not {type(self.text).__name__}")
+
+    @property
+    def data(self) -> bytes:
+        """The chunk as it is sent; nothing for an empty text, whose chunk would end the reply."""
+        data = self.text.encode() if isinstance(self.text, str) else self.text
+        return chunk(data) if data else b""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause(Step):
+    """Send nothing for so many seconds of the event loop's clock, which may be a virtual one.
+
+    They count from the step before, or from the request, whether or not the client reads.
+    """
+
+    seconds: float
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.seconds, int | float) or not 0 <= self.seconds < float("inf"):
+            raise ValueError("Pause takes seconds, at least 0; Hang() sends nothing ever after")
+
+
+@dataclass(frozen=True, slots=True)
+class Hang(Step):
+    """Send nothing more, until the client leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drop(Step):
+    """End the connection, with what was sent before it still to be read.
+
+    :param reset: as a peer that crashed does (RST), and not in an orderly way (FIN)
+    """
+
+    reset: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse(Step):
+    """Answer with an error instead of a reply, as a site does; after nothing but pauses.
+
+    :param status: the HTTP status: 429 for too many requests, 401 for a wrong key or password
+    :param message: what the site says; None is an answer without a body
+    :param retry_after: the seconds of a `Retry-After`
+    :param code: the error's `code`, which sites give for the model's errors
+    """
+
+    status: int
+    message: str | None = None
+    retry_after: float | None = None
+    code: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.status, int) or not 300 <= self.status < 600:
+            raise ValueError("Refuse takes an HTTP status of an error, from 300 to 599")
+        if self.retry_after is not None and not isfinite(self.retry_after):
+            raise ValueError("retry_after is in seconds, and finite")
+
+    @property
+    def data(self) -> bytes:
+        """The answer as it is sent."""
+        details = {"message": self.message} if self.message is not None else None
+        if details is not None and self.code is not None:
+            details = {"code": self.code, **details}
+        body = b"" if details is None else json.dumps({"error": details}).encode()
+        kind = {"content-type": "text/plain;charset=UTF-8"} if body else {}
+        if self.retry_after is not None:
+            kind["Retry-After"] = f"{self.retry_after:g}"
+        return answer(self.status, body, kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Fail(Step):
+    """The model behind the site fails: before any `Say` an error with status 500, after one the
+    mark that Node deployments end a broken reply with.
+
+    :param message: what the site says of it, which only the error has
+    """
+
+    message: str = "the model failed"
+
+    @property
+    def refusal(self) -> Refuse:
+        return Refuse(500, self.message, code="Error")
+
+    @property
+    def mark(self) -> bytes:
+        return chunk(FAILURE_MARKER) + LAST_CHUNK
+
+
+@dataclass(frozen=True, slots=True)
+class Raw(Step):
+    """Send these bytes as they are: for what is malformed, or not of a GPROChat site at all.
+
+    The site adds neither head nor end to a script with a `Raw`, and leaves the connection open
+    at the script's end: let it end with `Drop()` where the client should see an end.
+    """
+
+    data: bytes
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.data, bytes):
+            raise ValueError(f"Raw takes bytes, not {type(self.data).__name__}")
+
+
+Hold: TypeAlias = Callable[[], Awaitable[object]]
+"""An async callable, such as the `wait` of an event, as a step: it holds the script up until it
+returns. It is called by whoever reads the reply, and again if that read was cancelled."""
+Script: TypeAlias = str | Step | Iterable[Step | Hold]
+"""The steps of a reply, which is complete at their end; a str is a reply of one piece."""
+
+
+def steps_of(script: Script) -> Iterable[Step | Hold]:
+    """The steps of a script, one by one.
+
+    :raises ValueError: for what is no script
+    """
+    if isinstance(script, str):
+        return (Say(script),) if script else ()
+    if isinstance(script, Step):
+        return (script,)
+    if not isinstance(script, Iterable):
+        raise ValueError(
+            f"a script is a str or a sequence of steps such as Say, not {type(script).__name__}"
+        )
+    return script
+
+
+def checked_steps(script: Script) -> Sequence[Step | Hold]:
+    """The steps of a script that is played again and again.
+
+    :raises ValueError: if it is no script, or one that says nothing new after an end
+    """
+    if isinstance(script, Iterable) and not isinstance(script, Sequence):
+        raise ValueError(
+            "a script is a sequence of steps, which can be played again; for an endless one give a "
+            "function that makes it for each request"
+        )
+    steps = tuple(steps_of(script))
+    for number, step in enumerate(steps):
+        if not isinstance(step, Step) and not callable(step):
+            raise ValueError(f"step {number + 1} of a script is a {type(step).__name__}, no step")
+        if isinstance(step, Refuse) and any(isinstance(s, Say | Raw) for s in steps[:number]):
+            raise ValueError("Refuse is an answer of its own: it can not follow a Say or a Raw")
+        if isinstance(step, Hang | Drop | Refuse | Fail) and number < len(steps) - 1:
+            raise ValueError(f"{type(step).__name__} ends a script; nothing can follow it")
+    return steps
+
+
+def chunk(data: bytes) -> bytes:
+    """One HTTP chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def answer(status: int, body: bytes, fields: dict[str, str]) -> bytes:
+    """A whole answer of known length."""
+    try:
+        reason = HTTPStatus(status).phrase
+    except ValueError:
+        reason = "Unknown"
+    lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {text}" for name, text in fields.items())]
+    lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

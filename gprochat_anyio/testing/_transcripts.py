@@ -1,0 +1,87 @@
+"""Recorded exchanges as JSON files: one exchange a file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+End: TypeAlias = Literal["complete", "closed", "reset", "left"]
+"""How an exchange ended: with the whole answer; before that by the site, in an orderly way or not;
+or by the client."""
+
+_ENDS = ("complete", "closed", "reset", "left")
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Bytes that came at once.
+
+    :param t: seconds after the request
+    """
+
+    t: float
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """One exchange: what was asked, and what came, byte for byte."""
+
+    name: str
+    request: dict[str, Any]
+    response: Sequence[Read]
+    end: End = "complete"
+    note: str = ""
+    secret_key: str = ""
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Transcript:
+        """Read a file.
+
+        :raises ValueError: if it holds no transcript
+        """
+        text = Path(path).read_bytes()
+        try:
+            found = json.loads(text)
+            reads = [Read(float(r["t"]), bytes.fromhex(r["hex"])) for r in found["response"]]
+            transcript = cls(
+                found["name"],
+                dict(found["request"]),
+                reads,
+                found["end"],
+                found["note"],
+                found["secret_key"],
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no transcript of an exchange: {error!r}") from None
+        if transcript.end not in _ENDS:
+            raise ValueError(f"{path}: the end of a transcript is one of {', '.join(_ENDS)}")
+        return transcript
+
+    def dump(self, path: str | os.PathLike[str]) -> None:
+        """Write a file, in the place of what is there."""
+        fields = {
+            "name": self.name,
+            "note": self.note,
+            "secret_key": self.secret_key,
+            "request": self.request,
+            "response": [{"t": round(r.t, 4), "hex": r.data.hex()} for r in self.response],
+            "end": self.end,
+        }
+        Path(path).write_text(json.dumps(fields, ensure_ascii=False, indent=1) + "\n", "utf-8")
+
+
+def transcripts_in(paths: Sequence[str | os.PathLike[str]]) -> Iterator[Transcript]:
+    """The transcripts of files, and of folders in the order of their files' names.
+
+    :raises ValueError: for a file that is none, or a folder without any
+    """
+    for path in map(Path, paths):
+        files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        if not files:
+            raise ValueError(f"{path} holds no transcripts: *.json")
+        yield from map(Transcript.load, files)

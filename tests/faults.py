@@ -1,0 +1,230 @@
+"""What can go wrong with a request: every phase and every way, what it comes to, and how often the
+request is sent by a client that retries."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+from scripted import HEAD, LAST_CHUNK, End, Endless, Script, answer, chunk, error, reply
+
+from gprochat_anyio import (
+    Client,
+    GPROChat,
+    GPROChatError,
+    RateLimitError,
+    ReplyInterruptedError,
+    RequestTimeoutError,
+    SiteConnectionError,
+    SiteError,
+    UnexpectedResponseError,
+)
+from gprochat_anyio._errors import Phase
+
+WAYS = ["ask", "stream", "stream_to", "provider"]
+
+
+async def receive_by(
+    way: str, client: Client, prompt: str = "hello", *, into: list[str] | None = None, **kwargs: Any
+) -> str:
+    """The whole reply, in one of the four ways.
+
+    :param into: gets the pieces as they come, also those before a failure
+    """
+    pieces = [] if into is None else into
+    if way == "ask":
+        return (await client.ask(prompt, **kwargs)).text
+    if way == "stream":
+        async with client.stream(prompt, **kwargs) as chunks:
+            async for piece in chunks:
+                pieces.append(piece)
+        return chunks.text
+    if way == "stream_to":
+        send, receive = anyio.create_memory_object_stream[str](10_000)
+        with receive:
+            try:
+                return (await client.stream_to(prompt, send, **kwargs)).text
+            finally:
+                while receive.statistics().current_buffer_used:
+                    pieces.append(receive.receive_nowait())
+    history = [{"role": "user", "content": prompt}]
+    generator = GPROChat.create_async_generator(
+        "", history, url=client._address.url, timeouts=client.timeouts, **kwargs
+    )
+    async for piece in generator:
+        pieces.append(piece)
+    return "".join(pieces)
+
+
+ADVICE = re.compile(r"ask again|ask less|check |give |wait |put |set |The site |something in front")
+
+
+def assert_ours(failure: GPROChatError, kind: type[GPROChatError], text: str = "") -> None:
+    """That it is one error of the library's, says what to do, and has nothing else's in it."""
+    assert type(failure) is kind
+    assert ADVICE.search(str(failure)), str(failure)
+    assert failure.__cause__ is None
+    assert failure.__context__ is None
+    assert getattr(failure, "partial_text", "") == text
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A way in which a site, or something on the way to it, fails."""
+
+    phase: str
+    kind: str
+    error: type[GPROChatError]
+    script: Script
+    """What the site does after the request; in "tls", "proxy" and "send", on the first bytes."""
+    attempts: int
+    """How many requests a client with `Retry(attempts=3)` makes of it."""
+    clock: Phase | None = None
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.phase}: {self.kind}"
+
+    @property
+    def greets(self) -> bool:
+        """Whether the site never reads a request."""
+        return self.phase in ("tls", "proxy", "socks", "send")
+
+
+_LOST, _CUT, _ODD, _LATE = (
+    SiteConnectionError,
+    ReplyInterruptedError,
+    UnexpectedResponseError,
+    RequestTimeoutError,
+)
+_STALL = anyio.sleep_forever
+_FIRST = HEAD + chunk("one")
+_OK = b"HTTP/1.1 200 OK\r\n"
+_500 = b"HTTP/1.1 500 Oh\r\nTransfer-Encoding: chunked\r\n\r\n"
+_TYPED = _OK + b"Content-Type: text/plain\r\n"
+
+
+def _trickle(start: bytes, byte: bytes) -> Script:
+    return (start, *[step for _ in range(1000) for step in (byte, 1.0)])
+
+
+def _ends(start: bytes, *, text: str = "", error: type[GPROChatError], attempts: int) -> Any:
+    for kind, end in (("FIN", End.FIN), ("RST", End.RST)):
+        yield kind, error, (start, end), attempts, None, text
+
+
+def _late(start: bytes, byte: bytes, clock: Phase, text: str = "") -> Any:
+    yield "stall", _LATE, (start, _STALL), 1, clock, text
+    yield "trickle", _LATE, _trickle(start, byte), 1, clock, text
+
+
+_TABLE: dict[str, list[Any]] = {
+    "tls": [
+        *_late(b"\x16\x03\x03\x40\x00", b"\x02", "connect"),
+        *_ends(b"\x16\x03\x03", error=_LOST, attempts=3),
+        ("garbage", _LOST, (b"SSH-2.0-OpenSSH\r\n",), 3),
+        ("plain HTTP", _LOST, (reply("no TLS"),), 3),
+        ("oversize", _LOST, (Endless(b"\x16\x03\x03\x40\x00\x02\xff\xff\xff" + bytes(0x3FFC)),), 3),
+        ("wrong framing", _LOST, (b"\x16\x03\x03\xff\xff" + bytes(99), _STALL), 3),
+        ("alert", _LOST, (b"\x15\x03\x03\x00\x02\x02\x28",), 3),
+    ],
+    "proxy": [
+        *_late(b"HTTP/1.1 200 ", b"O", "connect"),
+        *_ends(b"HTTP/1.1 200 OK\r\n", error=_LOST, attempts=3),
+        ("garbage", _LOST, (b"SSH-2.0-OpenSSH\r\n",), 3),
+        ("oversize", _LOST, (_OK, Endless(b"X: y\r\n" * 100)), 3),
+        ("wrong framing", _LOST, (_OK + b"\r\nsurplus",), 3),
+        ("refusal", _LOST, (answer(503),), 3),
+        ("credentials", _LOST, (answer(407),), 3),
+    ],
+    "socks": [
+        *_late(b"\x05\x00\x05\x00\x00\x03\xff", b"x", "connect"),
+        *_ends(b"\x05", error=_LOST, attempts=3),
+        ("garbage", _LOST, (b"SSH-2.0-OpenSSH\r\n",), 3),
+        ("oversize", _LOST, (Endless(b"\x05\xff" * 1000),), 3),
+        ("wrong framing", _LOST, (b"\x05\x00\x05\x00\x00\x09" + bytes(300), _STALL), 3),
+        ("refusal", _LOST, (b"\x05\x00\x05\x05\x00\x01" + bytes(6),), 3),
+    ],
+    "send": [
+        ("stall", _LATE, (_STALL,), 1, "first_chunk"),
+        ("trickle", _LATE, (1000, 1.0) * 1000, 1, "first_chunk"),
+        ("FIN", _LOST, (End.FIN,), 3),
+        ("RST", _LOST, (End.RST,), 3),
+        ("garbage", _ODD, (b"SSH-2.0-OpenSSH\r\n", _STALL), 1),
+        ("oversize", _ODD, (_OK, Endless(b"X: y\r\n" * 100)), 1),
+        ("answered early", SiteError, (error(400, "too much"), _STALL), 1),
+    ],
+    "head": [
+        *_late(b"HTTP/1.1 200 ", b"O", "first_chunk"),
+        ("silence", _LATE, (_STALL,), 1, "first_chunk"),
+        *_ends(_OK, error=_CUT, attempts=3),
+        ("FIN at once", _LOST, (End.FIN,), 3),
+        ("RST at once", _LOST, (End.RST,), 3),
+        ("garbage", _ODD, (b"SSH-2.0-OpenSSH\r\n",), 1),
+        ("oversize", _ODD, (_OK, Endless(b"X: y\r\n" * 100)), 1),
+        ("endless interim answers", _ODD, (Endless(b"HTTP/1.1 103 E\r\nA: b\r\n\r\n" * 99),), 1),
+        ("wrong framing", _ODD, (_OK + b"Content-Length: 5\r\n" + HEAD[17:],), 1),
+        ("no framing", _ODD, (_TYPED + b"\r\nhalf", End.FIN), 1),
+        ("another version", _ODD, (b"HTTP/2.0 200 OK\r\n\r\n",), 1),
+        ("101", _ODD, (b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",), 1),
+        ("redirect", _ODD, (answer(307, Location="http://127.0.0.1:9/"),), 1),
+        ("HTML", _ODD, (answer(200, b"<html>", Content_Type="text/html"),), 1),
+        (
+            "compressed",
+            _ODD,
+            (HEAD[:-2] + b"Content-Encoding: gzip\r\n\r\n", Endless(chunk(bytes(999)))),
+            1,
+        ),
+    ],
+    "first_chunk": [
+        *_late(HEAD + b"5;", b"a", "first_chunk"),
+        *_ends(HEAD + b"5\r\n", error=_CUT, attempts=3),
+        ("cut in a character", _CUT, (HEAD + b"5\r\n\xf0\x9f", End.FIN), 3),
+        ("garbage", _CUT, (HEAD + b"zz\r\n",), 3),
+        ("oversize", _CUT, (HEAD + b"5;", Endless(b"a=b;" * 100)), 3),
+        ("wrong framing", _CUT, (HEAD + b"1\r\n\xe2X",), 3),
+        ("the model failed", _CUT, (reply("Internal server error"),), 3),
+    ],
+    "body": [
+        *_late(_FIRST + b"5;", b"a", "idle", "one"),
+        *_ends(_FIRST + b"5\r\nt", text="onet", error=_CUT, attempts=1),
+        ("FIN between chunks", _CUT, (_FIRST, End.FIN), 1, None, "one"),
+        ("RST between chunks", _CUT, (_FIRST, End.RST), 1, None, "one"),
+        ("garbage", _CUT, (_FIRST + b"zz\r\n",), 1, None, "one"),
+        ("oversize", _CUT, (_FIRST, Endless(chunk("x" * 1000))), 1, None, "one" + "x" * 9997),
+        ("wrong framing", _CUT, (_FIRST + b"2\r\nokX",), 1, None, "oneok"),
+        ("no UTF-8", _CUT, (_FIRST + chunk(b"ok\xff") + LAST_CHUNK,), 1, None, "oneok"),
+        ("cut in a character", _CUT, (_FIRST + chunk(b"\xd0") + LAST_CHUNK,), 1, None, "one"),
+        ("the model failed", _CUT, (reply("one", "Internal server error"),), 1, None, "one"),
+        ("short", _CUT, (_TYPED + b"Content-Length: 9\r\n\r\none", End.FIN), 1, None, "one"),
+    ],
+    "trailers": [
+        *_late(_FIRST + b"0\r\nX", b"x", "idle", "one"),
+        *_ends(_FIRST + b"0\r\n", text="one", error=_CUT, attempts=1),
+        ("garbage", _CUT, (_FIRST + b"0\r\nno field\r\n\r\n",), 1, None, "one"),
+        ("oversize", _CUT, (_FIRST + b"0\r\n", Endless(b"X: y\r\n" * 100)), 1, None, "one"),
+        ("wrong framing", _CUT, (_FIRST + b"0\r\nContent-Length: 3\r\n\r\n",), 1, None, "one"),
+    ],
+    "error answer": [
+        *_late(_500 + b"5;", b"a", "first_chunk"),
+        *_ends(_500 + b"5\r\n{", error=_CUT, attempts=3),
+        ("garbage", _CUT, (_500 + b"zz\r\n",), 3),
+        ("oversize", _ODD, (_500, Endless(chunk("x" * 1000))), 1),
+        ("wrong framing", _CUT, (_500 + b"2\r\nokX",), 3),
+        ("no framing", SiteError, (error(500, "no").replace(b"Length", b"L"), End.FIN), 1),
+        ("no framing, RST", _CUT, (error(500, "no").replace(b"Length", b"L"), End.RST), 3),
+        ("rate limit", RateLimitError, (error(500, "[429 Too Many Requests]"),), 3),
+    ],
+    "kept connection": [
+        *_late(b"HTTP/1.1 200 ", b"O", "first_chunk"),
+        ("FIN", _LOST, (End.FIN,), 3),
+        ("RST", _LOST, (End.RST,), 3),
+        ("garbage", _ODD, (b"SSH-2.0-OpenSSH\r\n",), 1),
+        ("oversize", _ODD, (_OK, Endless(b"X: y\r\n" * 100)), 1),
+        ("wrong framing", _ODD, (_OK + b"Content-Length: 5\r\n" + HEAD[17:],), 1),
+    ],
+}
+
+FAULTS = [Fault(phase, *entry) for phase, entries in _TABLE.items() for entry in entries]

@@ -1,0 +1,167 @@
+"""Deadlines beside those of `test_clocks` and the stalls of `test_faults`: `total` in every phase,
+what was held back when a clock runs out, and who is never blamed."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from faults import FAULTS, WAYS, Fault, assert_ours, receive_by
+from loops import VIRTUAL_LOOPS
+from scripted import HEAD, LAST_CHUNK, Script, chunk, memory_site, reply
+from test_faults import in_memory, prompt_of, settings_of
+
+from gprochat_anyio import Client, RequestTimeoutError, Timeouts
+
+pytestmark = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.clock], ids=str)
+@pytest.mark.parametrize("way", WAYS[:3])
+async def test_total_fires_in_every_phase(
+    monkeypatch: pytest.MonkeyPatch, way: str, fault: Fault
+) -> None:
+    limits = Timeouts(connect=None, first_chunk=None, idle=None, total=50)
+    async with in_memory(fault, monkeypatch) as site:
+        async with Client(**settings_of(fault, site.url), timeouts=limits) as client:
+            if fault.phase == "kept connection":
+                await client.ask("an earlier prompt")
+            began = anyio.current_time()
+            with pytest.raises(RequestTimeoutError) as caught:
+                await receive_by(way, client, prompt_of(fault))
+            assert anyio.current_time() - began == pytest.approx(50)
+        assert_ours(caught.value, RequestTimeoutError, fault.text)
+        assert (caught.value.phase, caught.value.limit) == ("total", 50)
+
+
+@pytest.mark.parametrize("limits", [Timeouts(idle=30), Timeouts(idle=None, total=35)], ids=repr)
+@pytest.mark.parametrize("reads", [1, 2, 5])
+@pytest.mark.parametrize("way", WAYS)
+async def test_text_that_was_held_back_comes_before_the_timeout(
+    monkeypatch: pytest.MonkeyPatch, way: str, reads: int, limits: Timeouts
+) -> None:
+    """It might have been the failure marker; soon after the first text, and under the watch."""
+    script: Script = (
+        HEAD,
+        *[step for n in range(reads) for step in (chunk(f"{n}"), 0.1)],
+        b"15\r\nInter",
+        anyio.sleep_forever,
+    )
+    async with memory_site(monkeypatch, script) as site:
+        async with Client(site.url, timeouts=limits) as client:
+            pieces: list[str] = []
+            with pytest.raises(RequestTimeoutError) as caught:
+                await receive_by(way, client, into=pieces)
+    text = "".join(f"{n}" for n in range(reads)) + "Inter"
+    assert_ours(caught.value, RequestTimeoutError, text)
+    assert caught.value.phase == ("total" if limits.idle is None else "idle")
+    assert way == "ask" or "".join(pieces) == text
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3])
+async def test_text_that_was_held_back_waits_for_room(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    script: Script = (HEAD, chunk("a"), 0.1, chunk("b"), 0.1, b"15\r\nInter", anyio.sleep_forever)
+    async with memory_site(monkeypatch, script) as site:
+        async with Client(site.url, timeouts=Timeouts(idle=30)) as client:
+            send, receive = anyio.create_memory_object_stream[str](size)
+            failures: list[RequestTimeoutError] = []
+            pieces: list[str] = []
+
+            async def forward() -> None:
+                try:
+                    await client.stream_to("hello", send)
+                except RequestTimeoutError as failure:
+                    failures.append(failure)
+
+            async with receive, anyio.create_task_group() as tasks:
+                tasks.start_soon(forward)
+                if size < 2:  # so that the text itself has room
+                    pieces += [await receive.receive() for _ in range(2)]
+                await anyio.sleep(100)
+                pieces += [piece async for piece in receive]
+    assert pieces == ["a", "b", "Inter"]
+    assert (failures[0].phase, failures[0].partial_text) == ("idle", "abInter")
+
+
+@pytest.mark.parametrize("reads", [1, 5])
+async def test_held_back_until_total_runs_out_behind_the_consumers_back(
+    monkeypatch: pytest.MonkeyPatch, reads: int
+) -> None:
+    texts = [step for n in range(reads) for step in (chunk(f"{n}"), 0.1)]
+    script: Script = (HEAD, *texts, b"1\r\na\r\n15\r\nInter", anyio.sleep_forever)
+    async with memory_site(monkeypatch, script) as site:
+        async with Client(site.url, timeouts=Timeouts(total=50)) as client:
+            async with client.stream("hello") as chunks:
+                pieces = [await chunks.receive() for _ in range(reads + 1)]
+                await anyio.sleep(100)
+                with anyio.CancelScope() as scope:
+                    scope.cancel()
+                    await chunks.receive()
+                assert scope.cancelled_caught  # a checkpoint, which loses nothing
+                with pytest.raises(RequestTimeoutError) as caught:
+                    async for piece in chunks:
+                        pieces.append(piece)  # noqa: PERF401 - until the error
+                with pytest.raises(RequestTimeoutError):
+                    await chunks.receive()
+                assert caught.value.phase == "total"
+                assert "".join(pieces) == caught.value.partial_text == chunks.text
+                assert pieces[-1] == "Inter"
+
+
+@pytest.mark.parametrize("way", WAYS[:3])
+async def test_the_clocks_of_a_queued_request_have_not_started(
+    monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    slow: Script = (9.0, HEAD + chunk("a"), 9.0, chunk("b"), 9.0, LAST_CHUNK)
+    async with memory_site(monkeypatch, slow, connect_after=9.0) as site:
+        limits = Timeouts(connect=10, first_chunk=10, idle=10, total=None)
+        async with Client(site.url, timeouts=limits, max_connections=2) as client:
+            texts: list[str] = []
+
+            async def ask() -> None:
+                texts.append(await receive_by(way, client))
+
+            async with anyio.create_task_group() as tasks:
+                for _ in range(20):
+                    tasks.start_soon(ask)
+        assert texts == ["ab"] * 20
+        assert anyio.current_time() == pytest.approx(10 * 27 + 9)
+
+
+@pytest.mark.parametrize("pause", [29.0, 31.0, 1000.0])
+@pytest.mark.parametrize("before", range(6))
+async def test_a_consumer_that_pauses_anywhere_is_never_blamed(
+    monkeypatch: pytest.MonkeyPatch, before: int, pause: float
+) -> None:
+    """Not even where the site is slow as well, just within `idle`, before and after."""
+    texts = [f"{n}" for n in range(6)]
+    script: Script = (HEAD, *[step for t in texts for step in (chunk(t), 29.0)], LAST_CHUNK)
+    async with memory_site(monkeypatch, script) as site:
+        async with Client(site.url, timeouts=Timeouts(idle=30, total=None)) as client:
+            async with client.stream("hello") as chunks:
+                for _ in range(before):
+                    await chunks.receive()
+                await anyio.sleep(pause)
+                await chunks.read()
+            assert chunks.text == "012345"
+            send, receive = anyio.create_memory_object_stream[str](0)
+            async with receive, anyio.create_task_group() as tasks:
+                tasks.start_soon(client.stream_to, "hello", send)
+                for _ in range(before):
+                    await receive.receive()
+                await anyio.sleep(pause)
+                assert "".join([text async for text in receive]) == "012345"[before:]
+
+
+async def test_no_clock_outlives_its_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    script: Script = (HEAD, *[step for _ in range(6) for step in (chunk("a"), 1.0)], LAST_CHUNK)
+    async with memory_site(monkeypatch, script, (reply("b"),)) as site:
+        limits = Timeouts(connect=1, first_chunk=2, idle=3, total=10)
+        async with Client(site.url, timeouts=limits) as client:
+            async with client.stream("hello") as chunks:
+                assert await chunks.read() == "aaaaaa"
+                await anyio.sleep(100)  # complete, so no clock runs
+                with pytest.raises(anyio.EndOfStream):
+                    await chunks.receive()
+            assert await receive_by("ask", client) == "b"

@@ -1,0 +1,210 @@
+"""Every fault in every phase is one error of the library's own, and no request is sent more often
+than `Retry` says: in virtual time by every way to receive, over sockets on every event loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+from faults import FAULTS, WAYS, Fault, assert_ours, receive_by
+from loops import VIRTUAL_LOOPS
+from scripted import Site, loopback_site, memory_site, reply
+from transport.servers import client_context, unused_port
+
+from gprochat_anyio import (
+    Client,
+    GPROChatError,
+    RequestTimeoutError,
+    Retry,
+    SiteConnectionError,
+    Timeouts,
+)
+from gprochat_anyio._errors import Phase
+
+virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+every_fault = pytest.mark.parametrize("fault", FAULTS, ids=str)
+
+LIMITS = Timeouts(connect=10, first_chunk=60, idle=30, total=600)
+
+
+def prompt_of(fault: Fault) -> str:
+    """A text that no other request has; in "send" more than the connection takes at once."""
+    return f"nonce of {fault}" + ("x" * 300_000 if fault.phase == "send" else "")
+
+
+def settings_of(fault: Fault, url: str) -> dict[str, Any]:
+    """What leads a client to the site, by TLS or a proxy if the fault is one of theirs."""
+    plain = url.removeprefix("http")
+    ways: dict[str, dict[str, Any]] = {
+        "tls": {"url": f"https{plain}", "ssl_context": client_context()},
+        "proxy": {"url": "https://site.test", "proxy": url},
+        "socks": {"url": "http://site.test", "proxy": f"socks5{plain}"},
+    }
+    return {"max_reply_size": 10_000, **ways.get(fault.phase, {"url": url})}
+
+
+async def fail(fault: Fault, way: str, site: Site, **settings: Any) -> tuple[GPROChatError, str]:
+    """Make a client meet the fault: its error, and the text it gave before."""
+    async with Client(**settings_of(fault, site.url), **settings) as client:
+        if fault.phase == "kept connection":
+            assert (await client.ask("an earlier prompt")).text == "zero"
+        pieces: list[str] = []
+        with pytest.raises(GPROChatError) as caught:
+            await receive_by(way, client, prompt_of(fault), into=pieces)
+        return caught.value, "".join(pieces)
+
+
+def scripts_of(fault: Fault) -> list[Any]:
+    if fault.greets:
+        return []
+    return [(reply("zero"),)] * (fault.phase == "kept connection") + [fault.script]
+
+
+@asynccontextmanager
+async def in_memory(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+    with anyio.fail_after(10_000):
+        async with memory_site(monkeypatch, *scripts_of(fault), capacity=4) as site:
+            site.greeting = fault.script if fault.greets else ()
+            yield site
+
+
+def sent(fault: Fault, site: Site) -> int:
+    """How often the request was sent, as far as the site can tell."""
+    if fault.greets:
+        return site.connections
+    return [r.body["messages"][-1]["parts"][0]["text"] for r in site.requests].count(
+        prompt_of(fault)
+    )
+
+
+@virtual
+@every_fault
+@pytest.mark.parametrize("way", WAYS[:3])
+async def test_is_one_error_of_ours(
+    monkeypatch: pytest.MonkeyPatch, fault: Fault, way: str
+) -> None:
+    async with in_memory(fault, monkeypatch) as site:
+        began = anyio.current_time()
+        failure, text = await fail(fault, way, site, timeouts=LIMITS, retry=Retry(attempts=1))
+        assert_ours(failure, fault.error, fault.text)
+        if way != "ask":
+            assert text == fault.text
+        if fault.clock is not None:
+            assert isinstance(failure, RequestTimeoutError)
+            assert failure.phase == fault.clock
+            assert failure.elapsed == pytest.approx(getattr(LIMITS, fault.clock))
+        assert anyio.current_time() - began == pytest.approx(
+            getattr(LIMITS, fault.clock) if fault.clock else 0
+        )
+        assert sent(fault, site) == 1
+        assert site.connections == 1
+
+
+@virtual
+@every_fault
+@pytest.mark.parametrize("way", WAYS[:3])
+async def test_is_sent_no_more_often_than_retry_says(
+    monkeypatch: pytest.MonkeyPatch, fault: Fault, way: str
+) -> None:
+    async with in_memory(fault, monkeypatch) as site:
+        failure, text = await fail(fault, way, site, retry=Retry(attempts=3))
+        assert_ours(failure, fault.error, fault.text)
+        if way != "ask":
+            assert text == fault.text
+        assert sent(fault, site) == fault.attempts
+        assert site.connections == fault.attempts  # no attempt shares one with another
+
+
+@virtual
+@pytest.mark.parametrize(
+    "fault",  # the provider has a client for each reply
+    [fault for fault in FAULTS if not fault.greets and fault.phase != "kept connection"],
+    ids=str,
+)
+async def test_the_provider_alike(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+    async with in_memory(fault, monkeypatch) as site:
+        pieces: list[str] = []
+        async with Client(site.url, timeouts=LIMITS) as client:
+            with pytest.raises(GPROChatError) as caught:
+                await receive_by(
+                    "provider", client, prompt_of(fault), into=pieces, max_reply_size=10_000
+                )
+        assert_ours(caught.value, fault.error, fault.text)
+        assert "".join(pieces) == fault.text
+        assert sent(fault, site) == fault.attempts
+
+
+@pytest.mark.parametrize(
+    "fault",  # a kernel takes in more than a test should send
+    [fault for fault in FAULTS if str(fault) != "send: trickle"],
+    ids=str,
+)
+async def test_over_sockets(fault: Fault) -> None:
+    """On every event loop; the clock that has to run out is short, the others long."""
+    short: dict[Phase, float] = {fault.clock: 0.1} if fault.clock else {}
+    limits: Any = {"connect": 20.0, "first_chunk": 20.0, "idle": 20.0, "total": 20.0} | short
+    script: Any = tuple(0.01 if step == 1.0 else step for step in fault.script)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(anyio.fail_after(20))
+        site = await stack.enter_async_context(loopback_site(*scripts_of(fault)))
+        if fault.greets:
+            site.greeting = script
+        else:
+            site.scripts[-1] = script
+        retry = Retry(attempts=1)
+        failure, text = await fail(fault, "stream", site, timeouts=Timeouts(**limits), retry=retry)
+        assert_ours(failure, fault.error, fault.text)
+        assert text == fault.text
+        if isinstance(failure, RequestTimeoutError):
+            assert failure.phase == fault.clock
+        assert sent(fault, site) == 1
+
+
+async def test_nobody_listens() -> None:
+    retry = Retry(attempts=1)
+    for host in ("127.0.0.1", "[::1]", "localhost"):
+        async with Client(f"http://{host}:{unused_port()}", retry=retry) as client:
+            with pytest.raises(SiteConnectionError) as caught:
+                await client.ask("hello")
+        assert_ours(caught.value, SiteConnectionError)
+
+
+@virtual
+@pytest.mark.parametrize(
+    "cause",
+    [
+        OSError("All connection attempts failed"),
+        OSError(-2, "Name or service not known"),
+        UnicodeError("label too long"),
+        TimeoutError(110, "Connection timed out"),
+    ],
+    ids=lambda cause: type(cause).__name__,
+)
+@pytest.mark.parametrize("way", WAYS)
+async def test_connecting_fails(
+    monkeypatch: pytest.MonkeyPatch, way: str, cause: Exception
+) -> None:
+    tried = 0
+
+    async def connect_tcp(host: str, port: int) -> None:
+        nonlocal tried
+        tried += 1
+        raise cause
+
+    monkeypatch.setattr(anyio, "connect_tcp", connect_tcp)
+    async with Client("http://site.test") as client:
+        with pytest.raises(SiteConnectionError) as caught:
+            await receive_by(way, client)
+        assert_ours(caught.value, SiteConnectionError)
+    assert tried == 3
+
+
+def test_the_table_is_whole() -> None:
+    """Each phase has a stall, a trickle, a FIN, an RST, garbage, too much, and a wrong framing."""
+    kinds = {"stall", "trickle", "FIN", "RST", "garbage", "oversize", "wrong framing"}
+    for phase in {fault.phase for fault in FAULTS} - {"send"}:
+        assert kinds <= {fault.kind for fault in FAULTS if fault.phase == phase}, phase
+    assert kinds - {"wrong framing"} <= {f.kind for f in FAULTS if f.phase == "send"}

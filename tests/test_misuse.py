@@ -1,0 +1,201 @@
+"""Misuse is loud: an error or a warning that says what to do, and never a hang."""
+
+from __future__ import annotations
+
+import gc
+import os
+import ssl
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.abc
+import anyio.streams.tls
+import anyio.to_thread
+import pytest
+import trustme
+from scripted import HEAD, Site, chunk, loopback_site, reply
+
+from gprochat_anyio import Client, fan_out, race
+
+OPEN_ENDED = (HEAD + chunk("one"),)
+
+
+@asynccontextmanager
+async def site_of(secure: bool, *scripts: Any) -> AsyncIterator[tuple[str, Any]]:
+    """A site's URL, and the settings to reach it with."""
+    if not secure:
+        async with loopback_site(*scripts) as site:
+            yield site.url, {}
+        return
+    authority = trustme.CA()
+    served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(served)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    tcp = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = tcp.extra(anyio.abc.SocketAttribute.local_port)
+    listener = anyio.streams.tls.TLSListener(tcp, served, standard_compatible=False)
+    async with listener, anyio.create_task_group() as tg:
+        tg.start_soon(listener.serve, Site(list(scripts)).handle)
+        yield f"https://127.0.0.1:{port}", {"ssl_context": trusting}
+        tg.cancel_scope.cancel()
+
+
+@contextmanager
+def warned_of(text: str) -> Iterator[None]:
+    """A ResourceWarning of the library's own. Sockets add theirs, where they are dropped too."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+        gc.collect()
+    assert [w for w in caught if w.category is ResourceWarning and text in str(w.message)]
+
+
+def elsewhere(backend: str, use: Callable[[], Any]) -> str:
+    """What a use in another thread's event loop says."""
+    try:
+        anyio.run(use, backend=backend)
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
+async def forked(use: Callable[[], Any], backend: str) -> str:
+    """What a use in a child of a fork says. It has a second, and no event loop of the parent's."""
+    told, tell = os.pipe()
+
+    def child_of() -> int:
+        with warnings.catch_warnings():
+            # Of other threads, and of a loop of the parent's that has the signals.
+            warnings.simplefilter("ignore")
+            pid = os.fork()
+            if not pid:
+                try:
+                    os.write(tell, elsewhere(backend, use).encode() or b"nothing")
+                finally:
+                    os._exit(0)
+        return pid
+
+    pid = await anyio.to_thread.run_sync(child_of)
+    os.close(tell)
+    with os.fdopen(told, "rb") as reading:
+        with anyio.fail_after(10):
+            await anyio.wait_readable(reading)
+        said = reading.read().decode()
+    os.waitpid(pid, 0)  # noqa: ASYNC222 - it has told all, and ends
+    return said
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+async def test_in_the_child_of_a_fork(backend: str) -> None:
+    async with loopback_site(OPEN_ENDED) as site, Client(site.url) as client:
+        async with client.stream("hi") as chunks:
+            for use in (
+                partial(client.ask, "hi"),
+                client.check_password,
+                client.__aenter__,
+                client.aclose,
+                chunks.receive,
+            ):
+                said = await forked(use, backend)
+                assert "before the process forked" in said
+                assert "make a new Client in the child" in said
+            assert await chunks.receive() == "one"
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+async def test_in_another_event_loop(backend: str) -> None:
+    async with loopback_site(OPEN_ENDED) as site, Client(site.url) as client:
+        async with client.stream("hi"):
+            send, receive = anyio.create_memory_object_stream[str](1)
+            receive.close()
+            uses: dict[str, Callable[[], Any]] = {
+                "stream": client.stream("hi").__aenter__,
+                "stream_to": partial(client.stream_to, "hi", send),
+                "check_password": client.check_password,
+                "enter": client.__aenter__,
+                "close": client.aclose,
+                "race": race([client], "hi").__aenter__,
+            }
+            for name, use in uses.items():
+                said = await anyio.to_thread.run_sync(elsewhere, backend, use)
+                assert "another event loop; make a Client for each loop" in said, name
+
+
+async def test_stopped_from_another_thread() -> None:
+    async with loopback_site(OPEN_ENDED) as site, Client(site.url) as client:
+        async with client.stream("hi") as chunks:
+            with pytest.raises(RuntimeError, match=r"by anyio\.from_thread, or use a SyncClient"):
+                await anyio.to_thread.run_sync(chunks.stop)
+            assert await chunks.receive() == "one"
+
+
+async def test_after_its_block() -> None:
+    async with loopback_site((reply("a", "b"),)) as site, Client(site.url) as client:
+        async with client.stream("hi") as chunks:
+            assert await chunks.read() == "ab"
+        for use in (chunks.receive, chunks.read, partial(anext, aiter(chunks))):
+            with pytest.raises(anyio.ClosedResourceError, match="closed; its text is kept"):
+                await use()
+        assert chunks.text == "ab"
+        with pytest.raises(RuntimeError, match=r"call client\.stream\(\) for another"):
+            await chunks.__aenter__()
+
+
+async def test_a_closed_client() -> None:
+    async with loopback_site(OPEN_ENDED) as site:
+        async with Client(site.url) as client:
+            pass
+        await client.aclose()  # a second time is nothing
+        send, receive = anyio.create_memory_object_stream[str](1)
+        receive.close()
+        for use in (
+            partial(client.stream_to, "hi", send),
+            client.stream("hi").__aenter__,
+            race([client], "hi").__aenter__,
+        ):
+            with pytest.raises(RuntimeError, match="this Client is closed; make a new one"):
+                await use()
+        with pytest.raises(RuntimeError, match="this Client is closed; make a new one"):
+            async with fan_out(client, ["hi"]) as events:
+                async for _ in events:
+                    pass
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("reads", [0, 1])
+async def test_a_stream_that_is_dropped_within_its_block(reads: int, secure: bool) -> None:
+    async with site_of(secure, OPEN_ENDED) as (url, settings), Client(url, **settings) as client:
+        chunks = client.stream("hi")
+        await chunks.__aenter__()
+        for _ in range(reads):
+            await chunks.receive()
+        # What the task and the connection need to end well after that.
+        tasks, live = chunks._tasks, chunks._live
+        with warned_of("use `async with client.stream(...)`"):
+            del chunks
+        assert tasks is not None
+        assert live is not None
+        await tasks.__aexit__(None, None, None)
+        await live.aclose()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # theirs comes besides
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_client_that_is_dropped_with_connections_open(secure: bool) -> None:
+    async with site_of(secure, (reply("a"),)) as (url, settings):
+        client = Client(url, **settings)
+        assert (await client.ask("hi")).text == "a"
+        with warned_of("use `async with Client(...)`, or `await client.aclose()`"):
+            del client
+
+
+async def test_a_client_that_never_connected_is_dropped_in_silence() -> None:
+    client = Client("http://127.0.0.1:1")
+    del client
+    gc.collect()

@@ -1,0 +1,130 @@
+"""Scripted sites on a real socket."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from anyio.abc import SocketStream
+
+from gprochat_anyio import Client, ReplyInterruptedError, Retry, SiteConnectionError
+from gprochat_anyio.testing import (
+    Drop,
+    Hang,
+    Pause,
+    Refuse,
+    Request,
+    Say,
+    Script,
+    live_site,
+    no_leaks,
+)
+
+ONCE = Retry(attempts=1)
+
+
+async def test_replies() -> None:
+    script = [Say("Hel"), Pause(0.01), Say("lo")]
+    with anyio.fail_after(10):
+        async with live_site(script, password="p") as site, site.client() as client:
+            assert (await client.ask("Hi")).text == "Hello"
+            assert await client.check_password()
+            assert (await client.ask("Hi")).text == "Hello"
+            assert site.connections == 1
+            assert site.requests[1].prompt == "Hi"
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_drops(reset: bool) -> None:
+    with anyio.fail_after(10):
+        async with live_site([Say("a"), Drop(reset=reset)], Drop(reset=reset)) as site:
+            async with Client(site.url, retry=ONCE) as client:
+                with pytest.raises((ReplyInterruptedError, SiteConnectionError)):
+                    await client.ask("Hi")
+                with pytest.raises(SiteConnectionError):
+                    await client.ask("Hi")
+            await site.until(lambda: not site.open_connections)
+
+
+async def test_it_sees_the_client_leave() -> None:
+    with anyio.fail_after(10):
+        async with live_site([Say("a"), Hang()]) as site, site.client() as client:
+            async with client.stream("Hi") as chunks:
+                await chunks.receive()
+            await site.until(lambda: not site.open_connections)
+            assert site.requests[0].outcome == "left"
+
+
+async def test_a_client_that_stops_reading_and_one_that_resets() -> None:
+    def endless(request: Request) -> Script:
+        return (Say("x" * 65536) for _ in iter(int, 1))
+
+    body = b'{"messages": [{"role": "user", "parts": [{"text": "a"}]}]}'
+    with anyio.fail_after(10):
+        async with live_site(endless, strict=False) as site:
+            port = int(site.url.rpartition(":")[2])
+            async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+                await stream.send(b"POST /api/generate HTTP/1.1\r\n")
+                await stream.send(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+                await stream.receive()
+            await site.until(lambda: not site.open_connections)  # closed with data unread: a reset
+            assert site.requests[0].outcome == "left"
+
+
+async def test_the_end_of_the_block_closes_everything() -> None:
+    with anyio.fail_after(10):
+        async with no_leaks():
+            stream: SocketStream
+            async with live_site(Hang()) as site:
+                port = int(site.url.rpartition(":")[2])
+                stream = await anyio.connect_tcp("127.0.0.1", port)
+                await site.until(lambda: site.open_connections)
+            with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+                await stream.receive()
+            await stream.aclose()
+            with pytest.raises(OSError):
+                await anyio.connect_tcp("127.0.0.1", port)
+
+
+async def test_an_exception_of_the_block_leaves_as_it_is() -> None:
+    error = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError) as caught:
+        async with live_site("a"):
+            raise error
+    assert caught.value is error
+    with pytest.raises(pytest.fail.Exception):
+        async with live_site("a"):
+            pytest.fail("as tests do")
+
+
+async def test_a_cancellation_of_the_block() -> None:
+    with anyio.CancelScope() as scope:
+        async with live_site("a"):
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("where", ["asked", "played"])
+async def test_an_exception_of_a_function_is_raised_at_the_end(where: str) -> None:
+    async def broken_step() -> None:
+        raise ZeroDivisionError
+
+    def broken(request: Request) -> Script:
+        raise ZeroDivisionError
+
+    with anyio.fail_after(10):
+        with pytest.raises(ZeroDivisionError):
+            async with live_site(broken if where == "asked" else [broken_step]) as site:
+                async with site.client(retry=ONCE) as client:
+                    with pytest.raises(SiteConnectionError):
+                        await client.ask("Hi")
+
+
+async def test_a_port_of_ones_own() -> None:
+    async with live_site(Refuse(500)) as site:
+        port = int(site.url.rpartition(":")[2])
+    async with live_site("a", port=port) as site:
+        assert site.url == f"http://127.0.0.1:{port}"
+        with pytest.raises(OSError):
+            async with live_site("b", port=port):
+                pytest.fail("the port is taken")

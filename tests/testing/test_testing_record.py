@@ -1,0 +1,273 @@
+"""Recording exchanges as files, and replaying them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from loops import VIRTUAL_LOOPS
+
+from gprochat_anyio import (
+    AuthenticationError,
+    Client,
+    GPROChatError,
+    ReplyInterruptedError,
+    RequestTimeoutError,
+    Retry,
+    SiteError,
+    Timeouts,
+)
+from gprochat_anyio.testing import (
+    Drop,
+    Hang,
+    Pause,
+    Raw,
+    Refuse,
+    Request,
+    Say,
+    Transcript,
+    live_site,
+    record,
+    replay,
+    scripted_site,
+)
+from gprochat_anyio.transport._httpx import httpx
+
+ONCE = Retry(attempts=1)
+TRANSCRIPTS = Path(__file__).parent.parent / "transcripts"
+virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+
+
+def recorded(folder: Path) -> list[Transcript]:
+    return [Transcript.load(path) for path in sorted(folder.glob("*.json"))]
+
+
+def body_of(transcript: Transcript) -> bytes:
+    return b"".join(read.data for read in transcript.response)
+
+
+@virtual
+@pytest.mark.parametrize("pieces", ["recorded", "whole", "bytes"])
+async def test_what_was_recorded_is_replayed(tmp_path: Path, pieces: Any) -> None:
+    async with scripted_site([Say("é"), Pause(5), Say("lo")], Refuse(429, "slow")) as site:
+        async with site.client(retry=ONCE) as client, record(client, tmp_path / "new" / "folder"):
+            assert (await client.ask("Hi")).text == "élo"
+            with pytest.raises(SiteError):
+                await client.ask("Ho")
+    first, second = recorded(tmp_path / "new" / "folder")
+    assert [(t.name, t.end) for t in (first, second)] == [("001", "complete"), ("002", "complete")]
+    assert [read.t for read in first.response] == [0, 5, 5]
+    assert first.request["messages"] == [{"role": "user", "parts": [{"text": "Hi"}]}]
+    async with replay(tmp_path / "new" / "folder", pieces=pieces, timing=True) as site:
+        async with site.client(retry=ONCE) as client:
+            reply = await client.ask("whatever")
+            assert (reply.text, round(reply.timing.total, 6)) == ("élo", 5)
+            assert reply.timing.chunks == (1 if pieces == "whole" else 2 if pieces[0] == "r" else 3)
+            with pytest.raises(SiteError, match="slow"):
+                await client.ask("whatever")
+
+
+async def test_no_secret_is_in_a_file(tmp_path: Path) -> None:
+    def echo(request: Request) -> list[Raw]:
+        body = f"said {request.prompt}"
+        head = (
+            "HTTP/1.1 200 OK\r\nSet-Cookie: session=canary-cookie; Secure\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        return [Raw(head[:40].encode()), Raw(head[40:].encode()), Raw(body.encode())]
+
+    secrets: dict[str, Any] = {"secret_key": "canary-key", "password": 'canary-"pass'}
+    async with scripted_site(echo, **secrets) as site:
+        async with (
+            site.client(headers={"Authorization": "canary-token"}) as client,
+            record(client, tmp_path),
+        ):
+            assert await client.check_password()
+            await client.ask('my password is canary-"pass')
+    (transcript,) = recorded(tmp_path)
+    assert "canary" not in (tmp_path / "001.json").read_text("utf-8")
+    assert b"canary" not in body_of(transcript)
+    assert body_of(transcript).endswith(b"\r\n\r\nsaid my password is ************")
+    assert transcript.request["pass"] == "a password"
+    assert transcript.request["messages"][0]["parts"][0]["text"] == "my password is ************"
+    async with replay(tmp_path, match=True, password="a password") as site:
+        async with site.client() as client:
+            assert (await client.ask("my password is ************")).text.startswith("said")
+        assert site.requests[0].signature_ok
+
+
+async def test_broken_ends(tmp_path: Path) -> None:
+    scripts = [[Say("a"), Drop()], [Say("b"), Drop(reset=True)], [Say("c"), Hang()]]
+    async with scripted_site(*scripts) as site:
+        async with site.client(retry=ONCE) as client, record(client, tmp_path):
+            for _ in range(2):
+                with pytest.raises(ReplyInterruptedError):
+                    await client.ask("Hi")
+            async with client.stream("Hi") as chunks:
+                await chunks.receive()
+    assert [t.end for t in recorded(tmp_path)] == ["closed", "reset", "left"]
+    files = [tmp_path / f"{name}.json" for name in ("001", "002", "003")]
+    async with replay(*files, pieces="whole") as site:
+        async with site.client(retry=ONCE) as client:
+            for text in ("a", "b"):
+                with pytest.raises(ReplyInterruptedError) as caught:
+                    await client.ask("Hi")
+                assert caught.value.partial_text == text
+            with pytest.raises(RequestTimeoutError):
+                await client.ask("Hi", timeouts=Timeouts(idle=0.01))
+
+
+async def test_nonsense_is_recorded_too(tmp_path: Path) -> None:
+    async with scripted_site(Raw(b"nonsense\r\n\r\n")) as site:
+        async with site.client(retry=ONCE) as client, record(client, tmp_path):
+            with pytest.raises(GPROChatError):
+                await client.ask("Hi")
+    (transcript,) = recorded(tmp_path)
+    assert (body_of(transcript), transcript.end) == (b"nonsense\r\n\r\n", "left")
+
+
+async def test_a_real_connection_and_those_kept_before(tmp_path: Path) -> None:
+    older = anyio.Path(tmp_path / "007.json")
+    await older.write_text("{}")
+    with anyio.fail_after(10):
+        async with live_site("Hello") as site, site.client() as client:
+            await client.ask("kept")
+            for _ in range(2):
+                async with record(client, tmp_path):
+                    await client.ask("x" * 200_000)
+                    await client.ask("on the same connection")
+                await client.ask("not this")
+        await older.unlink()
+    assert [t.name for t in recorded(tmp_path)] == ["008", "009", "010", "011"]
+    assert {t.end for t in recorded(tmp_path)} == {"complete"}
+
+
+async def test_what_is_open_at_the_end_of_the_block(tmp_path: Path) -> None:
+    more = anyio.Event()
+    async with scripted_site([Say("a"), more.wait, Say("b")]) as site, site.client() as client:
+        async with client.stream("Hi") as chunks:
+            pass
+        recording = record(client, tmp_path)
+        await recording.__aenter__()
+        async with client.stream("Hi") as chunks:
+            await chunks.receive()
+            await recording.__aexit__(None, None, None)
+            (transcript,) = recorded(tmp_path)
+            assert transcript.end == "left"
+            more.set()
+            assert await chunks.read() == "b"
+        await client.ask("on the connection that was recorded")
+    assert len(recorded(tmp_path)) == 1
+
+
+async def test_ends_of_connections_without_a_request(tmp_path: Path) -> None:
+    async with scripted_site("a") as site, site.client() as client:
+        async with record(client, tmp_path):
+            assert client.pool is not None
+            stream = await client.pool.connect(client._address.target, ssl_context=None, uds=None)
+            await stream.send_eof()
+            await stream.send(b"POST /api/auth HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+            assert await stream.receive()
+            await stream.send(b'POST / HTTP/1.1\r\nContent-Length: 15\r\n\r\n{"messages": 1}')
+            assert await stream.receive()
+            await stream.aclose()
+    (transcript,) = recorded(tmp_path)
+    assert transcript.request == {"messages": 1, "time": None, "pass": None, "sign": ""}
+
+
+async def test_a_foreign_transport_can_not_be_recorded(tmp_path: Path) -> None:
+    async with Client(
+        "https://site.test", transport=httpx.MockTransport(lambda _: httpx.Response(200))
+    ) as client:
+        with pytest.raises(ValueError, match="not the library's own"):
+            async with record(client, tmp_path):
+                pytest.fail("nothing would be recorded")
+
+
+async def test_matching_by_messages() -> None:
+    async with replay(TRANSCRIPTS, match=True) as site, site.client(retry=ONCE) as client:
+        assert (await client.ask("slow-start 1")).text == "slow-start 1"
+        assert (await client.ask("stall 1.5")).text == "before after"
+        with pytest.raises(SiteError, match="no recording"):
+            await client.ask("something else")
+
+
+@virtual
+async def test_timing_as_recorded() -> None:
+    async with replay(TRANSCRIPTS / "reply_stall.json", timing=True) as site:
+        async with site.client() as client, client.stream("Hi") as chunks:
+            assert chunks.timing.first_chunk == pytest.approx(0.0043)
+            await chunks.read()
+            assert chunks.timing.total == pytest.approx(1.5072)
+
+
+@pytest.mark.parametrize("pieces", ["recorded", "whole", "bytes"])
+@pytest.mark.parametrize("path", sorted(TRANSCRIPTS.glob("*.json")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS[1:], indirect=True)
+async def test_every_transcript(path: Path, pieces: Any) -> None:
+    async with replay(path, pieces=pieces) as site, site.client(retry=ONCE) as client:
+        if path.stem.startswith("reply_") and path.stem != "reply_empty":
+            assert (await client.ask("Hi")).text
+        else:
+            with pytest.raises(GPROChatError) as caught:
+                await client.ask("Hi")
+            assert isinstance(caught.value, AuthenticationError) == path.stem.startswith(
+                "error_bad"
+            )
+
+
+def test_what_is_written_is_what_was_read(tmp_path: Path) -> None:
+    for path in TRANSCRIPTS.glob("*.json"):
+        Transcript.load(path).dump(tmp_path / "copy.json")
+        assert json.loads((tmp_path / "copy.json").read_bytes()) == json.loads(path.read_bytes())
+
+
+async def test_a_recording_of_nothing() -> None:
+    for end, raises in (("closed", GPROChatError), ("complete", RequestTimeoutError)):
+        transcript = {"name": "", "note": "", "secret_key": "", "request": {}, "response": []}
+        path = anyio.Path(await anyio.mkdtemp()) / "empty.json"
+        await path.write_text(json.dumps(transcript | {"end": end}))
+        async with replay(str(path), pieces="whole") as site:
+            async with site.client(retry=ONCE, timeouts=Timeouts(first_chunk=0.01)) as client:
+                with pytest.raises(raises):
+                    await client.ask("Hi")
+        await path.unlink()
+        await path.parent.rmdir()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"name": 1}', '{"response": 7}', '{"response": [{"t": "x", "hex": ""}]}'],
+)
+def test_files_that_are_no_transcripts(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ValueError, match=r"a\.json is no transcript"):
+        replay(tmp_path)
+
+
+def test_an_end_that_is_none(tmp_path: Path) -> None:
+    found = json.loads((TRANSCRIPTS / "reply_empty.json").read_bytes())
+    (tmp_path / "a.json").write_text(json.dumps(found | {"end": "perhaps"}))
+    with pytest.raises(ValueError, match="the end of a transcript"):
+        replay(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda _: replay(), "at least"),
+        (replay, "holds no transcripts"),
+        (lambda path: replay(path, pieces="halves"), "pieces is"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_can_not_be_replayed(
+    make: Callable[[Path], object], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        make(tmp_path)
+    with pytest.raises(OSError):
+        replay(tmp_path / "missing.json")

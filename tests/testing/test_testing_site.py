@@ -1,0 +1,469 @@
+"""Scripted sites in memory: what each step does, when, and what the site tells afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import repeat
+from typing import Any
+
+import anyio
+import pytest
+from loops import VIRTUAL_LOOPS
+
+from gprochat_anyio import (
+    AuthenticationError,
+    Client,
+    EmptyReplyError,
+    GPROChat,
+    GPROChatError,
+    RateLimitError,
+    ReplyInterruptedError,
+    RequestTimeoutError,
+    Retry,
+    SiteConnectionError,
+    SiteError,
+    Timeouts,
+    UnexpectedResponseError,
+)
+from gprochat_anyio.testing import (
+    Drop,
+    Fail,
+    Hang,
+    Pause,
+    Raw,
+    Refuse,
+    Request,
+    Say,
+    Step,
+    at_every_checkpoint,
+    no_leaks,
+    scripted_site,
+)
+from gprochat_anyio.testing._connection import SiteConnection
+
+ONCE = Retry(attempts=1)
+virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+
+
+@virtual
+async def test_a_reply_comes_as_it_is_scripted() -> None:
+    async with scripted_site([Say("Hel"), Pause(5), Say("lo")]) as site, site.client() as client:
+        pieces: list[tuple[float, str]] = []
+        began = anyio.current_time()
+        async with client.stream("Hi") as chunks:
+            async for chunk in chunks:
+                pieces.append((round(anyio.current_time() - began, 6), chunk))  # noqa: PERF401
+        assert pieces == [(0, "Hel"), (5, "lo")]
+        assert (await client.ask("Hi")).text == "Hello"
+        assert (site.connections, site.open_connections) == (1, 1)
+    assert site.open_connections == 0
+
+
+@virtual
+async def test_time_passes_on_the_site_whether_or_not_it_is_read() -> None:
+    script = [Pause(1), Say("a"), Pause(1), Say("b"), Pause(1), Say("c")]
+    async with scripted_site(script) as site, site.client() as client:
+        async with client.stream("Hi") as chunks:
+            assert chunks.timing.first_chunk == pytest.approx(1)
+            await chunks.receive()
+            await anyio.sleep(1.5)
+            before = anyio.current_time()
+            assert await chunks.receive() == "b"
+            assert anyio.current_time() == before
+            assert await chunks.receive() == "c"
+            assert anyio.current_time() - before == pytest.approx(0.5)
+
+
+@virtual
+async def test_an_hour_is_nothing_and_clocks_run_out() -> None:
+    async with scripted_site([Say("a"), Hang()], [Pause(3600), Say("b")]) as site:
+        async with site.client(timeouts=Timeouts(idle=30, first_chunk=3599, total=None)) as client:
+            with pytest.raises(RequestTimeoutError) as caught:
+                await client.ask("Hi")
+            assert (caught.value.phase, caught.value.partial_text) == ("idle", "a")
+            with pytest.raises(RequestTimeoutError) as caught:
+                await client.ask("Hi")
+            assert caught.value.phase == "first_chunk"
+            assert (await client.ask("Hi", timeouts=Timeouts(first_chunk=None))).text == "b"
+        assert [r.outcome for r in site.requests] == ["left", "left", "complete"]
+
+
+@virtual
+async def test_a_pause_goes_on_when_a_read_is_cancelled() -> None:
+    async with scripted_site([Say("a"), Pause(5), Say("b")]) as site, site.client() as client:
+        async with client.stream("Hi") as chunks:
+            await chunks.receive()
+            began = anyio.current_time()
+            with anyio.move_on_after(3):
+                await chunks.receive()
+            assert await chunks.receive() == "b"
+            assert anyio.current_time() - began == pytest.approx(5)
+
+
+@virtual
+async def test_connecting_takes_time() -> None:
+    async with scripted_site("a", connect_after=5) as site:
+        async with site.client(timeouts=Timeouts(connect=4), retry=ONCE) as client:
+            with pytest.raises(RequestTimeoutError) as caught:
+                await client.ask("Hi")
+            assert caught.value.phase == "connect"
+        async with site.client() as client:
+            assert (await client.ask("Hi")).timing.connect == pytest.approx(5)
+
+
+@virtual
+async def test_refusals() -> None:
+    async with scripted_site(
+        Refuse(429, "slow down", retry_after=7), [Pause(2), Refuse(500, "no", code="E")], "a"
+    ) as site:
+        async with site.client(retry=ONCE) as client:
+            with pytest.raises(RateLimitError) as limited:
+                await client.ask("Hi")
+            assert (limited.value.retry_after, limited.value.site_message) == (7, "slow down")
+            with pytest.raises(SiteError) as refused:
+                await client.ask("Hi")
+            assert (refused.value.status, refused.value.code) == (500, "E")
+            assert (await client.ask("Hi")).text == "a"
+        assert site.connections == 1  # an error's connection is kept
+        assert [r.outcome for r in site.requests] == ["refused", "refused", "complete"]
+
+
+@virtual
+async def test_the_client_tries_again_by_itself() -> None:
+    async with scripted_site(Refuse(503, retry_after=7), Drop(), "a") as site:
+        async with site.client() as client:
+            reply = await client.ask("Hi")
+        assert (reply.text, reply.timing.attempts) == ("a", 3)
+        assert site.requests[1].time - site.requests[0].time >= 7
+        assert [r.outcome for r in site.requests] == ["refused", "dropped", "complete"]
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_drop_comes_behind_what_was_said(reset: bool) -> None:
+    async with scripted_site([Say("one"), Say("two"), Drop(reset=reset)]) as site:
+        async with site.client() as client, client.stream("Hi") as chunks:
+            pieces = []
+            with pytest.raises(ReplyInterruptedError, match="broke" if reset else "closed"):
+                async for piece in chunks:
+                    pieces.append(piece)  # noqa: PERF401
+            assert pieces == ["one", "two"]
+    assert site.requests[0].outcome == "dropped"
+
+
+async def test_a_drop_instead_of_an_answer() -> None:
+    async with scripted_site(Drop(reset=True)) as site, site.client(retry=ONCE) as client:
+        with pytest.raises(SiteConnectionError):
+            await client.ask("Hi")
+
+
+async def test_the_model_fails() -> None:
+    async with scripted_site(Fail("boom"), [Say("a"), Fail()]) as site:
+        async with site.client(retry=ONCE) as client:
+            with pytest.raises(SiteError, match="boom") as early:
+                await client.ask("Hi")
+            assert (early.value.status, early.value.code) == (500, "Error")
+            with pytest.raises(ReplyInterruptedError) as late:
+                await client.ask("Hi")
+            assert late.value.partial_text == "a"
+        assert [r.outcome for r in site.requests] == ["failed", "failed"]
+
+
+async def test_raw_bytes() -> None:
+    html = b"<html>"
+    page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n" + html
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with scripted_site(
+        Raw(page), [Raw(b"nonsense\r\n\r\n"), Drop()], [Raw(head), Say("a"), Raw(b"0\r\n\r\n")]
+    ) as site:
+        async with site.client(retry=ONCE) as client:
+            with pytest.raises(UnexpectedResponseError, match="text/html"):
+                await client.ask("Hi")
+            with pytest.raises(GPROChatError):
+                await client.ask("Hi")
+            assert (await client.ask("Hi")).text == "a"
+
+
+async def test_split_characters_and_empty_texts() -> None:
+    data = "é".encode()
+    async with scripted_site([Say(""), Say(data[:1]), Say(data[1:])], [], Say(""), "") as site:
+        async with site.client(retry=ONCE) as client:
+            assert (await client.ask("Hi")).text == "é"
+            for _ in range(4):
+                with pytest.raises(EmptyReplyError):
+                    await client.ask("Hi")
+    async with scripted_site() as site, site.client(retry=ONCE) as client:
+        with pytest.raises(EmptyReplyError):
+            await client.ask("Hi")
+
+
+async def test_a_callable_holds_the_script_up() -> None:
+    more = anyio.Event()
+    async with scripted_site([Say("a"), more.wait, Say("b")]) as site, site.client() as client:
+        async with client.stream("Hi") as chunks:
+            assert await chunks.receive() == "a"
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await chunks.receive()
+            more.set()
+            assert await chunks.read() == "b"
+
+
+async def test_a_function_answers_what_it_is_asked() -> None:
+    def shout(request: Request) -> Iterator[Step] | str:
+        if request.number:
+            return request.prompt.upper()
+        return iter([Say(word) for word in request.prompt.split()])
+
+    async with scripted_site(shout) as site, site.client() as client:
+        async with client.stream("one two") as chunks:
+            assert [chunk async for chunk in chunks] == ["one", "two"]
+        assert (await client.ask("Hi")).text == "HI"
+
+
+async def test_a_functions_exception_reaches_who_asks() -> None:
+    def broken(request: Request) -> str:
+        raise ZeroDivisionError(request.prompt)
+
+    async with scripted_site(broken) as site, site.client() as client:
+        with pytest.raises(ZeroDivisionError, match="Hi"):
+            await client.ask("Hi")
+        assert site.open_connections == 0
+
+
+async def test_an_endless_reply_is_made_as_it_is_read() -> None:
+    said = 0
+
+    def endless(request: Request) -> Iterator[Step]:
+        nonlocal said
+        for step in repeat(Say("x" * 1000)):
+            said += 1
+            yield step
+
+    async with scripted_site(endless) as site, site.client() as client:
+        async with client.stream("Hi") as chunks:
+            for _ in range(10):
+                await chunks.receive()
+        assert said <= 12
+        assert site.requests[0].outcome == "left"
+
+
+async def test_what_was_asked() -> None:
+    history = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": "c"},
+    ]
+    async with scripted_site("ok", secret_key="key", password="canary") as site:
+        async with site.client(headers={"X-More": "yes"}) as client:
+            await client.ask(history)
+            assert await client.check_password()
+        (request,) = site.requests
+        assert request.messages == (("user", "a"), ("model", "b"), ("user", "c"))
+        assert request.prompt == "c"
+        assert (request.signature_ok, request.password_ok, request.number) == (True, True, 0)
+        assert request.path == "/api/generate"
+        assert request.headers["x-more"] == "yes"
+        assert request.body["pass"] == "canary"
+        assert "canary" not in repr(request)
+        assert repr(site) == f"<MemorySite {site.url}, asked 1 times>"
+
+
+async def test_it_refuses_what_a_real_site_refuses() -> None:
+    async with scripted_site("ok", secret_key="key", password="pass") as site:
+        for wrong, says in (({"secret_key": "x"}, "signature"), ({"password": "x"}, "password")):
+            async with site.client(**wrong) as client:
+                with pytest.raises(AuthenticationError, match=says):
+                    await client.ask("Hi")
+        async with site.client(password="x") as client:
+            assert not await client.check_password()
+        assert [(r.signature_ok, r.password_ok, r.number) for r in site.requests] == [
+            (False, True, -1),
+            (True, False, -1),
+        ]
+        async with site.client() as client:
+            await client.ask("Hi")
+        assert site.requests[-1].number == 0
+    async with scripted_site("ok", secret_key="key", password="p", strict=False) as site:
+        async with Client(site.url) as client:
+            assert (await client.ask("Hi")).text == "ok"
+        assert not site.requests[0].signature_ok
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 500),
+        (b"[]", 500),
+        (b"{", 500),
+        (b'{"messages": 1}', 400),
+        (b'{"messages": []}', 400),
+        (b'{"messages": [7, {"role": "model"}]}', 400),
+        (b'{"messages": [{"role": "user", "parts": [3, {"text": "a"}]}]}', 401),
+    ],
+)
+async def test_odd_requests(body: bytes, status: int) -> None:
+    with scripted_site("ok") as site:
+        connection = site.connect()
+        await connection.send(b"POST /api/generate HTTP/1.1\r\nContent-Length: ")
+        await connection.send(b"%d\r\n\r\n%b" % (len(body), body))
+        assert (await connection.receive()).startswith(b"HTTP/1.1 %d " % status)
+        assert site.requests[0].outcome == "refused"
+        await connection.aclose()
+
+
+async def test_what_is_no_request() -> None:
+    with scripted_site("ok") as site:
+        connection = site.connect()
+        await connection.send(b"nonsense\r\n\r\n")
+        assert (await connection.receive()).startswith(b"HTTP/1.1 400 ")
+        with pytest.raises(anyio.EndOfStream):
+            await connection.receive()
+        with pytest.raises(anyio.BrokenResourceError):
+            await connection.send(b"more")
+        await connection.send_eof()
+        await connection.aclose()
+        await connection.aclose()
+        for use in (connection.receive, lambda: connection.send(b"")):
+            with pytest.raises(anyio.ClosedResourceError):
+                await use()
+        assert not site.requests
+
+
+async def test_a_connection_by_itself() -> None:
+    with scripted_site("hello") as site:
+        connection = site.connect()
+        received: list[bytes] = []
+        async with anyio.create_task_group() as tasks:
+
+            async def receive() -> None:
+                received.append(await connection.receive(4))
+
+            tasks.start_soon(receive)
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(anyio.BusyResourceError):
+                await connection.receive()
+            async with site.client() as client:
+                await client.ask("Hi")
+            await connection.send(b"POST /api/auth HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+        assert received == [b"HTTP"]
+        assert (await connection.receive(4)) == b"/1.1"
+        await connection.aclose()
+
+
+async def test_closing_wakes_the_reader() -> None:
+    with scripted_site(Hang()) as site:
+        connection = site.connect()
+        async with anyio.create_task_group() as tasks:
+
+            async def receive() -> None:
+                with pytest.raises(anyio.ClosedResourceError):
+                    await connection.receive()
+
+            tasks.start_soon(receive)
+            await anyio.wait_all_tasks_blocked()
+            await connection.aclose()
+
+
+async def test_the_end_of_the_block_is_the_end_of_the_connections() -> None:
+    async with anyio.create_task_group() as tasks:
+        async with scripted_site([Say("a"), Hang()]) as site:
+            client = site.client(retry=ONCE)
+
+            async def ask() -> None:
+                async with client:
+                    with pytest.raises(ReplyInterruptedError):
+                        await client.ask("Hi")
+
+            tasks.start_soon(ask)
+            with anyio.fail_after(5):
+                await site.until(lambda: site.requests)
+            await anyio.wait_all_tasks_blocked()
+        assert site.requests[0].outcome == "dropped"
+
+
+async def test_a_connection_of_another_event_loop_is_not_touched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with scripted_site("a") as site:
+        connection = site.connect()
+        monkeypatch.setattr(connection, "token", None)
+        monkeypatch.setattr(connection, "wake", lambda: pytest.fail("it must not be"))
+    with pytest.raises(anyio.EndOfStream):
+        await connection.receive()
+
+
+async def test_until() -> None:
+    async with scripted_site([Say("a"), Hang()]) as site, site.client() as client:
+        await site.until(lambda: True)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.ask, "Hi")
+            await site.until(lambda: site.requests)
+            tasks.cancel_scope.cancel()
+        await site.until(lambda: not site.open_connections)
+        assert site.requests[0].outcome == "left"
+
+
+async def test_whatever_goes_to_its_address_gets_there() -> None:
+    async with scripted_site("secure", url="https://chat.example.org/sub/") as site:
+        assert site.url == "https://chat.example.org/sub"
+        async with Client(site.url, proxy="http://proxy.example.org:3128") as client:
+            assert (await client.ask("Hi")).text == "secure"
+        assert site.requests[0].path == "/sub/api/generate"
+        with pytest.raises(RuntimeError, match="another scripted site"):
+            scripted_site("a", url="https://chat.example.org").__enter__()
+    async with scripted_site("plain") as site:
+        async with Client(site.url, proxy="http://proxy.example.org:3128") as client:
+            assert (await client.ask("Hi")).text == "plain"
+        messages = [{"role": "user", "content": "Hi"}]
+        pieces = GPROChat.create_async_generator("", messages, url=site.url)
+        assert [piece async for piece in pieces] == ["plain"]
+
+
+async def test_two_sites_have_two_addresses() -> None:
+    async with scripted_site("one") as one, scripted_site("two") as two:
+        async with one.client() as first, two.client() as second:
+            assert (await first.ask("Hi")).text == "one"
+            assert (await second.ask("Hi")).text == "two"
+
+
+@virtual
+async def test_cancelled_anywhere_nothing_is_left() -> None:
+    async with scripted_site([Pause(1), Say("a"), Pause(1), Say("b")], connect_after=1) as site:
+        async with site.client(max_connections=1) as client:
+            for cancel in at_every_checkpoint(twice=True):
+                async with no_leaks(client):
+                    await cancel(lambda: client.ask("Hi"))
+                assert (await client.ask("Hi")).text == "ab", cancel
+        assert site.open_connections == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Say(7), "Say takes"),  # type: ignore[arg-type]
+        (lambda: Raw("a"), "Raw takes"),  # type: ignore[arg-type]
+        (lambda: Pause(-1), "Pause takes"),
+        (lambda: Pause(float("inf")), "Hang"),
+        (lambda: Pause("1"), "Pause takes"),  # type: ignore[arg-type]
+        (lambda: Refuse(200), "status of an error"),
+        (lambda: Refuse("429"), "status of an error"),  # type: ignore[arg-type]
+        (lambda: Refuse(429, retry_after=float("nan")), "finite"),
+        (lambda: scripted_site(7), "a script is a str"),  # type: ignore[arg-type]
+        (lambda: scripted_site(iter([Say("a")])), "played again"),
+        (lambda: scripted_site(["a"]), "step 1 of a script is a str"),  # type: ignore[list-item]
+        (lambda: scripted_site([Say("a"), Refuse(500)]), "can not follow"),
+        (lambda: scripted_site([Drop(), Say("a")]), "Drop ends a script"),
+        (lambda: scripted_site("a", url="nowhere"), "url must be"),
+    ],
+)
+def test_what_can_not_be(make: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+def test_answers_with_a_status_that_nobody_knows() -> None:
+    assert Refuse(499).data == b"HTTP/1.1 499 Unknown\r\nContent-Length: 0\r\n\r\n"
+
+
+def test_a_connection_is_a_byte_stream() -> None:
+    assert issubclass(SiteConnection, anyio.abc.ByteStream)
