@@ -14,9 +14,8 @@ from gprochat_anyio import (
     RequestTimeoutError,
 )
 
-ALL = [
-    v for v in vars(gprochat_anyio).values() if isinstance(v, type) and issubclass(v, GPROChatError)
-]
+PUBLIC = [getattr(gprochat_anyio, name) for name in gprochat_anyio.__all__]
+ALL = [v for v in PUBLIC if isinstance(v, type) and issubclass(v, GPROChatError)]
 
 
 def test_there_are_ten() -> None:

@@ -50,9 +50,10 @@ def test_the_two_commands_are_marked() -> None:
 
 def test_every_error_is_in_the_table() -> None:
     rows = re.findall(r"^\| `(\w+)` \|.*\| (\d+) \|$", README, re.MULTILINE)
+    public = {name: getattr(gprochat_anyio, name) for name in gprochat_anyio.__all__}
     exported = {
         name: value
-        for name, value in vars(gprochat_anyio).items()
+        for name, value in public.items()
         if isinstance(value, type) and issubclass(value, GPROChatError)
     }
     del exported["GPROChatError"]

@@ -1,0 +1,145 @@
+"""A conversation as JSON, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ._errors import InvalidPromptError
+from ._messages import Message
+
+MAX_MESSAGES = 99
+"""How many messages the site's own page sends at the most."""
+
+_VERSION = 1
+_FIELDS = {"version", "system", "max_messages", "messages"}
+
+
+class Saved(NamedTuple):
+    """What there is of a conversation besides its client."""
+
+    system: str | None
+    max_messages: int | None
+    messages: tuple[Message, ...]
+
+
+def write(saved: Saved) -> str:
+    """As JSON in ASCII."""
+    return json.dumps(
+        {
+            "version": _VERSION,
+            "system": saved.system,
+            "max_messages": saved.max_messages,
+            "messages": [
+                {"role": message.role, "parts": [{"text": message.content}]}
+                for message in saved.messages
+            ],
+        }
+    )
+
+
+def read(data: object) -> Saved | ValueError:
+    """What was saved, or why it can not be read, to be raised where nothing holds the data."""
+    try:
+        return _saved(data)
+    except ValueError as error:
+        error.__context__ = None
+        return error.with_traceback(None)
+
+
+def _saved(data: object) -> Saved:
+    if isinstance(data, str | bytes | bytearray):
+        data = _parsed(data)
+    if isinstance(data, Sequence):
+        data = {"version": _VERSION, "messages": data}
+    if not isinstance(data, Mapping):
+        raise ValueError(
+            f"a conversation is an object with version and messages, not {type(data).__name__}"
+        )
+    version = data.get("version")
+    if type(version) is not int or version < 1:
+        raise ValueError("version is missing, or no version; save conversations by to_json()")
+    if version > _VERSION:
+        raise ValueError(
+            f"version {version} is newer than this library, which reads {_VERSION}: update it"
+        )
+    _check_fields("a conversation", data, _FIELDS)
+    system = data.get("system")
+    if system is not None:
+        system = _message("system", "system", system).content
+    messages = _list("messages", data.get("messages"))
+    return Saved(
+        system, checked_count(data.get("max_messages", MAX_MESSAGES)), tuple(_messages(messages))
+    )
+
+
+def _parsed(data: str | bytes | bytearray) -> object:
+    try:
+        return json.loads(data)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}: {error.msg}"
+    except UnicodeDecodeError as error:
+        place = f"byte {error.start} is not UTF-8"
+    except RecursionError:
+        place = "it is nested too deeply"
+    raise ValueError(f"this is no JSON: {place}")
+
+
+def _messages(messages: Sequence[Any]) -> Iterator[Message]:
+    for number, message in enumerate(messages):
+        place = f"messages[{number}]"
+        if not isinstance(message, Mapping):
+            raise ValueError(f"{place} must be an object with role and parts")
+        _check_fields(place, message, {"role", "parts"})
+        role = ("user", "model")[number % 2]
+        if message.get("role") != role:
+            raise ValueError(f"{place}.role must be {role!r}: the two alternate, the user's first")
+        parts = _list(f"{place}.parts", message.get("parts"))
+        texts = [_text(f"{place}.parts[{i}]", part) for i, part in enumerate(parts)]
+        yield _message(place, role, "".join(texts))
+    if len(messages) % 2:
+        raise ValueError(
+            f"messages ends with a question that has no reply, messages[{len(messages) - 1}]; "
+            "take it out, and ask it by stream() or ask()"
+        )
+
+
+def _text(place: str, part: object) -> str:
+    if not isinstance(part, Mapping) or part.keys() != {"text"}:
+        raise ValueError(f'{place} must be {{"text": ...}}, and nothing else')
+    if not isinstance(part["text"], str):
+        raise ValueError(f"{place}.text must be a string, not {type(part['text']).__name__}")
+    return part["text"]
+
+
+def _message(place: str, role: str, text: object) -> Message:
+    if not isinstance(text, str):
+        raise ValueError(f"{place} must be a string, not {type(text).__name__}")
+    try:
+        return Message(role, text)
+    except InvalidPromptError as error:
+        raise ValueError(f"{place}: {error}") from None
+
+
+def _check_fields(place: str, data: Mapping[Any, Any], known: set[str]) -> None:
+    if not data.keys() <= known:
+        raise ValueError(
+            f"{place} has fields that would be lost; it may have {', '.join(sorted(known))}"
+        )
+
+
+def _list(place: str, data: object) -> Sequence[Any]:
+    if not isinstance(data, Sequence) or isinstance(data, str | bytes | bytearray):
+        raise ValueError(f"{place} must be a list")
+    return data
+
+
+def checked_count(max_messages: Any) -> int | None:
+    """A bound on messages.
+
+    :raises ValueError: if it is none
+    """
+    if max_messages is not None and (type(max_messages) is not int or max_messages < 1):
+        raise ValueError("max_messages must be a whole number, at least 1, or None for no limit")
+    return max_messages

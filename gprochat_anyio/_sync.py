@@ -1,0 +1,224 @@
+"""The client for callers without async: the async one, in an event loop in a thread."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from ._client import MAX_REPLY_SIZE, Client
+from ._conversation import Conversation
+from ._errors import InvalidPromptError, forgetful
+from ._fanout import gather
+from ._messages import Prompt, checked, history
+from ._outcomes import Outcome
+from ._reply import Reply
+from ._results import OnError
+from ._saved import MAX_MESSAGES
+from ._source import Source
+from ._stream import ReplyStream
+from ._sync_conversation import SyncConversation
+from ._sync_stream import SyncReplyStream
+from ._timeouts import Timeouts
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx
+
+    from ._loop_thread import Backend
+    from ._retry import Retry
+
+
+class SyncClient:
+    """A client of one GPROChat site for callers without async, a running event loop's included.
+
+    ::
+
+        with SyncClient(url) as client:
+            print(client.ask("Hello").text)
+            with client.stream("Tell me a story") as chunks:
+                for chunk in chunks:
+                    print(chunk, end="", flush=True)
+
+    Each method runs the one of `Client` in an event loop in a thread of its own, which the first
+    call starts and `close()` ends. Any number of threads may use it at the same time. In an async
+    function it blocks the caller's event loop: use `Client` there.
+
+    Ctrl-C (or whatever else a signal's handler raises) while a method waits cancels the request,
+    closes its connection and is raised; the client stays usable. Left unclosed, it gives a
+    ResourceWarning and does not keep the interpreter from ending. After a fork, make a new one.
+
+    :param url: and all the others: see `Client`
+    :param backend: the event loop, "asyncio" or "trio"
+    :raises ValueError: that names the argument, for a setting that can not be
+    """
+
+    @forgetful
+    def __init__(
+        self,
+        url: str,
+        *,
+        secret_key: str = "",
+        password: str | None = None,
+        timeouts: Timeouts | None = None,
+        retry: Retry | None = None,
+        proxy: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        headers: Mapping[str, str] | None = None,
+        trust_env: bool = True,
+        max_connections: int | None = 1000,
+        max_reply_size: int | None = MAX_REPLY_SIZE,
+        transport: httpx.AsyncBaseTransport | None = None,
+        failure_marker: bool = True,
+        backend: Backend = "asyncio",
+    ) -> None:
+        client = Client(
+            url,
+            secret_key=secret_key,
+            password=password,
+            timeouts=timeouts,
+            retry=retry,
+            proxy=proxy,
+            ssl_context=ssl_context,
+            headers=headers,
+            trust_env=trust_env,
+            max_connections=max_connections,
+            max_reply_size=max_reply_size,
+            transport=transport,
+            failure_marker=failure_marker,
+        )
+        self._wrap(client, backend)
+
+    @classmethod
+    @forgetful
+    def from_env(cls, *, backend: Backend = "asyncio", **overrides: Any) -> Self:
+        """A client set up by GPROCHAT_URL, GPROCHAT_SECRET_KEY and GPROCHAT_PASSWORD.
+
+        :param overrides: arguments of `SyncClient`, which go before the environment
+        :raises ValueError: if there is no URL, or a setting can not be
+        """
+        client = cls.__new__(cls)
+        client._wrap(Client.from_env(**overrides), backend)  # noqa: SLF001 - its own
+        return client
+
+    def _wrap(self, client: Client, backend: Backend) -> None:
+        from ._loop_thread import LoopThread  # noqa: PLC0415 - it takes 5 ms to import
+
+        self._client = client
+        self._loop = LoopThread(client, backend=backend, name=type(self).__name__)
+        self._finalizer = weakref.finalize(self, self._loop.forsake)
+
+    def __repr__(self) -> str:
+        client = getattr(self, "_client", None)  # none yet in a traceback of `__init__`
+        return f"<SyncClient of {client!r}>"
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """The limits of every request."""
+        return self._client.timeouts
+
+    @property
+    def retry(self) -> Retry:
+        """What is tried again before the first text."""
+        return self._client.retry
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancel what other threads have running, close all connections and end the event loop.
+
+        Returns when that is done; a name lookup is not waited for. From any thread, and any number
+        of times. Whatever is called afterwards raises a RuntimeError, as do the calls that it cut
+        off.
+        """
+        self._loop.close()
+        self._finalizer.detach()
+
+    def stream(self, prompt: Prompt, *, timeouts: Timeouts | None = None) -> SyncReplyStream:
+        """The reply as it arrives: `with client.stream(prompt) as chunks: for chunk in chunks`.
+
+        Without `with`, `for chunk in client.stream(prompt)` will do if the loop runs to its end:
+        see `SyncReplyStream`.
+
+        :param timeouts: overrides the client's, field by field
+        :raises GPROChatError: on entering the block, if there is no first text
+        """
+        return self._sync(self._client.stream(prompt, timeouts=timeouts))
+
+    def ask(self, prompt: Prompt, *, timeouts: Timeouts | None = None) -> Reply:
+        """The whole reply.
+
+        :param timeouts: overrides the client's, field by field
+        :raises GPROChatError: if there is no complete reply
+        """
+        messages = checked(history, prompt)
+        del prompt  # an error's traceback shows what this frame holds
+        if isinstance(messages, InvalidPromptError):
+            raise messages
+        return self._loop.run(partial(self._client.ask, messages, timeouts=timeouts))
+
+    def check_password(self) -> bool:
+        """Whether the site accepts this client's password; also if it has none.
+
+        :raises GPROChatError: if the site does not say
+        """
+        return self._loop.run(self._client.check_password)
+
+    def gather(
+        self,
+        prompts: Iterable[Prompt] | AsyncIterable[Prompt],
+        *,
+        max_at_once: int = 16,
+        max_per_second: float | None = None,
+        timeouts: Timeouts | None = None,
+        on_error: OnError = "collect",
+        adaptive: bool = False,
+    ) -> list[Outcome]:
+        """Ask many prompts at once, and get an `Outcome` for each, in the order of the input.
+
+        Ctrl-C cancels all of them. All else is as with `gprochat_anyio.gather`.
+
+        :param prompts: an iterable is read to its end first, in the caller's thread
+        """
+        Source(prompts)  # the checks of it
+        if not isinstance(prompts, AsyncIterable):
+            prompts = iter(list(prompts))  # whose repr, in a traceback, has no prompts
+        return self._loop.run(
+            partial(
+                gather,
+                self._client,
+                prompts,
+                max_at_once=max_at_once,
+                max_per_second=max_per_second,
+                timeouts=timeouts,
+                on_error=on_error,
+                adaptive=adaptive,
+            )
+        )
+
+    def conversation(
+        self, system: str | None = None, max_messages: int | None = MAX_MESSAGES
+    ) -> SyncConversation:
+        """A `Conversation` with the site; parameters and errors are that one's."""
+        return SyncConversation(Conversation(self._client, system, max_messages), self._sync)
+
+    def conversation_from_json(
+        self, data: str | bytes | Mapping[str, Any] | Sequence[Any]
+    ) -> SyncConversation:
+        """A conversation as `to_json` gave it; see `Conversation.from_json`."""
+        return SyncConversation(Conversation.from_json(self._client, data), self._sync)
+
+    def _sync(self, stream: ReplyStream) -> SyncReplyStream:
+        return SyncReplyStream(self._loop, stream, owner=self)

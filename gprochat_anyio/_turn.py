@@ -1,0 +1,169 @@
+"""One turn of a conversation: a question that is being answered, and what is kept of it."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import anyio
+
+from ._client import Client
+from ._errors import GPROChatError, InvalidPromptError
+from ._messages import Message, history
+from ._reply import LiveReply
+from ._stream import ReplyStream
+from ._timeouts import Timeouts
+
+
+class Turns:
+    """The turns of a conversation, a question and its reply each, and whether one is on its way.
+
+    Everything that changes them is synchronous, so no cancellation can come in between.
+
+    :param messages: alternating, the user's first and the model's last
+    """
+
+    def __init__(self, messages: tuple[Message, ...] = ()) -> None:
+        self.messages = messages
+        self._unanswered: Message | None = None
+        self._busy = False
+
+    def check_idle(self) -> None:
+        """Make sure that no turn is on its way.
+
+        :raises RuntimeError: if one is
+        """
+        if self._busy:
+            raise RuntimeError(
+                "this Conversation is in the middle of a turn; wait until its block is left, or "
+                "use another Conversation"
+            )
+
+    def last_question(self) -> Message:
+        """The question of the last turn, also if it failed.
+
+        :raises RuntimeError: if there was none
+        """
+        if self._unanswered is not None:
+            return self._unanswered
+        if not self.messages:
+            raise RuntimeError("this Conversation has no turn to ask again; ask something first")
+        return self.messages[-2]
+
+    def begin(self, question: Message | None) -> tuple[tuple[Message, ...], Message]:
+        """Begin a turn: what goes before it, and its question.
+
+        :param question: None asks the last one again
+        :raises RuntimeError: if a turn is on its way, or there is none to ask again
+        """
+        self.check_idle()
+        if question is not None:
+            self._unanswered = question
+        turn = self.last_question()
+        self._busy = True
+        return (self.messages if self._unanswered is not None else self.messages[:-2]), turn
+
+    def record(self, before: tuple[Message, ...], question: Message, text: str) -> None:
+        """Keep a turn, in the place of whatever came after `before`."""
+        if text and not text.isspace():  # a site refuses a history with a blank message
+            self.messages = (*before, question, Message("model", text))
+            self._unanswered = None
+
+    def end(self) -> None:
+        """The turn is over, recorded or not."""
+        self._busy = False
+
+    def undo(self) -> tuple[Message, ...]:
+        """Forget the last turn, and return it; nothing, if there is none."""
+        self.check_idle()
+        self._unanswered = None
+        removed, self.messages = self.messages[-2:], self.messages[:-2]
+        return removed
+
+
+def latest(messages: tuple[Message, ...], limit: int | None) -> tuple[Message, ...]:
+    """As many of the last messages as the limit allows, the first of them the user's.
+
+    :param messages: alternating, the first and the last the user's
+    :param limit: at least 1; None is no limit
+    """
+    kept = len(messages) if limit is None else min(limit, len(messages))
+    return messages[-(kept - (kept + 1) % 2) :]
+
+
+class TurnStream(ReplyStream):
+    """The reply of a turn as it arrives; see `Conversation.stream`.
+
+    :param question: None asks the last one again
+    :param system: put before the history
+    :param max_messages: how many messages of the history are sent, the question included
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        turns: Turns,
+        question: Message | InvalidPromptError | None,
+        *,
+        system: Message | None,
+        max_messages: int | None,
+        timeouts: Timeouts | None,
+    ) -> None:
+        super().__init__(self._open)
+        self._client = client
+        self._turns = turns
+        self._question = question
+        self._system = () if system is None else (system,)
+        self._max_messages = max_messages
+        base = client.timeouts
+        self._limits = base if timeouts is None else timeouts.over(base)
+        self._turn: tuple[tuple[Message, ...], Message] | None = None
+
+    async def __aenter__(self) -> Self:
+        if isinstance(self._question, InvalidPromptError):
+            raise self._question
+        self._turn = self._turns.begin(self._question)
+        try:
+            return await super().__aenter__()
+        except BaseException:
+            self._turn = None
+            self._turns.end()
+            raise
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        self._settle(keep=exc_type is None)
+        try:
+            await super().__aexit__(exc_type, exc_val, exc_tb)
+        finally:
+            self._turns.end()
+
+    async def receive(self) -> str:
+        try:
+            return await super().receive()
+        except anyio.EndOfStream:
+            self._settle(keep=True)
+            raise
+        except GPROChatError:
+            self._settle(keep=False)
+            raise
+
+    def stop(self) -> None:
+        super().stop()
+        self._settle(keep=self._live is not None)
+
+    async def _open(self) -> LiveReply:
+        assert self._turn is not None
+        before, question = self._turn
+        messages = latest((*before, question), self._max_messages)
+        return await self._client.open(history((*self._system, *messages)), self._limits)
+
+    def _settle(self, *, keep: bool) -> None:
+        """Decide, once, whether the turn is recorded with the text handed over until now."""
+        turn, self._turn = self._turn, None
+        if keep and turn is not None:
+            self._turns.record(*turn, self.text)
