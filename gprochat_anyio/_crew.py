@@ -12,6 +12,20 @@ from anyio.abc import TaskGroup
 _Args = TypeVarTuple("_Args")
 
 
+async def leave(tasks: TaskGroup) -> None:
+    """Leave a task group whose tasks are cancelled and wait for nobody, so this is short.
+
+    What the block raised is not for the group, which would wrap it.
+
+    :raises KeyboardInterrupt: bare, if it hit a task
+    """
+    tasks.cancel_scope.shield = True
+    try:
+        await tasks.__aexit__(None, None, None)
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None
+
+
 class Crew:
     """Tasks that the end of a block cancels and waits for, without a word to say in how it ends.
 
@@ -45,13 +59,7 @@ class Crew:
     ) -> None:
         assert self._tasks is not None
         self.cancel()
-        # The tasks are cancelled and wait for nobody, so this is short. What the block raised is
-        # kept out of the group, which would wrap it.
-        self._tasks.cancel_scope.shield = True
-        try:
-            await self._tasks.__aexit__(None, None, None)
-        except BaseExceptionGroup as group:  # Ctrl-C, which hit a task
-            raise group.exceptions[0] from None
+        await leave(self._tasks)
         if exc_val is None and self._late is not None:
             raise self._late
 

@@ -17,6 +17,7 @@ import anyio
 from anyio.abc import ObjectReceiveStream, TaskGroup
 from anyio.lowlevel import checkpoint
 
+from ._crew import leave
 from ._home import Home
 from ._opening import clean
 from ._reply import LiveReply, Timing
@@ -77,15 +78,9 @@ class ReplyStream(ObjectReceiveStream[str]):
         finally:
             if tasks is not None:
                 self._tasks = None
-                # The watch waits for nobody, so this is short. What the block raised is kept out
-                # of the group, which would wrap it.
-                tasks.cancel_scope.shield = True
                 if self._reads > _READS_IN_SCOPES:
                     tasks.cancel_scope.cancel()
-                try:
-                    await tasks.__aexit__(None, None, None)
-                except BaseExceptionGroup as group:  # Ctrl-C, which hit the watch
-                    raise group.exceptions[0] from None
+                await leave(tasks)
 
     def __del__(self) -> None:
         if self._tasks is not None:
