@@ -16,6 +16,7 @@ from gprochat_anyio.batch import BatchSummary, OutputError, run_batch
 
 from ._ctrl_c import INTERRUPTED, CtrlC
 from ._exits import FAILED, USAGE, say
+from ._sites import overlay, site_option
 
 if TYPE_CHECKING:
     from ._progress import Progress
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 _CLOCKS: Final = ("connect", "first_chunk", "idle", "total")
 
 _EPILOG: Final = """\b
-As for ask: --password WORD, --proxy URL, --backend, and the SECONDS of
---timeout-connect, --timeout-first-chunk, --timeout-idle, --timeout-total.
+As for ask: --secret-key, --password, --proxy, --backend, --timeout-connect,
+--timeout-first-chunk, --timeout-idle, --timeout-total.
 Exit status: 0 all answered; 1 some failed; 2 usage or output; 130 Ctrl-C."""
 
 _seconds = click.FloatRange(min=0)
@@ -58,13 +59,9 @@ _seconds = click.FloatRange(min=0)
     help="To end after Ctrl-C.  [default: 10]",
 )
 @click.option("--quiet", is_flag=True, help="No progress, no summary.")
+@site_option()
 @click.option("--url", envvar="GPROCHAT_URL", help="The site; or set GPROCHAT_URL.")
-@click.option(
-    "--secret-key",
-    metavar="KEY",
-    envvar="GPROCHAT_SECRET_KEY",
-    help="Signs requests; or set GPROCHAT_SECRET_KEY.",
-)
+@click.option("--secret-key", envvar="GPROCHAT_SECRET_KEY", hidden=True)
 @click.option("--password", envvar="GPROCHAT_PASSWORD", hidden=True)
 @click.option("--proxy", hidden=True)
 @click.option("--backend", type=click.Choice(["asyncio", "trio"]), default="trio", hidden=True)
@@ -88,6 +85,9 @@ def batch(
     A line of INPUT is a prompt, or JSON with "prompt" or "messages", and other
     fields to keep. Run again, killed or not: it asks what FILE does not have.
     """
+    del options["site"]
+    options |= overlay(ctx)
+    url = options.pop("url")
     if options["proxy"] and not url:
         raise click.UsageError("--proxy needs a site: give --url, or set GPROCHAT_URL.")
     try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import sys
 from typing import Final, TextIO
 
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_UNESCAPED: Final = re.compile(r"[\x7f-\x9f]")  # control characters that JSON leaves as they are
 _CLOSED: Final = (errno.EPIPE, errno.EINVAL)  # Windows says EINVAL
 
 
@@ -40,12 +42,34 @@ class Output:
         :raises OSError: if stdout can not be written for another reason
         """
         self._at_line_start = text.endswith("\n")
-        if self.terminal:
-            encoding = self._stream.encoding
-            text = visible(text).encode(encoding, "backslashreplace").decode(encoding)
+        self._put(visible(text) if self.terminal else text)
+
+    def draw(self, text: str) -> None:
+        """Write what drives the terminal; nothing of a site's, but by `visible`. Then as `write`.
+
+        The cursor is to be at the start of a line in the end.
+        """
+        self._at_line_start = True
+        self._put(text)
+
+    def end_line(self) -> None:
+        """End the line, unless the text has ended it."""
+        if not self._at_line_start:
+            self.write("\n")
+
+    def size(self) -> os.terminal_size:
+        """Columns and lines of the terminal, as it is now."""
+        try:
+            columns, lines = os.get_terminal_size(self._stream.fileno())
+        except OSError:
+            columns = lines = 0
+        return os.terminal_size((columns or 80, lines or 24))
+
+    def _put(self, text: str) -> None:
         try:
             if self.terminal:
-                self._stream.write(text)
+                encoding = self._stream.encoding
+                self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
             else:
                 # A lone surrogate, which an error answer can hold, becomes a JSON escape.
                 self._stream.buffer.write(text.encode("utf-8", "backslashreplace"))
@@ -55,11 +79,6 @@ class Output:
             if error.errno in _CLOSED:
                 raise PipeClosedError from None
             raise OSError(error.errno, f"can not write to stdout: {error.strerror}") from None
-
-    def end_line(self) -> None:
-        """End the line, unless the text has ended it."""
-        if not self._at_line_start:
-            self.write("\n")
 
     def _discard(self) -> None:
         """Drop what is buffered; the interpreter would complain about it when it ends."""
@@ -71,3 +90,9 @@ class Output:
 def visible(text: str) -> str:
     r"""The text with control characters, but for newlines and tabs, spelled out: `\x1b`."""
     return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text.replace("\r", ""))
+
+
+def json_line(value: object) -> str:
+    """The value as JSON in one line, which drives no terminal either."""
+    line = json.dumps(value, ensure_ascii=False)
+    return _UNESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", line) + "\n"

@@ -1,0 +1,195 @@
+"""`gprochat check`: what is wrong with a site, from the name to the first text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from socket import SOCK_STREAM
+from typing import Any, Final
+
+import anyio
+import click
+from anyio.abc import ByteStream
+from anyio.streams.tls import TLSAttribute
+
+from gprochat_anyio._address import SiteAddress
+from gprochat_anyio._client import Client
+from gprochat_anyio._errors import (
+    AuthenticationError,
+    GPROChatError,
+    RequestTimeoutError,
+    SiteConnectionError,
+)
+from gprochat_anyio._retry import Retry
+from gprochat_anyio.transport._connect import close_now, connect
+from gprochat_anyio.transport._failures import ConnectFailure, reason_of
+from gprochat_anyio.transport._target import Target
+
+from ._exits import EPILOG, exit_status, say
+from ._output import Output, PipeClosedError
+from ._sites import Site, chosen_sites, site_option
+
+_QUESTION: Final = "Say hello."
+
+
+@click.command(epilog=EPILOG)
+@site_option()
+@click.option("--url", help="The site; or set GPROCHAT_URL.")
+@click.option("--secret-key", metavar="KEY", help="Signs requests; or set GPROCHAT_SECRET_KEY.")
+@click.option("--password", metavar="WORD", help="The site's; or set GPROCHAT_PASSWORD.")
+@click.option("--proxy", metavar="URL", help="http://, https:// or socks5://")
+@click.option("--timeout-connect", metavar="SECONDS", type=float, help="For each step.")
+@click.option("--timeout-first-chunk", metavar="SECONDS", type=float, help="To the first text.")
+@click.option(
+    "--backend", type=click.Choice(["asyncio", "trio"]), default="trio", show_default=True
+)
+@click.pass_context
+def check(ctx: click.Context, /, *, backend: str, **_: Any) -> None:
+    """Check a site step by step: its name, TCP, TLS, the password, the secret key.
+
+    It asks the site one short question. The first step that fails says what
+    to do, and decides the exit status.
+    """
+    sites = chosen_sites(ctx)
+    if not sites:
+        raise click.UsageError(
+            "no site: give --url or --site, set GPROCHAT_URL, or configure a default."
+        )
+    if len(sites) > 1:
+        raise click.UsageError("give --site or --url, not both.")
+    try:
+        status = anyio.run(_Check(sites[0]).run, backend=backend)
+    except PipeClosedError:
+        status = 0
+    except OSError as error:  # of stdout
+        say(error.strerror or str(error))
+        status = exit_status(error)
+    ctx.exit(status)
+
+
+class _Check:
+    """The steps; `run` returns the exit status."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._output = Output()
+
+    async def run(self) -> int:
+        step = "settings"
+        try:
+            async with self._site.client(retry=Retry(attempts=1)) as client:
+                assert self._site.url is not None
+                address = SiteAddress(self._site.url, proxy=self._site.proxy)
+                self._output.write(f"{address.url}\n")
+                for step, do in self._steps(client, address):
+                    began = time.perf_counter()
+                    said = await do()
+                    self._tell("ok", step, f"{said} ({time.perf_counter() - began:.3f} s)")
+        except (GPROChatError, ValueError) as error:
+            self._tell("FAILED", step, str(error))
+            return exit_status(error)
+        return 0
+
+    def _tell(self, how: str, step: str, said: str) -> None:
+        self._output.write(f"{how:6}  {step:10}  {' '.join(said.split())}\n")
+
+    def _steps(
+        self, client: Client, address: SiteAddress
+    ) -> list[tuple[str, Callable[[], Awaitable[str]]]]:
+        way = _Way(address, client.timeouts.connect)
+        steps = [("name", way.look_up), ("TCP", way.connect)]
+        if address.target.scheme == "https":
+            steps.append(("TLS", way.start_tls))
+        asking = _Asking(client, has_password=self._site.password is not None)
+        return [*steps, ("password", asking.check_password), ("key, text", asking.ask)]
+
+
+class _Way:
+    """The way to a site, or to the proxy before it."""
+
+    def __init__(self, address: SiteAddress, limit: float | None) -> None:
+        self._target = address.target
+        self._limit = limit
+        proxy = self._target.proxy
+        self._host, self._port = (
+            (self._target.host, self._target.port) if proxy is None else (proxy.host, proxy.port)
+        )
+        self._whose = "" if proxy is None else "the proxy "
+
+    async def look_up(self) -> str:
+        """Find the addresses of the name."""
+        try:
+            with self._within("no answer of the name server"):
+                found = await anyio.getaddrinfo(self._host, self._port, type=SOCK_STREAM)
+        except RequestTimeoutError:  # which is an OSError, too
+            raise
+        except (OSError, UnicodeError) as error:
+            raise SiteConnectionError(
+                f"{self._whose}{self._host} was not found: {reason_of(error)}; check the spelling,"
+                " and whether this machine has a network and a name server"
+            ) from None
+        addresses = sorted({str(entry[4][0]) for entry in found})
+        return f"{self._whose}{self._host} is {', '.join(addresses)}"
+
+    async def connect(self) -> str:
+        """Connect, and no more."""
+        await close_now(await self._connected(Target("http", self._host, self._port), "connection"))
+        return f"{self._whose}{self._host} takes connections at port {self._port}"
+
+    async def start_tls(self) -> str:
+        """Connect and verify who is there, through the proxy if there is one."""
+        stream = await self._connected(self._target, "TLS handshake")
+        try:
+            version = stream.extra(TLSAttribute.tls_version)  # noqa: S610 - not Django's
+            until = stream.extra(TLSAttribute.peer_certificate, None) or {}  # noqa: S610
+        finally:
+            await close_now(stream)
+        return f"{version}, with a valid certificate until {until.get('notAfter')}"
+
+    async def _connected(self, target: Target, what: str) -> ByteStream:
+        try:
+            with self._within(f"no {what}"):
+                return await connect(target, ssl_context=None, uds=None)
+        except ConnectFailure as error:
+            advice = "check the URL, and whether the site is up and no firewall is in between"
+            if target.scheme == "https":
+                advice = "check the URL; for an authority of one's own set SSL_CERT_FILE"
+            raise SiteConnectionError(f"{error}; {advice}") from None
+
+    @contextmanager
+    def _within(self, what: str) -> Iterator[None]:
+        limit = self._limit
+        try:
+            with anyio.fail_after(limit):
+                yield
+        except TimeoutError:
+            raise RequestTimeoutError(
+                f"{what} within {limit:g} s; check the network, or give --timeout-connect more",
+                phase="connect",
+                limit=limit or 0.0,
+            ) from None
+
+
+class _Asking:
+    """What the site itself is asked."""
+
+    def __init__(self, client: Client, *, has_password: bool) -> None:
+        self._client = client
+        self._has_password = has_password
+
+    async def check_password(self) -> str:
+        """Whether the password is right."""
+        if await self._client.check_password():
+            return "the site takes it" if self._has_password else "the site asks for none"
+        raise AuthenticationError(
+            "the site refuses it; set password (GPROCHAT_PASSWORD) to the site's own"
+            if self._has_password
+            else "the site asks for one; set password (GPROCHAT_PASSWORD) to it"
+        )
+
+    async def ask(self) -> str:
+        """Whether the secret key is right, and how fast the first text comes."""
+        async with self._client.stream(_QUESTION) as chunks:
+            wait = chunks.timing.first_chunk
+        return f"the site takes the key, and gave its first text after {wait:.3f} s"

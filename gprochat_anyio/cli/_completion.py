@@ -1,0 +1,24 @@
+"""`gprochat completion`: the shell's help with typing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+from click.shell_completion import get_completion_class
+
+_EPILOG: Final = """\b
+bash: eval "$(gprochat completion bash)" in ~/.bashrc
+zsh:  eval "$(gprochat completion zsh)" in ~/.zshrc, after compinit
+fish: gprochat completion fish > ~/.config/fish/completions/gprochat.fish"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, /, *, shell: str) -> None:
+    """Print a script that completes commands, options and sites in SHELL."""
+    kind = get_completion_class(shell)
+    assert kind is not None
+    group = ctx.find_root().command
+    click.echo(kind(group, {}, "gprochat", "_GPROCHAT_COMPLETE").source())

@@ -1,0 +1,143 @@
+"""The loop of a chat: a line, what it brings, and what is kept of it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from typing import Protocol
+
+import click
+from anyio import to_thread
+from rich.console import Console
+
+from ._answers import Interrupts, QuietKeyboard, receive
+from ._commands import CommandError, Commands, LeaveChat
+from ._ctrl_c import INTERRUPTED
+from ._editor import CtrlCLeftError
+from ._exits import exit_status, say
+from ._output import Output, visible
+from ._speaker import Answer, Speaker
+from ._store import Store, StoreError, Turn
+from ._views import MarkdownView, PlainView, View
+
+
+class Source(Protocol):
+    """Where lines come from."""
+
+    async def line(self, prompt: str, *, pressed: bool) -> str: ...
+
+
+class Repl:
+    """A chat on its way.
+
+    :param console: renders Markdown; None shows the replies as they are
+    :param store: keeps the chat; None keeps nothing
+    :param interactive: whether a person sits at a terminal
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        commands: Commands,
+        output: Output,
+        console: Console | None,
+        store: Store | None,
+        *,
+        interactive: bool,
+    ) -> None:
+        self._source = source
+        self._commands = commands
+        self._output = output
+        self._console = console
+        self._store = store
+        self._interactive = interactive
+        self._keyboard = QuietKeyboard(sys.stdin if interactive else None)
+        self._failure: Exception | None = None
+
+    async def run(self, interrupts: Interrupts) -> int:
+        """The exit status, once the lines have ended.
+
+        :raises PipeClosedError: if nobody reads stdout any more
+        :raises OSError: if stdin or stdout fails
+        """
+        while True:
+            try:
+                line = await self._source.line(self._prompt, pressed=interrupts.pressed)
+            except EOFError:
+                break
+            except CtrlCLeftError:
+                return INTERRUPTED
+            interrupts.pressed = False
+            try:
+                answers = await self._answers(line)
+            except CommandError as error:
+                say(str(error))
+                continue
+            except LeaveChat:
+                break
+            left = bool(answers) and not await receive(
+                answers, self._show, interrupts, self._keyboard
+            )
+            await self._keep()
+            if left:
+                return INTERRUPTED
+            if answers:
+                self._failure = next((a.error for a in answers if a.error is not None), None)
+                if self._interactive:
+                    await to_thread.run_sync(self._output.write, "\n")
+        return 0 if self._interactive or not self._failure else exit_status(self._failure)
+
+    async def show_last_turns(self) -> None:
+        """Show where a chat that is gone on with has ended."""
+        for speaker in self._commands.speakers:
+            for turn in speaker.turns[-1:]:
+                await to_thread.run_sync(self._show_turn, speaker, turn)
+
+    @property
+    def _prompt(self) -> str:
+        names = [speaker.site.name for speaker in self._commands.speakers if speaker.site.name]
+        return visible("+".join(names)).replace("\n", " ") + "> "
+
+    async def _answers(self, line: str) -> list[Answer]:
+        if line.startswith("/"):
+            return await self._commands.run(line)
+        if not line.strip():
+            return []
+        return [speaker.ask(line.strip()) for speaker in self._commands.speakers]
+
+    def _show_turn(self, speaker: Speaker, turn: Turn) -> None:
+        view = self._view(speaker)
+        self._output.write("".join(f"> {line}\n" for line in turn.question.splitlines()))
+        view.show(turn.reply)
+        view.end()
+        self._output.write("\n")
+
+    def _show(self, answer: Answer) -> View:
+        view = self._view(answer.speaker)
+        view.show("")
+        return view
+
+    def _view(self, speaker: Speaker) -> View:
+        if len(self._commands.speakers) > 1:
+            name = visible(speaker.site.label)
+            bold = self._console is not None and not self._console.no_color
+            self._output.draw(f"\x1b[1m{name}\x1b[0m\n" if bold else f"{name}:\n")
+        if self._console is None:
+            return PlainView(self._output)
+        return MarkdownView(self._output, self._console)
+
+    async def _keep(self) -> None:
+        if self._store is None:
+            return
+        chat = [speaker.kept for speaker in self._commands.speakers]
+        try:
+            await to_thread.run_sync(self._store.save, chat)
+        except StoreError as error:
+            say(f"this chat is kept no longer: {error}")
+            self._store = None
+
+
+def tell(text: str) -> None:
+    """Show lines that are no reply."""
+    with suppress(OSError):
+        click.echo(visible(text), err=True)

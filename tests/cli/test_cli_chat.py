@@ -1,0 +1,358 @@
+"""`gprochat chat` from a pipe: turns, commands, several sites, what is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from raw_site import (
+    BOUND,
+    END,
+    HEAD,
+    Answer,
+    Exchange,
+    RawSite,
+    failing,
+    raw_site,
+    replying,
+)
+
+from gprochat_anyio.cli._editor import Lines
+from gprochat_anyio.cli._main import gprochat
+from gprochat_anyio.cli._output import Output, PipeClosedError
+from gprochat_anyio.cli._store import Store, StoreError, store_path
+
+
+def chat(*arguments: str, lines: str | bytes = "", **env: str) -> Result:
+    return CliRunner().invoke(gprochat, ["chat", *arguments], input=lines, env=env)
+
+
+def counted(exchange: Exchange) -> None:
+    """A site that tells how many messages it was sent."""
+    messages = exchange.body["messages"]
+    exchange.send(HEAD)
+    exchange.text(f"{len(messages)}: ", exchange.prompt)
+    exchange.send(END)
+
+
+def in_turn(answers: Iterator[Answer]) -> Answer:
+    """A site that does something else each time."""
+
+    def answer(exchange: Exchange) -> None:
+        next(answers)(exchange)
+
+    return answer
+
+
+@pytest.fixture
+def site() -> Iterator[RawSite]:
+    with raw_site(counted) as site:
+        yield site
+
+
+def first_texts(site: RawSite) -> list[str]:
+    return [body["messages"][0]["parts"][0]["text"] for body in site.bodies]
+
+
+@pytest.mark.parametrize("command", ["batch", "chat", "check", "completion", "logs"])
+def test_help_fits_a_screen(command: str) -> None:
+    result = CliRunner().invoke(gprochat, [command, "--help"])
+    lines = result.stdout.splitlines()
+    assert len(lines) <= 23, "one line is the shell's"
+    assert max(map(len, lines)) <= 79
+
+
+class TestTurns:
+    def test_have_a_history(self, site: RawSite) -> None:
+        result = chat("--url", site.url, lines="one\n\n  two\\\nlines\nthree\\")
+        assert result.stdout == "1: one\n3: two\nlines\n5: three\n"
+        assert (result.stderr, result.exit_code) == ("", 0)
+
+    def test_go_to_the_embedded_site_where_none_is_named(self) -> None:
+        result = chat(lines="Hi\n")
+        assert result.stdout.endswith("You said: Hi\n")
+        assert result.stderr == "gprochat: no site was named: the embedded one answers, offline\n"
+
+    def test_that_fail_leave_no_trace(self) -> None:
+        answers = iter([counted, failing(500, "no"), counted])
+        with raw_site(in_turn(answers)) as site:
+            result = chat("--url", site.url, lines="one\ntwo\nthree\n")
+        assert result.stdout == "1: one\n3: three\n"
+        assert "no" in result.stderr
+        assert result.exit_code == 0
+
+    def test_end_with_the_status_of_the_last(self) -> None:
+        with raw_site(failing(401, "Invalid signature.")) as site:
+            assert chat("--url", site.url, lines="one\n\n").exit_code == 5
+
+    def test_have_instructions(self, site: RawSite) -> None:
+        chat("--url", site.url, "--system", "Be brief.", lines="one\n/system off\n two\n")
+        assert first_texts(site) == ["Be brief.\n\none", "one"]
+
+    def test_of_several_sites_are_apart(self, site: RawSite) -> None:
+        with raw_site(replying("other")) as other:
+            result = chat("--url", site.url, "--url", other.url, lines="one\ntwo\n")
+        expected = f"{site.url}:\n%s\n{other.url}:\nother\n"
+        assert result.stdout == expected % "1: one" + expected % "3: two"
+        assert len(other.bodies[1]["messages"]) == 3
+        assert other.bodies[1]["messages"][1]["parts"][0]["text"] == "other"
+
+    def test_of_several_sites_run_at_the_same_time(self) -> None:
+        met = threading.Barrier(2)
+
+        def meet(exchange: Exchange) -> None:
+            met.wait(BOUND)
+            counted(exchange)
+
+        with raw_site(meet) as one, raw_site(meet) as other:
+            assert chat("--url", one.url, "--url", other.url, lines="Hi\n").exit_code == 0
+
+    def test_may_have_no_stdin(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "stdin", None)
+        with pytest.raises(EOFError):
+            Lines()._next()
+
+
+class TestCommands:
+    def run(self, site: RawSite, *lines: str) -> Result:
+        result = chat("--url", site.url, lines="".join(f"{line}\n" for line in lines))
+        assert result.exit_code == 0
+        return result
+
+    def test_retry(self, site: RawSite) -> None:
+        result = self.run(site, "/retry", "one", "/retry", "two")
+        assert result.stdout == "1: one\n1: one\n3: two\n"
+        assert "no question yet" in result.stderr
+
+    def test_retry_of_a_failed_turn(self) -> None:
+        answers = iter([failing(500, "no"), counted])
+        with raw_site(in_turn(answers)) as site:
+            assert self.run(site, "one", "/retry").stdout == "1: one\n"
+
+    def test_undo(self, site: RawSite) -> None:
+        result = self.run(site, "one", "/undo", "/undo", "two")
+        assert result.stdout == "1: one\n1: two\n"
+        assert result.stderr == "forgot the last turn\ngprochat: there is no turn to forget\n"
+
+    def test_save_and_load(self, site: RawSite, tmp_path: Path) -> None:
+        path = tmp_path / "saved.json"
+        result = self.run(
+            site, "one", f"/save {path}", f"/save {path}", "/undo", f"/load {path}", "two"
+        )
+        assert result.stdout == "1: one\n3: two\n"
+        assert result.stderr.count("saved to") == 2
+        assert f"going on with 1 turn of {path}" in result.stderr
+        assert json.loads(path.read_text())["messages"][0]["parts"] == [{"text": "one"}]
+        if os.name == "posix":
+            assert path.stat().st_mode & 0o777 == 0o600
+        again = self.run(site, f"/save {path}", f"/load {path}", f"/save {path}")
+        assert "exists: give another name" in again.stderr
+        assert again.stderr.count("saved to") == 1
+
+    def test_save_of_several_sites(self, site: RawSite, tmp_path: Path) -> None:
+        arguments = ("--url", site.url, "--url", site.url)
+        chat(*arguments, lines=f"one\n/save {tmp_path / 'saved.json'}\n")
+        names = sorted(file.name for file in tmp_path.glob("saved*"))
+        assert names == ["saved.1.json", "saved.2.json"]
+
+    def test_files_that_can_not_be(self, site: RawSite, tmp_path: Path) -> None:
+        other = tmp_path / "other.json"
+        other.write_text('{"version": 1, "messages": [{"role": "user"}]}')
+        result = self.run(
+            site,
+            f"/load {tmp_path / 'none.json'}",
+            f"/load {other}",
+            f"/save {tmp_path / 'none' / 'x'}",
+            "/save",
+            "/load",
+        )
+        lines = result.stderr.splitlines()
+        assert [line.split(":")[1].split(str(tmp_path))[0] for line in lines] == [
+            " can not read ", " ", " can not write ", " which file? /save FILE",
+            " which file? /load FILE",
+        ]  # fmt: skip
+        assert "is no conversation: " in lines[1]
+
+    def test_system(self, site: RawSite) -> None:
+        result = self.run(
+            site, "/system", "/system Be brief.", "/system", "one", "/system off", "/system"
+        )
+        assert result.stderr.splitlines() == [
+            "no instructions; /system TEXT gives some",
+            "told the site",
+            "Be brief.",
+            "no instructions any more",
+            "no instructions; /system TEXT gives some",
+        ]
+        assert first_texts(site) == ["Be brief.\n\none"]
+
+    def test_system_that_can_not_be(self, site: RawSite, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: object) -> None:
+            raise ValueError("system must be text")
+
+        name = "gprochat_anyio._conversation.Conversation.system"
+        real = property(lambda _: None, lambda _, text: refuse() if text else None)
+        monkeypatch.setattr(name, real)
+        assert self.run(site, "/system x").stderr == "gprochat: system must be text\n"
+
+    def test_help_names_all(self, site: RawSite) -> None:
+        stderr = self.run(site, "/help").stderr
+        for name in ("/retry", "/undo", "/save", "/load", "/system", "/site", "/help", "/quit"):
+            assert f"{name} " in stderr
+        assert max(map(len, stderr.splitlines())) < 80
+
+    def test_quit(self, site: RawSite) -> None:
+        assert self.run(site, "/quit", "one").stdout == ""
+
+    def test_that_are_none(self, site: RawSite) -> None:
+        result = self.run(site, "/nonsense here", "/undo it", " /etc/passwd?")
+        assert result.stderr == (
+            "gprochat: there is no command /nonsense; /help shows them\n"
+            "gprochat: /undo takes nothing else\n"
+        )
+        assert result.stdout == "1: /etc/passwd?\n"
+
+    def test_site(self, site: RawSite, tmp_path: Path) -> None:
+        config = tmp_path / "config.toml"
+        config.touch(0o600)
+        with raw_site(counted) as other:
+            config.write_text(
+                f"default = 'a'\n[sites.a]\nurl = '{site.url}'\n"
+                f"[sites.b]\nurl = '{other.url}'\npassword = 'of b'\n"
+                "[sites.d]\nurl = 'nonsense'\n"
+            )
+            lines = "one\n/site\n/site b\ntwo\n/site c\n/site d\n/site a b\nthree\n"
+            result = chat(lines=lines, GPROCHAT_CONFIG=str(config))
+        assert result.stdout == "1: one\n3: two\na:\n5: three\nb:\n5: three\n"
+        said = result.stderr.splitlines()
+        assert said[:2] == ["asking a; in the configuration: a, b, d", "asking b"]
+        assert "has no site 'c'" in said[2]
+        assert "url must be" in said[3]
+        assert other.bodies[0]["pass"] == "of b"
+
+
+class TestKeeping:
+    def test_goes_on(self, site: RawSite) -> None:
+        assert "no chat was kept" in chat("--continue", "--url", site.url, lines="one\n").stderr
+        result = chat("--continue", lines="two\n")
+        assert (result.stdout, result.stderr) == ("3: two\n", "")
+        assert chat("--continue", lines="/undo\n/undo\n").exit_code == 0
+        assert chat("--continue", lines="three\n").stdout == "1: three\n"
+
+    def test_goes_on_with_other_sites(self, site: RawSite) -> None:
+        chat("--url", site.url, "--system", "Be brief.", lines="one\n")
+        arguments = ("--continue", "--url", site.url, "--url", site.url, "--system", "Be long.")
+        chat(*arguments, lines="two\n")
+        assert first_texts(site)[1:] == ["Be long.\n\none", "Be long.\n\none"]
+
+    def test_goes_on_with_the_embedded_site(self) -> None:
+        chat(lines="one\n")
+        assert "You said: two" in chat("--continue", lines="two\n").stdout
+        store = Store(store_path())
+        store.save(store.last() * 2)
+        store.close()
+        assert chat("--continue", lines="three\n").stdout.count("You said: three") == 2
+
+    def test_keeps_no_secret(self, site: RawSite) -> None:
+        secrets = ["--secret-key=s3cret", "--password=s3cret", "--proxy="]
+        assert chat("--url", site.url, *secrets[:2], lines="one\n").exit_code == 0
+        files = list(store_path().parent.iterdir())
+        assert files
+        assert not any(b"s3cret" in file.read_bytes() for file in files)
+
+    def test_may_be_switched_off(self, site: RawSite, tmp_path: Path) -> None:
+        chat("--url", site.url, "--no-log", "--continue", lines="one\n")
+        config = tmp_path / "config.toml"
+        config.write_text("log = false")
+        chat("--url", site.url, lines="one\n", GPROCHAT_CONFIG=str(config))
+        assert not store_path().exists()
+
+    def test_that_can_not_be_is_told(self, site: RawSite) -> None:
+        store_path().parent.write_text("a file")
+        result = chat("--url", site.url, lines="one\n")
+        assert result.stdout == "1: one\n"
+        assert "this chat is not kept: can not use" in result.stderr
+
+    def test_that_can_not_be_read_is_told(self, site: RawSite) -> None:
+        chat("--url", site.url, lines="one\n")
+        with closing(sqlite3.connect(store_path())) as db:
+            db.execute("DROP TABLE turns")
+        result = chat("--continue", "--url", site.url, lines="two\n")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "can not read" in result.stderr
+
+    def test_that_fails_is_told_once(self, site: RawSite, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object) -> None:
+            raise StoreError("disk full")
+
+        monkeypatch.setattr(Store, "save", fail)
+        result = chat("--url", site.url, lines="one\ntwo\n")
+        assert result.stdout == "1: one\n3: two\n"
+        assert result.stderr == "gprochat: this chat is kept no longer: disk full\n"
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["--url=chat.example.org"], "url must be"),
+            (["--url=http://x", "--proxy=gopher://x"], "proxy must be"),
+            (["--url=http://x", "--timeout-idle=-1"], "idle"),
+            (["--url=http://x", "--system= "], "system must be"),
+            (["--site=x"], "no site 'x'"),
+        ],
+    )
+    def test_of_a_setting(self, arguments: list[str], said: str) -> None:
+        result = chat(*arguments, lines="Hi\n")
+        assert result.exit_code == 2
+        assert said in result.stderr
+
+    @pytest.mark.parametrize(
+        ("module", "said"),
+        [
+            ("prompt_toolkit", "chat needs prompt_toolkit; pip install 'gprochat-anyio[cli]'"),
+            ("gprochat_anyio.site", "gprochat_anyio.site"),
+        ],
+    )
+    def test_of_a_missing_extra(
+        self, monkeypatch: pytest.MonkeyPatch, module: str, said: str
+    ) -> None:
+        for name in ("_editor", "_repl"):
+            monkeypatch.delitem(sys.modules, f"gprochat_anyio.cli.{name}", raising=False)
+        monkeypatch.setitem(sys.modules, module, None)
+        result = chat(lines="Hi\n")
+        assert result.exit_code == 1
+        assert said in result.stderr
+
+    @pytest.mark.parametrize(
+        ("error", "status", "said"),
+        [
+            (PipeClosedError(), 0, ""),
+            (OSError(28, "can not write to stdout: disk full"), 1, "disk full"),
+        ],
+    )
+    def test_of_stdout(
+        self,
+        site: RawSite,
+        monkeypatch: pytest.MonkeyPatch,
+        error: Exception,
+        status: int,
+        said: str,
+    ) -> None:
+        def fail(*_: Any) -> None:
+            raise error
+
+        monkeypatch.setattr(Output, "write", fail)
+        result = chat("--url", site.url, lines="Hi\n")
+        assert result.exit_code == status
+        assert said in result.stderr
+        assert result.stderr.count("\n") == bool(said)

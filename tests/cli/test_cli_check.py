@@ -1,0 +1,232 @@
+"""`gprochat check`: what it says of sites in every state."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import anyio
+import pytest
+import trustme
+from click.testing import CliRunner, Result
+from embedded_site import embedded_site
+from raw_site import BOUND
+
+from gprochat_anyio.cli import _check
+from gprochat_anyio.cli._main import gprochat
+from gprochat_anyio.cli._output import Output, PipeClosedError
+from gprochat_anyio.transport import _tls
+
+
+@contextmanager
+def answering(
+    auth: str, generate: str = "", kind: str = "text/plain", tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
+    """A site that takes any number of connections, also those that ask nothing.
+
+    :param generate: nothing is an error of the site
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = (auth if self.path == "/api/auth" else generate).encode()
+            self.send_response(200 if body else 500)
+            self.send_header("Content-Type", kind)
+            body = body or b'{"error":{"message":"the model\\u001b[2J refused"}}'
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            scheme = "http" if tls is None else "https"
+            yield f"{scheme}://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join(BOUND)
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return f"--backend={request.param}"
+
+
+@pytest.fixture(scope="module")
+def protected() -> Iterator[dict[str, str]]:
+    with embedded_site() as env:
+        yield {name: value for name, value in env.items() if name.startswith("GPROCHAT_")}
+
+
+def check(*arguments: str, **env: str) -> Result:
+    return CliRunner().invoke(gprochat, ["check", *arguments], env=env)
+
+
+def last_line(result: Result) -> str:
+    assert result.stdout.endswith("\n")
+    return result.stdout.splitlines()[-1]
+
+
+def test_all_is_well(protected: dict[str, str], backend: str) -> None:
+    result = check(backend, **protected)
+    steps = [line.split()[:2] for line in result.stdout.splitlines()]
+    url = protected["GPROCHAT_URL"]
+    assert steps == [[url], ["ok", "name"], ["ok", "TCP"], ["ok", "password"], ["ok", "key,"]]
+    assert "first text after 0." in last_line(result)
+    assert "the site takes it" in result.stdout
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"GPROCHAT_PASSWORD": "x"}, "FAILED  password    the site refuses it; set password"),
+        ({"GPROCHAT_PASSWORD": ""}, "FAILED  password    the site asks for one"),
+        ({"GPROCHAT_SECRET_KEY": "x"}, "FAILED  key, text   the site refused the signature"),
+    ],
+)
+def test_a_wrong_credential(protected: dict[str, str], wrong: dict[str, str], said: str) -> None:
+    result = check(**protected | wrong)
+    assert last_line(result).startswith(said)
+    assert result.exit_code == 5
+    assert protected["GPROCHAT_PASSWORD"] not in result.stdout
+
+
+def test_a_site_without_a_password() -> None:
+    with answering('{"code":0}', "Hello") as url:
+        result = check("--url", url)
+    assert "the site asks for none" in result.stdout
+    assert result.exit_code == 0
+
+
+def test_what_is_no_site() -> None:
+    with answering("<html>") as url:
+        result = check("--url", url)
+    assert result.exit_code == 8
+    assert last_line(result).startswith("FAILED  password")
+
+
+def test_an_error_of_the_site() -> None:
+    with answering('{"code":0}') as url:
+        result = check("--url", url)
+    assert result.exit_code == 7
+    assert "\x1b" not in result.stdout
+
+
+def test_no_connection(backend: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    result = check(backend, f"--url=http://127.0.0.1:{port}")
+    assert result.exit_code == 3
+    assert "FAILED  TCP" in last_line(result)
+    assert "firewall" in last_line(result)
+
+
+@pytest.mark.parametrize("error", [OSError(-2, "Name or service not known"), UnicodeError("long")])
+def test_no_such_name(monkeypatch: pytest.MonkeyPatch, error: Exception, backend: str) -> None:
+    async def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(anyio, "getaddrinfo", fail)
+    result = check(backend, "--url=https://chat.example.org")
+    assert result.exit_code == 3
+    assert "FAILED  name        chat.example.org was not found: " in last_line(result)
+
+
+def test_a_name_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    async def hang(*_: Any, **__: Any) -> None:
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(anyio, "getaddrinfo", hang)
+    result = check(backend, "--url=https://chat.example.org", "--timeout-connect=0.05")
+    assert result.exit_code == 4
+    assert "no answer of the name server within 0.05 s" in last_line(result)
+
+
+class TestTLS:
+    @pytest.fixture
+    def authority(self) -> trustme.CA:
+        return trustme.CA()
+
+    @pytest.fixture
+    def server(self, authority: trustme.CA) -> Iterator[str]:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        with answering('{"code":0}', "Hello", tls=context) as url:
+            yield url
+
+    def test_of_an_unknown_authority(self, server: str, backend: str) -> None:
+        result = check(backend, "--url", server)
+        assert result.exit_code == 3
+        assert "FAILED  TLS" in last_line(result)
+        assert "SSL_CERT_FILE" in last_line(result)
+
+    def test_of_a_known_one(
+        self, server: str, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, backend: str
+    ) -> None:
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        monkeypatch.setattr(_tls, "default_ssl_context", lambda: context)
+        result = check(backend, "--url", server)
+        assert "ok      TLS         TLSv1.3, with a valid certificate until " in result.stdout
+        assert result.exit_code == 0
+
+
+def test_a_proxy_is_the_first_step() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    result = check("--url=https://chat.example.org", f"--proxy=http://127.0.0.1:{port}")
+    assert "ok      name        the proxy 127.0.0.1 is 127.0.0.1" in result.stdout
+    assert "FAILED  TCP" in last_line(result)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "no site: give --url"),
+        (["--url=http://x", "--site=y"], "no site 'y'"),
+        (["--url=http://x", "--site=y", "--site=z"], "no site 'z'"),
+    ],
+)
+def test_what_can_not_be_checked(arguments: list[str], said: str) -> None:
+    result = check(*arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_one_site_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_check, "chosen_sites", lambda _: [None, None])
+    assert "not both" in check().stderr
+
+
+def test_a_setting_that_can_not_be() -> None:
+    result = check("--url=chat.example.org")
+    assert result.exit_code == 2
+    assert result.stdout.startswith("FAILED  settings    url must be")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [(PipeClosedError(), 0, ""), (OSError(28, "disk full"), 1, "gprochat: disk full\n")],
+)
+def test_an_output_that_fails(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, said: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Output, "write", fail)
+    result = check("--url=http://127.0.0.1:9")
+    assert (result.exit_code, result.stderr) == (status, said)
