@@ -22,7 +22,7 @@ class ReplyDecoder:
         decoder.feed([b"Hel", b"lo", b"", b"wor"])   # one chunk ended, the next has begun
 
     :param failure_marker: whether to look for the marker; without, it is text like any other
-    :param max_size: how many bytes of body are taken, None for any number; a reply of more is
+    :param max_size: how many bytes of text are taken, None for any number; a reply of more is
         broken, behind the text of those
     """
 
@@ -54,15 +54,10 @@ class ReplyDecoder:
         :param chunk_size: given what has come of the chunk that the last piece leaves unfinished,
             tells its size, None if unknown. Only asked when that may be the marker.
         """
+        if self._failure_marker and (self._held or pieces[-1]):
+            return self._decode(self._without_marker(pieces, chunk_size))
         data = b"".join(pieces)
-        self._room -= len(data)
-        if self._room < 0:
-            text = self._decode(self._take_held() + data[: self._room])
-            self._fail(f"it is larger than max_reply_size, {self._max_size} bytes")
-            return text
-        if self._failure_marker and (
-            self._held or pieces[-1] or data.endswith(FAILURE_MARKER) or not data
-        ):
+        if self._failure_marker and (data.endswith(FAILURE_MARKER) or not data):
             data = self._without_marker(pieces, chunk_size)
         else:
             self._inside = False
@@ -123,6 +118,9 @@ class ReplyDecoder:
     def _decode(self, data: bytes) -> str:
         if self.failure is not None:
             return ""
+        self._room -= len(data)
+        if self._room < 0:
+            data = data[: self._room]
         if self._undecoded:
             data = self._undecoded + data
         try:
@@ -131,6 +129,8 @@ class ReplyDecoder:
             text, used = data[: error.start].decode(), len(data)
             self._fail("it holds bytes that are no UTF-8")
         self._undecoded = data[used:]
+        if self._room < 0:
+            self._fail(f"it is larger than max_reply_size, {self._max_size} bytes")
         return text
 
     def _fail(self, reason: str) -> None:

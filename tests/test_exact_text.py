@@ -59,13 +59,10 @@ def wire_of(chunks: Sequence[bytes]) -> bytes:
 
 def model(chunks: Sequence[bytes], max_size: int | None = None) -> Outcome:
     """What these chunks stand for."""
-    body = b"".join(chunks)
+    failed = bool(chunks) and chunks[-1] == MARKER
+    body = b"".join(chunks).removesuffix(MARKER if failed else b"")
     too_large = max_size is not None and len(body) > max_size
-    failed = not too_large and bool(chunks) and chunks[-1] == MARKER
-    if too_large:
-        body = body[:max_size]
-    elif failed:
-        body = body.removesuffix(MARKER)
+    body = body[:max_size]
     try:
         codecs.utf_8_decode(body, "strict", False)
     except UnicodeDecodeError as error:
