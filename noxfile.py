@@ -70,6 +70,29 @@ def lint(session: nox.Session) -> None:
         session.run("ruff", "format", "--check")
 
 
+@nox.session(python=PYTHONS[1:])
+def eager(session: nox.Session) -> None:
+    """The suite on asyncio with eager tasks, which Python has from 3.12 on."""
+    session.install(wheel(session))
+    env = {**INSTALLED_ONLY, "GPROCHAT_EAGER": "1"}
+    session.run("pytest", "-k", "asyncio+eager", *session.posargs, env=env)
+
+
+@nox.session(python=OLDEST)
+def soak(session: nox.Session) -> None:
+    """Random faults and cancels on each loop; `nox -s soak -- --seconds 600 --seed 1`."""
+    session.install(wheel(session))
+    session.run("python", "tests/soak/soak.py", *session.posargs, env=INSTALLED_ONLY)
+
+
+@nox.session(python=OLDEST)
+def fuzz(session: nox.Session) -> None:
+    """Fuzz what reads foreign bytes, guided by coverage; `nox -s fuzz -- --seconds 600`."""
+    session.install(wheel(session), "atheris")
+    for target in ("decoder", "answers", "errors", "site_requests"):
+        session.run("python", f"tests/fuzz/{target}.py", *session.posargs)
+
+
 @nox.session(python=OLDEST)
 def docs_examples(session: nox.Session) -> None:
     """Run the README's snippets and every file of examples/."""

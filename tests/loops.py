@@ -21,7 +21,6 @@ else:
     ]
 
 
-
 def eager_loop() -> asyncio.AbstractEventLoop:
     """A loop whose tasks begin within the call that makes them. Python 3.12 and newer have it."""
     loop = asyncio.new_event_loop()

@@ -113,8 +113,10 @@ async def run_batch(
         await batch.run(partial(batch.ask_all, outcomes), background)
     finally:
         try:
-            await records.aclose()
-            await journal.aclose()
+            try:
+                await records.aclose()
+            finally:  # cancelled while it closes an iterable of the caller's, too
+                await journal.aclose()
         finally:
             if on_progress is not None:
                 on_progress(batch.summary)

@@ -1,0 +1,65 @@
+"""What there is to cancel, and how many turns of the event loop it takes to end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import anyio
+from anyio.lowlevel import checkpoint
+from scripted import HEAD, Script, chunk
+
+from gprochat_anyio import Client, fan_out, gather, race
+
+STEPS = 8
+"""Turns of the event loop from a cancellation to its end: one to deliver it, the rest for what
+closes in turn (streams, task groups, and the channel or the race around them)."""
+
+Operation = Callable[[Client], Coroutine[Any, Any, object]]
+
+SILENT: Script = ()
+HEAD_ONLY: Script = (HEAD,)
+ONE_TEXT: Script = (HEAD + chunk("one"),)
+FOUR_TEXTS: Script = (HEAD, *[s for _ in range(4) for s in (chunk("one"), 0.001)])
+
+
+async def ask(client: Client) -> None:
+    await client.ask("hi")
+
+
+async def stream(client: Client) -> None:
+    async with client.stream("hi") as chunks:
+        await chunks.read()
+
+
+async def stream_to(client: Client) -> None:
+    send, receive = anyio.create_memory_object_stream[str]()  # nobody reads
+    with receive:
+        await client.stream_to("hi", send)
+
+
+async def ask_many(client: Client) -> None:
+    async with fan_out(client, ["hi"] * 3, max_at_once=2) as events:
+        async for _ in events:
+            pass
+
+
+async def gathered(client: Client) -> None:
+    await gather(client, ["hi"] * 3)
+
+
+async def raced(client: Client) -> None:
+    async with race(client, "hi") as chunks:
+        await chunks.read()
+
+
+OPERATIONS = [ask, stream, stream_to, ask_many, gathered, raced]
+
+
+async def turns_until(done: Callable[[], bool]) -> int:
+    """How many turns of the event loop it takes, with all of its tasks in each."""
+    for turns in range(1, 1000):
+        await checkpoint()
+        if done():
+            return turns
+    raise AssertionError("a thousand turns, and no end")

@@ -1,0 +1,102 @@
+"""Cancellation is never swallowed: whoever cancels learns of it, and nothing of it stays behind."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+from cancelling import FOUR_TEXTS, ONE_TEXT, OPERATIONS, SILENT, STEPS, Operation, turns_until
+from loops import VIRTUAL_LOOPS
+from scripted import Script, memory_site
+
+from gprochat_anyio import Client, Retry, Timeouts
+
+virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+
+
+@virtual
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("script", [SILENT, FOUR_TEXTS], ids=["opening", "streaming"])
+async def test_by_scope(
+    monkeypatch: pytest.MonkeyPatch, operation: Operation, script: Script
+) -> None:
+    """Cancelled and caught, nothing of it is left: an outer timeout still works."""
+    async with memory_site(monkeypatch, script) as site, Client(site.url) as client:
+        with anyio.move_on_after(10) as outer:
+            with anyio.move_on_after(2) as inner:
+                await operation(client)
+            assert inner.cancelled_caught
+            assert_clean()
+            assert anyio.current_effective_deadline() == outer.deadline
+            await anyio.sleep(1)
+            with pytest.raises(TimeoutError):
+                with anyio.fail_after(1):
+                    await operation(client)
+            assert_clean()
+            await operation(client)
+        assert outer.cancelled_caught
+        assert_clean()
+        await anyio.sleep(1)
+
+
+@virtual
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_by_an_outer_scope_within_the_clocks_moment(
+    monkeypatch: pytest.MonkeyPatch, operation: Operation
+) -> None:
+    """A timeout of the library's own in the same moment does not hide the caller's."""
+    limits = Timeouts(total=2)
+    async with (
+        memory_site(monkeypatch, FOUR_TEXTS) as site,
+        Client(site.url, timeouts=limits, retry=Retry(attempts=1)) as client,
+    ):
+        with anyio.CancelScope(deadline=anyio.current_time() + 2) as outer:
+            with suppress(TimeoutError):
+                await operation(client)
+            await checkpoint()
+            pytest.fail("the caller's own scope has run out")
+        assert outer.cancelled_caught
+        assert_clean()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("script", [SILENT, FOUR_TEXTS], ids=["opening", "streaming"])
+@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS[:1], indirect=True)
+async def test_natively(
+    monkeypatch: pytest.MonkeyPatch, operation: Operation, script: Script
+) -> None:
+    async with memory_site(monkeypatch, script) as site, Client(site.url) as client:
+        task = asyncio.create_task(operation(client))
+        await anyio.sleep(1)
+        task.cancel("by its owner")
+        assert await turns_until(task.done) <= STEPS
+        assert task.cancelled()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await operation(client)
+        assert_clean()
+
+
+@virtual
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_cancelled_before_it_begins(
+    monkeypatch: pytest.MonkeyPatch, operation: Operation
+) -> None:
+    async with memory_site(monkeypatch, ONE_TEXT) as site, Client(site.url) as client:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await operation(client)
+        assert scope.cancelled_caught
+        assert not site.requests
+
+
+def assert_clean() -> None:
+    """No cancellation is left pending on the task."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return  # Trio's tasks have no such count
+    assert task is None or task.cancelling() == 0

@@ -1,0 +1,144 @@
+"""Cancellation is prompt.
+
+The bound, stated: a cancelled request leaves within `STEPS` turns of the event loop, however many
+are cancelled with it, whatever its peer does; no time passes, for nothing is waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+from cancelling import (
+    FOUR_TEXTS,
+    HEAD_ONLY,
+    ONE_TEXT,
+    OPERATIONS,
+    SILENT,
+    STEPS,
+    Operation,
+    stream,
+    turns_until,
+)
+from loops import VIRTUAL_LOOPS
+from prompted import pool_of
+from scripted import Script, memory_site
+from transport.servers import Peer, black_hole, client_context, open_sockets, serving
+
+from gprochat_anyio import Client, Retry, fan_out
+
+virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+
+
+@virtual
+@pytest.mark.parametrize("script", [SILENT, HEAD_ONLY, ONE_TEXT, FOUR_TEXTS])
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("number", [1, 50])
+async def test_a_deaf_site(
+    monkeypatch: pytest.MonkeyPatch, operation: Operation, script: Script, number: int
+) -> None:
+    async with memory_site(monkeypatch, script) as site, Client(site.url) as client:
+        turns, seconds = await cancelled_after(operation, client, number)
+        assert turns <= STEPS
+        assert seconds == 0
+        assert pool_of(client).statistics() == (1000, (), 0)
+
+
+async def cancelled_after(operation: Operation, client: Client, number: int) -> tuple[int, float]:
+    """The turns and the seconds from the cancellation of so many to the end of all."""
+    ended = turns = 0
+    seconds = 0.0
+
+    async def run() -> None:
+        nonlocal ended
+        try:
+            await operation(client)
+        finally:
+            ended += 1
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(number):
+            tasks.start_soon(run)
+        await anyio.sleep(1)
+        assert not ended
+        began = anyio.current_time()
+        tasks.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            turns = await turns_until(lambda: ended == number)
+        seconds = anyio.current_time() - began
+    return turns, seconds
+
+
+@virtual
+@pytest.mark.parametrize("script", [SILENT, FOUR_TEXTS], ids=["opening", "streaming"])
+async def test_two_thousand_streams(monkeypatch: pytest.MonkeyPatch, script: Script) -> None:
+    async with memory_site(monkeypatch, script) as site:
+        async with Client(site.url, max_connections=None) as client:
+            turns, seconds = await cancelled_after(stream, client, 2000)
+            assert site.connections == 2000
+            assert turns <= STEPS
+            assert seconds == 0
+
+
+@virtual
+async def test_two_thousand_in_one_fan_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ask_all(client: Client) -> None:
+        async with fan_out(client, ["hi"] * 2000, max_at_once=2000) as events:
+            async for _ in events:
+                pass
+
+    async with memory_site(monkeypatch, FOUR_TEXTS) as site:
+        async with Client(site.url, max_connections=None) as client:
+            turns, seconds = await cancelled_after(ask_all, client, 1)
+            assert site.connections == 2000
+            assert turns <= STEPS
+            assert seconds == 0
+
+
+async def unread(peer: Peer) -> None:
+    """Never reads, never answers."""
+    await anyio.sleep_forever()
+
+
+@asynccontextmanager
+async def deaf(kind: str) -> AsyncIterator[tuple[Client, Any]]:
+    tls = kind == "handshake"
+    async with serving(black_hole if tls else unread) as server:
+        url = f"{'https' if tls else 'http'}://127.0.0.1:{server.port}"
+        context = client_context() if tls else None
+        async with Client(url, ssl_context=context, retry=Retry(attempts=1)) as client:
+            yield client, server
+
+
+@pytest.mark.parametrize("kind", ["handshake", "answer", "upload"])
+@pytest.mark.parametrize("number", [1, 50])
+async def test_real_sockets(kind: str, number: int) -> None:
+    """In a TLS handshake, waiting for an answer, and in an upload that nobody takes in."""
+    prompt = "x" * 8_000_000 if kind == "upload" else "hi"
+    number = min(number, 5) if kind == "upload" else number
+    ended = 0
+
+    async def run() -> None:
+        nonlocal ended
+        try:
+            await client.ask(prompt)
+        finally:
+            ended += 1
+
+    with anyio.fail_after(20):
+        async with deaf(kind) as (client, server):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(number):
+                    tasks.start_soon(run)
+                await server.until(lambda: server.accepted == number)
+                for _ in range(20):
+                    await checkpoint()
+                assert not ended
+                tasks.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    assert await turns_until(lambda: ended == number) <= STEPS
+            assert open_sockets(server.port) == 0

@@ -1,0 +1,153 @@
+"""Every shield in the package ends by itself, so that no cancellation waits for ever.
+
+`SHIELDS` names each, and what bounds it. Those that only wait for the library's own tasks, which
+wait for nobody, are counted in event loop turns by test_promptness.py.
+"""
+
+from __future__ import annotations
+
+import ast
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import pytest
+from http_libraries import httpx
+from loops import VIRTUAL_LOOPS
+from scripted import MemoryStream, memory_pipe
+
+import gprochat_anyio
+from gprochat_anyio import Client, Retry
+from gprochat_anyio.batch._journal import Journal
+from gprochat_anyio.site._models import Turn
+from gprochat_anyio.site._texts import CLOSING_SECONDS, Texts
+from gprochat_anyio.transport._connect import close_now
+
+PACKAGE = Path(gprochat_anyio.__file__).parent
+
+SHIELDS = Counter(
+    {
+        "_crew.py": 2,  # tasks that the block's end cancels, and any group: test_promptness.py
+        "transport/_connect.py": 1,  # a second, for a foreign stream's closing: below
+        "transport/_foreign.py": 1,  # a second, for a foreign transport's closing: below
+        "batch/_journal.py": 1,  # at most 8 MiB to the disk, in a worker thread: below
+        "site/_texts.py": 1,  # a second, for a model's closing: below
+        "site/_hypercorn.py": 1,  # serving, until `stop` cuts all off: test_site_serve.py
+        "testing/_live.py": 1,  # a connection in memory, closed without waiting
+    }
+)
+
+virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+
+
+def test_all_of_them_are_known() -> None:
+    found: Counter[str] = Counter()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if (isinstance(node, ast.keyword) and node.arg == "shield") or (
+                isinstance(node, ast.Assign)
+                and any(
+                    isinstance(target, ast.Attribute) and target.attr == "shield"
+                    for target in node.targets
+                )
+            ):
+                found[path.relative_to(PACKAGE).as_posix()] += 1
+    assert found == SHIELDS
+
+
+class _NeverClosed(MemoryStream):
+    """A stream whose closing waits for a peer that never says a word."""
+
+    async def aclose(self) -> None:
+        await anyio.sleep_forever()
+
+
+async def seconds_cancelled(operation: Any) -> float:
+    """How long an operation takes that is cancelled as it begins."""
+    began = anyio.current_time()
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await operation()
+    return anyio.current_time() - began
+
+
+@virtual
+async def test_a_foreign_stream_that_does_not_close() -> None:
+    ours, _ = memory_pipe()
+    stream = _NeverClosed(ours._send, ours._receive)
+    assert await seconds_cancelled(lambda: close_now(stream)) == pytest.approx(1)
+    await ours.aclose()
+    await ours.peer.aclose()
+
+
+class _Stuck(httpx.AsyncBaseTransport):
+    """A transport whose responses have one text, and whose closing never ends."""
+
+    class Stream(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"text"
+            await anyio.sleep_forever()
+
+        async def aclose(self) -> None:
+            await anyio.sleep_forever()
+
+    async def handle_async_request(self, request: Any) -> Any:
+        headers = {"content-type": "text/plain", "content-length": "9"}
+        return httpx.Response(200, headers=headers, stream=self.Stream())
+
+
+@virtual
+async def test_a_foreign_transport_that_does_not_close() -> None:
+    async with Client("http://site.test", transport=_Stuck(), retry=Retry(attempts=1)) as client:
+        began = anyio.current_time()
+        with anyio.move_on_after(5) as scope:
+            await client.ask("hi")
+        assert scope.cancelled_caught
+        assert anyio.current_time() - began == pytest.approx(6)
+
+
+@virtual
+async def test_a_model_that_does_not_close() -> None:
+    async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
+        try:
+            yield "text"
+        finally:
+            await anyio.sleep_forever()
+
+    texts = Texts(model, (Turn("user", "hi"),))
+    assert await texts.next() == "text"
+    assert await seconds_cancelled(texts.aclose) == pytest.approx(CLOSING_SECONDS)
+
+
+async def test_a_journal_waits_for_the_disk_only(tmp_path: Path) -> None:
+    """What is cancelled is written all the same; the loop goes on meanwhile."""
+    journal = Journal(tmp_path / "out", sync_every=1.0, retry_failed=False)
+    await anyio.to_thread.run_sync(journal.open)
+    journal.put(b"line\n")
+    turns = 0
+    go = threading.Event()
+    write_out = journal._write_out
+
+    def slow(**kwargs: Any) -> None:
+        assert go.wait(10)
+        write_out(**kwargs)
+
+    journal._write_out = slow  # type: ignore[method-assign]
+
+    async def count() -> None:
+        nonlocal turns
+        while turns < 50:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+        go.set()
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(count)
+            await seconds_cancelled(journal.aclose)
+    assert turns == 50
+    assert (tmp_path / "out").read_bytes() == b"line\n"
