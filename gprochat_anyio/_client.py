@@ -14,6 +14,7 @@ from anyio.abc import ObjectSendStream, TaskStatus
 
 from ._decoder import ReplyDecoder
 from ._errors import InvalidPromptError, forgetful
+from ._events import Watching
 from ._home import Home
 from ._messages import Message, Prompt, checked, history
 from ._opening import ask_once, open_reply
@@ -117,6 +118,8 @@ class Client:
             ssl_context=ssl_context,
             max_connections=max_connections,
         )
+        self.watching = Watching(self._address.target.host, self._address.target.port)
+        """For the library's own modules: who is told what happens to requests."""
         self._home = Home("Client")
         self._closed = False
 
@@ -281,14 +284,26 @@ class Client:
         :param retry: in the place of the client's
         """
         self._check_usable()
-        return await open_reply(
-            self._sender,
-            path,
-            lambda: encode_generate(messages, secret_key=self._secret_key, password=self._password),
-            timeouts=limits or self._timeouts,
-            retry=retry or self._retry,
-            decoder=self._decoder,
-        )
+        watch = self.watching.request()
+        try:
+            live = await open_reply(
+                self._sender,
+                path,
+                lambda: encode_generate(
+                    messages, secret_key=self._secret_key, password=self._password
+                ),
+                timeouts=limits or self._timeouts,
+                retry=retry or self._retry,
+                decoder=self._decoder,
+                watch=watch,
+            )
+        except BaseException as error:
+            if watch is not None:
+                watch.unanswered(error)
+            raise
+        if watch is not None:
+            await live.watch_from_here(watch)
+        return live
 
     def _check_usable(self) -> None:
         if self._closed:

@@ -14,6 +14,7 @@ from ._errors import (
     SiteConnectionError,
     SiteError,
 )
+from ._events import Watch
 from ._protocol import ERROR_BODY_LIMIT, check_head, check_reply_head, read_error
 from ._reply import LiveReply
 from ._retry import Retry
@@ -26,10 +27,11 @@ from .transport._stages import Stage
 class Attempt:
     """One attempt to get an answer, and what it cost."""
 
-    __slots__ = ("_clocks", "_connect_since", "connect", "sent_at")
+    __slots__ = ("_clocks", "_connect_since", "_watch", "connect", "sent_at")
 
-    def __init__(self, clocks: Clocks) -> None:
+    def __init__(self, clocks: Clocks, watch: Watch | None = None) -> None:
         self._clocks = clocks
+        self._watch = watch
         self._connect_since: float | None = None
         self.connect = 0.0
         """Seconds that the connection took; 0.0 if it was there already."""
@@ -45,6 +47,8 @@ class Attempt:
             self.sent_at = self._clocks.start("first_chunk")
             if self._connect_since is not None:
                 self.connect = self.sent_at - self._connect_since
+                if self._watch is not None:
+                    self._watch.connected(self.connect)
 
     async def ask(
         self,
@@ -66,6 +70,8 @@ class Attempt:
             error = error_of(failure)
         else:
             try:
+                if self._watch is not None and self._connect_since is None:
+                    self._watch.connected(None)
                 refused = check(answer)
                 if refused is None and answer.status == 200:
                     return answer
@@ -86,6 +92,7 @@ async def open_reply(
     timeouts: Timeouts,
     retry: Retry,
     decoder: Callable[[], ReplyDecoder],
+    watch: Watch | None = None,
 ) -> LiveReply:
     """Get the first text of a reply, trying again where `retry` has it.
 
@@ -94,13 +101,14 @@ async def open_reply(
     :param path: below the site's own
     :param sign: makes the body of an attempt, freshly signed
     :param decoder: makes what decodes the answer to an attempt
+    :param watch: is told what happens on the way there
     :raises GPROChatError: the error of the last attempt, with nothing of the network's in its chain
     """
     clocks = Clocks(timeouts, anyio.current_time())
     number = 0
     while True:
         number += 1
-        attempt = Attempt(clocks)
+        attempt = Attempt(clocks, watch)
         error: GPROChatError | None = None
         with clocks.enforced():
             try:
@@ -117,6 +125,8 @@ async def open_reply(
             or anyio.current_time() + pause >= clocks.ends
         ):
             raise clean(error)
+        if watch is not None:
+            watch.retrying(number, error, pause)
         await anyio.sleep(pause)
 
 

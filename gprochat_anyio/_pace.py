@@ -72,6 +72,11 @@ class Pace:
         return math.inf if self._probe == "running" else max(self._next, self._resumes)
 
     @property
+    def pauses(self) -> int:
+        """How many pauses have begun."""
+        return self._pauses
+
+    @property
     def given_up(self) -> bool:
         """Whether as many pauses in a row as there are attempts brought no answer."""
         return self._fruitless >= self._retry.attempts

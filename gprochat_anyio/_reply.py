@@ -10,6 +10,7 @@ from anyio.abc import ObjectSendStream
 
 from ._decoder import ReplyDecoder
 from ._errors import ReplyInterruptedError, RequestTimeoutError
+from ._events import Watch
 from ._sender import Answer
 from ._timeouts import Clocks
 from .transport._failures import TransportFailure
@@ -61,6 +62,7 @@ class LiveReply:
         "_end",
         "_failure",
         "_pieces",
+        "_watch",
         "attempts",
         "clocks",
         "connect",
@@ -78,6 +80,7 @@ class LiveReply:
         self._pieces: list[str] = []
         self._chunks = self._characters = 0
         self._end: float | None = None
+        self._watch: Watch | None = None
         # what `Timing` says of the opening, set by it
         self.attempts, self.connect, self.first_chunk = 1, 0.0, 0.0
 
@@ -100,6 +103,17 @@ class LiveReply:
             characters=self._characters,
             attempts=self.attempts,
         )
+
+    async def watch_from_here(self, watch: Watch) -> None:
+        """Tell a watch that the first text has come, and in time how the reply ended."""
+        self._watch = watch
+        try:
+            watch.first_text()
+            if self.ended:
+                self._tell()
+        except BaseException:
+            await self._close()
+            raise
 
     @property
     def failed(self) -> bool:
@@ -129,16 +143,22 @@ class LiveReply:
                 self.ended = decoder.failure is None
             if decoder.failure is not None:
                 self._break_off(decoder.failure)
-            if self.ended or self._failure is not None:
-                await self.aclose()
+            if self.ended:
+                await self._close()
+                text = text and self._taken(text)
+                self._tell()
+                return text
+            if self._failure is not None:
+                await self._close()
             if text:
                 return self._taken(text)
         if self._failure is None:
             return ""
-        await self.aclose()
+        await self._close()
         if text := decoder.cut():
             return self._taken(text)
         self._failure.partial_text = self.text
+        self._tell()
         raise self._failure
 
     async def receive(self) -> str:
@@ -227,15 +247,27 @@ class LiveReply:
     async def time_out(self) -> RequestTimeoutError:
         """Close the reply because a clock ran out; that is the error which ends it from now on."""
         self._failure = error = self.clocks.timeout_error(self.text)
-        await self.aclose()
+        await self._close()
         return error
 
     async def aclose(self) -> None:
         """Let the connection go: closed at once, without waiting for the peer, unless the reply
         is complete."""
+        try:
+            self._tell()
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
         if self._end is None:
             self._end = anyio.current_time()
         await self._answer.aclose()
+
+    def _tell(self) -> None:
+        """Tell the watch how the reply ended, once."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.ended(self._failure, self.ended, self._chunks, self._characters)
 
     def _taken(self, text: str) -> str:
         self._pieces.append(text)

@@ -173,7 +173,11 @@ class Workers:
             job.asked += 1
             clean(error)
             job.refusal = error
-            if pace.refused(job.request, error, anyio.current_time()):
+            now, pauses = anyio.current_time(), pace.pauses
+            again = pace.refused(job.request, error, now)
+            if pace.pauses > pauses:
+                self._client.watching.paused(pace.free_at - now, pace.limit)
+            if again:
                 heappush(self._queue, job)
                 return
             refused = [job]

@@ -20,6 +20,8 @@ ARROWS = {
     "_version": "",
     "_errors": "",
     "_home": "",
+    "_crew": "",
+    "_events": "_errors",
     "_timeouts": "_errors",
     "_retry": "_errors",
     "_messages": "_errors",
@@ -31,15 +33,15 @@ ARROWS = {
     "_address": "_errors _protocol _version transport",
     "_direct": "_address transport",
     "_sender": "_errors transport",
-    "_reply": "_decoder _errors _sender _timeouts transport",
-    "_opening": "_decoder _errors _protocol _reply _retry _sender _timeouts transport",
-    "_stream": "_home _opening _reply",
+    "_reply": "_decoder _errors _events _sender _timeouts transport",
+    "_opening": "_decoder _errors _events _protocol _reply _retry _sender _timeouts transport",
+    "_stream": "_crew _home _opening _reply",
     # what users call
-    "_client": "_address _decoder _direct _errors _home _messages _opening _protocol _reply _retry"
-    " _sender _stream _timeouts",
+    "_client": "_address _decoder _direct _errors _events _home _messages _opening _protocol _reply"
+    " _retry _sender _stream _timeouts",
+    "otel": "_client _events _version",
     "_provider": "_client _errors _messages _protocol _timeouts",
     # many requests
-    "_crew": "",
     "_source": "_messages",
     "_outcomes": "_messages _reply",
     "_pace": "_errors _retry",
@@ -61,7 +63,8 @@ ARROWS = {
     "site": "_client _errors _messages _protocol _timeouts _version transport",
     "batch": "_client _errors _fanout _messages _outcomes _reply _results _source _timeouts",
     "testing": "_address _client _protocol transport",
-    "cli": "_client _errors _reply _retry _stream _timeouts _version batch site",
+    "cli": "_address _client _conversation _errors _reply _retry _stream _timeouts _version batch"
+    " site transport",
 }
 
 HTTP_LIBRARIES = {"httpcore", "httpcore2", "httpx", "httpx2"}
@@ -69,6 +72,7 @@ HTTP_MODULE = "transport._httpx"
 
 EVENT_LOOPS = {"asyncio", "trio", "uvloop"}
 BOUND_TO_LOOPS = {
+    "cli._answers": "a chat runs on asyncio, as prompt_toolkit has it",
     "site._connection": "Hypercorn has one connection for asyncio and another for Trio",
     "testing._injection": "native cancellation is asyncio's own",
     "site._hypercorn": "Hypercorn has one server for asyncio and another for Trio",
@@ -156,7 +160,7 @@ def test_every_public_name_is_typed_and_found() -> None:
     (block,) = (
         node.body
         for node in ast.parse(MODULES["gprochat_anyio"].read_text(encoding="utf-8")).body
-        if isinstance(node, ast.If)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     )
     typed = {
         alias.name: node.module

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from embedded_site import ROOT, embedded_site, output_of
+from snippets import snippets_of
 
 import gprochat_anyio
 from gprochat_anyio import GPROChatError
@@ -15,10 +16,9 @@ from gprochat_anyio.cli._exits import exit_status
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SNIPPETS = [
-    pytest.param(found[2], id=found[1].strip("# ").replace(" ", "-"))
-    for found in re.finditer(
-        r"^(## .*)\n(?:(?!^## ).*\n)*?```python\n((?:.*\n)*?)```", README, re.MULTILINE
-    )
+    pytest.param(snippet.code, id=snippet.heading)
+    for snippet in snippets_of(README)
+    if snippet.language == "python"
 ]
 COMMAND = re.compile(r"^<!-- (\w+) command -->\n```sh\n(.*\n)```$", re.MULTILINE)
 

@@ -1,0 +1,149 @@
+"""Spans and metrics of the client's requests for OpenTelemetry (extra `otel`).
+
+Nothing of it happens unless an application asks for it::
+
+    from gprochat_anyio import otel
+
+    otel.instrument()
+
+By the semantic conventions for generative AI: a span `chat` for each request, and the histograms
+`gen_ai.client.operation.duration` and `gen_ai.client.operation.time_to_first_chunk`. Prompts and
+replies are never recorded, and no error's message is. `docs/observability.md` has the attributes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+try:
+    from opentelemetry import metrics, trace
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(
+        "OpenTelemetry is not installed: pip install 'gprochat-anyio[otel]'", name=missing.name
+    ) from missing
+
+from ._client import Client
+from ._events import End, Failure, Watching
+from ._version import __version__
+
+__all__ = ["instrument", "uninstrument"]
+
+_BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96,
+                   81.92)  # fmt: skip
+_Attributes = dict[str, str | int]
+
+
+def instrument(
+    client: Client | None = None,
+    *,
+    tracer_provider: trace.TracerProvider | None = None,
+    meter_provider: metrics.MeterProvider | None = None,
+) -> None:
+    """Record the requests that begin from now on, until `uninstrument`.
+
+    :param client: only this one's, in the place of what is recorded for all; None is every
+        client of the process, those inside a `SyncClient` and a `GPROChat` included
+    :param tracer_provider: in the place of the global one
+    :param meter_provider: in the place of the global one
+    """
+    telemetry = _Telemetry(tracer_provider, meter_provider)
+    if client is None:
+        Watching.everywhere = telemetry.observe
+    else:
+        client.watching.observe = telemetry.observe
+
+
+def uninstrument(client: Client | None = None) -> None:
+    """Take `instrument` back. Requests that have begun are recorded to their end.
+
+    :param client: the one that was given to `instrument`
+    """
+    if client is None:
+        Watching.everywhere = None
+    else:
+        client.watching.observe = None
+
+
+class _Telemetry:
+    """What the observers of all requests share."""
+
+    def __init__(
+        self,
+        tracer_provider: trace.TracerProvider | None,
+        meter_provider: metrics.MeterProvider | None,
+    ) -> None:
+        self.tracer = trace.get_tracer("gprochat_anyio", __version__, tracer_provider)
+        meter = metrics.get_meter("gprochat_anyio", __version__, meter_provider)
+        self.duration = meter.create_histogram(
+            "gen_ai.client.operation.duration",
+            unit="s",
+            description="GenAI operation duration.",
+            explicit_bucket_boundaries_advisory=_BUCKETS,
+        )
+        self.time_to_first_chunk = meter.create_histogram(
+            "gen_ai.client.operation.time_to_first_chunk",
+            unit="s",
+            description="Time to receive the first chunk.",
+            explicit_bucket_boundaries_advisory=_BUCKETS,
+        )
+
+    def observe(self, host: str, port: int) -> _Observer:
+        attributes: _Attributes = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "gprochat",
+            "server.address": host,
+            "server.port": port,
+        }
+        return _Observer(self, attributes)
+
+
+class _Observer:
+    """Records one request.
+
+    Its span is a child of the one that is current where the request begins, and is never made
+    current itself: a context that one task entered could not be left in another, or out of turn.
+    """
+
+    __slots__ = ("_attributes", "_span", "_telemetry")
+
+    def __init__(self, telemetry: _Telemetry, attributes: _Attributes) -> None:
+        self._telemetry = telemetry
+        self._attributes = attributes
+        self._span = telemetry.tracer.start_span(
+            "chat",
+            kind=trace.SpanKind.CLIENT,
+            attributes={**attributes, "gen_ai.request.stream": True},
+        )
+
+    def connected(self, seconds: float | None) -> None:
+        if seconds is not None:
+            self._span.add_event("gprochat.connected", {"gprochat.connect.duration": seconds})
+
+    def retrying(self, attempt: int, failure: Failure, pause: float) -> None:
+        why = {"gprochat.attempt": attempt, "gprochat.pause": pause, **_described(failure)}
+        self._span.add_event("gprochat.retry", why)
+
+    def first_text(self, seconds: float, attempts: int) -> None:  # noqa: ARG002 - for all observers
+        self._span.set_attribute("gen_ai.response.time_to_first_chunk", seconds)
+        self._telemetry.time_to_first_chunk.record(seconds, self._attributes)
+
+    def ended(self, end: End) -> None:
+        span, attributes = self._span, self._attributes
+        span.set_attribute("gprochat.request.end", end.how)
+        span.set_attribute("gprochat.request.attempts", end.attempts)
+        if end.failure is not None and end.how != "left":  # what the caller raised is his own
+            attributes = {**attributes, "error.type": end.failure.error}
+            span.set_attributes(_described(end.failure))
+        if end.how == "failed":
+            span.set_status(trace.StatusCode.ERROR)
+        self._telemetry.duration.record(end.seconds, attributes)
+        span.end()
+
+
+def _described(failure: Failure) -> _Attributes:
+    attributes: _Attributes = {"error.type": failure.error}
+    if failure.status is not None:
+        attributes["http.response.status_code"] = failure.status
+    if failure.phase is not None:
+        attributes["gprochat.timeout.phase"] = failure.phase
+    return attributes

@@ -1,0 +1,141 @@
+"""The snippets of Markdown pages: found, and run as a reader would run them.
+
+Run as a script, it runs the files that it is given, and prints what became of each as JSON.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import gc
+import inspect
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+OPTIONAL = ("httpx", "openai", "opentelemetry")
+"""Packages without which a snippet is not run."""
+
+TYPED = "Hello\n\nAnd you?\n"
+"""What a snippet reads from stdin."""
+
+NOT_RUN = "<!-- not run: "
+"""Stands before a snippet that is only compiled, with the reason."""
+
+_FENCE = re.compile(r"^(`{3,})(\{?[\w-]*\}?)[^\n`]*\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """A fenced block of a page.
+
+    :param heading: the one above it, as part of a test's name
+    :param language: as the fence has it: `python`, `sh`, or a directive, `{eval-rst}`
+    """
+
+    heading: str
+    language: str
+    code: str
+    run: bool = True
+
+
+def snippets_of(markdown: str) -> Iterator[Snippet]:
+    """The fenced blocks of a page."""
+    for found in _FENCE.finditer(markdown):
+        before = markdown[: found.start()]
+        headings = _HEADING.findall(_FENCE.sub("", before))
+        heading = re.sub(r"[^\w]+", "-", headings[-1] if headings else "").strip("-")
+        *_, line = ["", *before.splitlines()]
+        yield Snippet(heading, found[2], found[3], run=not line.startswith(NOT_RUN))
+
+
+def prose_of(markdown: str) -> str:
+    """A page without its fenced blocks."""
+    return _FENCE.sub("", markdown)
+
+
+def is_a_test(code: str) -> bool:
+    """Whether a snippet is a file for pytest: it has tests, and runs none of them."""
+    tests = set(re.findall(r"^(?:async )?def (test_\w+)", code, re.MULTILINE))
+    return bool(tests) and not any(code.count(name) > 1 for name in tests)
+
+
+def compiled(code: str, name: str) -> Any:
+    """A snippet's code; a coroutine's, if it awaits outside of any function."""
+    return compile(code, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+
+
+def run_all(paths: Sequence[Path], environment: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Run snippets, in one process of their own: what each printed, or raised, or misses."""
+    ran = subprocess.run(  # noqa: S603 - ourselves
+        [sys.executable, "-W", "error", __file__, *map(str, paths)],
+        check=False,
+        capture_output=True,
+        env={**environment, "PYTHONIOENCODING": "utf-8"},
+        encoding="utf-8",
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    found: dict[str, dict[str, str]] = json.loads(ran.stdout)
+    return found
+
+
+def _main() -> None:
+    json.dump({path: _ran(path) for path in sys.argv[1:]}, sys.stdout)
+
+
+def _ran(path: str) -> dict[str, str]:
+    unraisable: list[str] = []
+    sys.unraisablehook = lambda what: unraisable.append(f"{what.err_msg} {what.exc_value!r}")
+    sys.stdin = io.StringIO(TYPED)
+    printed = io.StringIO()
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(printed),
+            contextlib.redirect_stderr(io.StringIO()),  # for logging
+        ):
+            _run(path)
+            gc.collect()
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in OPTIONAL:
+            return {"misses": str(error.name)}
+        return {"raised": traceback.format_exc()}
+    except BaseException:  # noqa: BLE001 - whatever it is, the test tells
+        return {"raised": traceback.format_exc()}
+    return {"raised": "\n".join(unraisable)} if unraisable else {"printed": printed.getvalue()}
+
+
+def _run(path: str) -> None:
+    code = compiled(Path(path).read_text(encoding="utf-8"), path)
+    if not code.co_flags & inspect.CO_COROUTINE:
+        exec(code, {"__name__": "__main__"})  # noqa: S102 - our own
+        return
+    for backend in ("asyncio", "trio"):
+        anyio.run(_await, code, backend=backend)
+
+
+async def _await(code: Any) -> None:
+    """Run a snippet that awaits outside of any function."""
+    from gprochat_anyio import Client  # noqa: PLC0415 - it is the one under test
+
+    async with Client.from_env() as client:
+        names = {"__name__": "snippet", "client": client, "site": os.environ["GPROCHAT_URL"]}
+        await eval(code, names)  # noqa: S307 - our own
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,209 @@
+"""What docs/ says can be run runs, what it names is there, and every public name is in it."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from embedded_site import PACKAGE_PATH, ROOT, embedded_site
+from snippets import compiled, is_a_test, prose_of, run_all, snippets_of
+
+import gprochat_anyio
+from gprochat_anyio import Timeouts
+from gprochat_anyio.cli._exits import exit_status
+from gprochat_anyio.cli._main import gprochat
+
+DOCS = ROOT / "docs"
+PAGES = {
+    path.relative_to(DOCS).as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted(DOCS.rglob("*.md"))
+}
+SNIPPETS = {
+    f"{page.removesuffix('.md')}-{number}-{snippet.heading}".replace("/", "-"): snippet
+    for page, text in PAGES.items()
+    for number, snippet in enumerate(snippets_of(text), 1)
+}
+PYTHON = {name: s for name, s in SNIPPETS.items() if s.language == "python"}
+FOR_PYTEST = {name: s for name, s in PYTHON.items() if is_a_test(s.code)}
+RUN = {name: s for name, s in PYTHON.items() if s.run and name not in FOR_PYTEST}
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+NAMED_FILE = re.compile(r"`((?:benchmarks|docs|examples|gprochat_anyio|tests)/[\w./-]+)[`:]")
+ROLE = re.compile(r"\{py:\w+\}`~?([\w.]+)`")
+COMMAND = re.compile(r"\bgprochat (\w+)((?:[^|;&#)\n]|\\\n)*)")
+DIRECTIVE = re.compile(r"^\.\. (?:auto\w+|py:type|(currentmodule)):: ([\w.]+)", re.MULTILINE)
+
+PROGRAM: click.Group = gprochat
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    folder = tmp_path_factory.mktemp("snippets")
+    paths = {name: folder / f"{name}.py" for name in RUN}
+    for name, path in paths.items():
+        path.write_text(RUN[name].code, encoding="utf-8")
+    with embedded_site() as environment:
+        found = run_all(list(paths.values()), environment | {"PYTHONPATH": PACKAGE_PATH})
+    return {name: found[str(path)] for name, path in paths.items()}
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_snippet_runs(name: str, ran: dict[str, dict[str, str]]) -> None:
+    if missing := ran[name].get("misses"):
+        pytest.skip(f"{missing} is not installed")
+    assert "raised" not in ran[name], ran[name]["raised"]
+
+
+@pytest.mark.parametrize("name", FOR_PYTEST)
+def test_snippet_passes(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "test_snippet.py"
+    path.write_text(FOR_PYTEST[name].code, encoding="utf-8")
+    plugin = "gprochat_anyio.testing._pytest"
+    script = (
+        "import importlib.metadata, pytest; "
+        "found = importlib.metadata.entry_points(group='pytest11'); "
+        f"there = any(entry.value == '{plugin}' for entry in found); "
+        f"more = [] if there else ['-p', '{plugin}']; "
+        f"raise SystemExit(pytest.main(['-q', '-p', 'no:cacheprovider', *more, {str(path)!r}]))"
+    )
+    with embedded_site() as environment:
+        done = subprocess.run(  # noqa: S603 - our own
+            [sys.executable, "-c", script],
+            check=False,
+            cwd=tmp_path,
+            capture_output=True,
+            encoding="utf-8",
+            env=environment | {"PYTHONPATH": PACKAGE_PATH},
+            timeout=60,
+        )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", [name for name, s in PYTHON.items() if not s.run])
+def test_snippet_compiles(name: str) -> None:
+    compiled(PYTHON[name].code, name)
+
+
+@pytest.mark.parametrize("name", [n for n, s in SNIPPETS.items() if s.language == "toml"])
+def test_toml(name: str) -> None:
+    tomllib.loads(SNIPPETS[name].code)
+
+
+@pytest.mark.parametrize("name", [n for n, s in SNIPPETS.items() if s.language == "json"])
+def test_json(name: str) -> None:
+    for line in SNIPPETS[name].code.splitlines():
+        json.loads(line)
+
+
+@pytest.mark.parametrize("name", [n for n, s in SNIPPETS.items() if s.language == "sh"])
+def test_commands_have_these_options(name: str) -> None:
+    for command, rest in COMMAND.findall(SNIPPETS[name].code):
+        found = PROGRAM.get_command(click.Context(PROGRAM), command)
+        assert found is not None, command
+        known = {option for parameter in found.params for option in parameter.opts}
+        words = shlex.split(rest.replace("\\\n", " "))
+        assert {word for word in words if word.startswith("-") and word != "-"} <= known
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links(page: str) -> None:
+    """MyST makes links of these: to pages below docs/, and to files that are no pages."""
+    here = (DOCS / page).parent
+    for link in LINK.findall(prose_of(PAGES[page])):
+        if re.match(r"\w+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (here / path).resolve() if path else DOCS / page
+        assert target.is_file(), link
+        if target.suffix == ".md":
+            found = target.relative_to(DOCS).as_posix()
+            assert not anchor or anchor in anchors(PAGES[found]), link
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_and_objects_that_are_named(page: str) -> None:
+    for named in NAMED_FILE.findall(prose_of(PAGES[page])):
+        assert (ROOT / named).exists(), named
+    for directive in re.findall(r"^```\{(?:literal)?include\} (\S+)$", PAGES[page], re.MULTILINE):
+        assert ((DOCS / page).parent / directive).is_file(), directive
+    for role in ROLE.findall(PAGES[page]):
+        assert resolved(role) is not None, role
+
+
+def test_every_page_is_in_the_table_of_contents() -> None:
+    listed = {
+        f"{line}.md"
+        for snippet in SNIPPETS.values()
+        if snippet.language == "{toctree}"
+        for line in snippet.code.splitlines()
+        if line and not line.startswith(":")
+    }
+    assert listed == PAGES.keys() - {"index.md"}
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    documented = set()
+    for page, text in PAGES.items():
+        module = ""
+        for current, name in DIRECTIVE.findall(text) if page.startswith("reference/") else ():
+            if current:
+                module = name
+            else:
+                documented |= {name, f"{module}.{name}"}
+    public = runpy.run_path(str(DOCS / "_extensions" / "public_names.py"))["public_names"]()
+    names = {f"{package}.{name}" for package, found in public.items() for name in found}
+    assert len(names) > len(gprochat_anyio.__all__)
+    assert names <= documented
+
+
+def test_the_default_timeouts() -> None:
+    told = re.findall(r"(\w+): float \| None = ([\d.]+)", PAGES["reference/client.md"])
+    assert repr(Timeouts()) == f"Timeouts({', '.join(map('='.join, told))})"
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", PAGES["how-to/timeouts.md"], re.MULTILINE)
+    assert Timeouts(**{name: int(limit) for name, limit in rows}) == Timeouts(**limits())
+
+
+def limits() -> dict[str, float]:
+    fresh = Timeouts()
+    return {name: getattr(fresh, name) for name in ("connect", "first_chunk", "idle", "total")}
+
+
+def test_every_command_is_in_the_reference() -> None:
+    text = PAGES["reference/cli.md"]
+    for command in PROGRAM.list_commands(click.Context(PROGRAM)):
+        assert f"\n## gprochat {command}\n" in text
+        assert f"\n```{{command-help}} gprochat {command}\n" in text
+
+
+def test_the_exit_statuses() -> None:
+    rows = re.findall(r"^\| (\d+) \|.*?`(\w+Error)`", PAGES["reference/cli.md"], re.MULTILINE)
+    assert [status for status, _ in rows] == [str(n) for n in range(2, 11)]
+    for status, error in rows:
+        assert exit_status(getattr(gprochat_anyio, error)("")) == int(status)
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as MyST and GitHub make them."""
+    headings = re.findall(r"^#{1,3} (.*)$", prose_of(text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+def resolved(name: str) -> Any:
+    """The object of a full name."""
+    module, _, rest = name.rpartition(".")
+    if not module:
+        return getattr(import_module("builtins"), rest, None)
+    try:
+        return getattr(import_module(module), rest, None)
+    except ModuleNotFoundError:
+        return getattr(resolved(module), rest, None)

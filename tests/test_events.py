@@ -1,0 +1,403 @@
+"""What the log says of requests: which events, with which fields, and never any content."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from embedded_site import ROOT
+from loops import VIRTUAL_LOOPS
+from scripted import HEAD, LAST_CHUNK, End, Script, chunk, error, loopback_site, memory_site, reply
+
+from gprochat_anyio import Client, GPROChat, GPROChatError, Retry, Timeouts, fan_out, gather, race
+from gprochat_anyio._events import Watching
+from gprochat_anyio.testing import Hang, Say, scripted_site
+
+virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+
+LOGGER = "gprochat_anyio"
+PREFIX = "gprochat_"
+WHOLE = ["request.started", "connection.made", "reply.started", "request.done"]
+DOCUMENT = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def heard(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.DEBUG, LOGGER)
+    return caplog
+
+
+def fields(record: logging.LogRecord) -> dict[str, Any]:
+    given = vars(record).items()
+    return {key.removeprefix(PREFIX): value for key, value in given if key.startswith(PREFIX)}
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    return [fields(record) for record in caplog.records if record.name == LOGGER]
+
+
+def names(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [event["event"] for event in told(caplog)]
+
+
+def documented() -> dict[str, tuple[str, set[str]]]:
+    """The table of events: their levels and fields."""
+    rows = re.findall(r"^\| `([a-z_.]+)` \| ([A-Z]+) \|.*\|(.*)\|$", DOCUMENT, re.MULTILINE)
+    return {event: (level, set(re.findall(r"`(\w+)`", shown))) for event, level, shown in rows}
+
+
+@virtual
+async def test_a_reply(monkeypatch: Any, heard: pytest.LogCaptureFixture) -> None:
+    script: Script = (HEAD, 2.0, chunk("Hel"), 3.0, chunk("lo"), LAST_CHUNK)
+    async with memory_site(monkeypatch, script, connect_after=0.5) as site:
+        async with Client(site.url) as client:
+            await client.ask("Hi")
+            await client.ask("Hi")
+    first, again = told(heard)[:4], told(heard)[4:]
+    assert [event.pop("event") for event in first] == WHOLE
+    assert [event["event"] for event in again] == [
+        *("request.started", "connection.reused", "reply.started", "request.done")
+    ]
+    number = first[0]["request"]
+    assert {event.pop("request") for event in first} == {number}
+    assert {event["request"] for event in again} == {number + 1}
+    assert {event.pop("site") for event in first} == {"site.test:80"}
+    assert first == [
+        {},
+        {"seconds": pytest.approx(0.5)},
+        {"seconds": pytest.approx(2.5), "attempts": 1},
+        {"seconds": pytest.approx(5.5), "attempts": 1, "chunks": 2, "characters": 5},
+    ]
+    line = heard.records[2].getMessage()
+    assert line == f"reply.started request={number} site=site.test:80 seconds=2.500 attempts=1"
+    assert {record.levelno for record in heard.records} == {logging.DEBUG}
+
+
+@virtual
+async def test_a_reply_that_comes_in_one_read(monkeypatch: Any, heard: Any) -> None:
+    async with memory_site(monkeypatch, (reply("one", "two"),)) as site:
+        async with Client(site.url) as client:
+            async with client.stream("Hi") as chunks:
+                await chunks.read()
+    assert names(heard) == WHOLE
+    assert (told(heard)[-1]["chunks"], told(heard)[-1]["characters"]) == (1, 6)
+
+
+@virtual
+@pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG])
+async def test_retries(monkeypatch: Any, caplog: Any, level: int) -> None:
+    caplog.set_level(level, LOGGER)
+    scripts = [(error(429, "slow", Retry_After="2"),), (HEAD, End.FIN), (reply("ok"),)]
+    async with memory_site(monkeypatch, *scripts) as site:
+        async with Client(site.url, retry=Retry(backoff=0)) as client:
+            await client.ask("Hi")
+    retries = [record for record in caplog.records if record.levelno == logging.INFO]
+    shown = [fields(record) for record in retries]
+    assert [{**event, "request": 0, "site": ""} for event in shown] == [
+        {
+            "event": "request.retry",
+            "request": 0,
+            "site": "",
+            "error": "RateLimitError",
+            "status": 429,
+            "attempt": 1,
+            "pause": 2.0,
+        },
+        {
+            "event": "request.retry",
+            "request": 0,
+            "site": "",
+            "error": "ReplyInterruptedError",
+            "attempt": 2,
+            "pause": 0.0,
+        },
+    ]
+    if level == logging.INFO:
+        assert len(caplog.records) == 2
+    else:
+        assert told(caplog)[-1]["attempts"] == 3
+
+
+async def leave(client: Client) -> None:
+    async with client.stream("Hi") as chunks:
+        await chunks.receive()
+
+
+async def leave_the_handling_of_another_error(client: Client) -> None:
+    try:
+        raise LookupError  # noqa: TRY301 - to be handled meanwhile
+    except LookupError:
+        await leave(client)
+
+
+async def stop(client: Client) -> None:
+    async with client.stream("Hi") as chunks, anyio.create_task_group() as tasks:
+        await chunks.receive()
+        tasks.start_soon(chunks.read)
+        await anyio.wait_all_tasks_blocked()
+        chunks.stop()
+
+
+async def fail_in_the_block(client: Client) -> None:
+    async with client.stream("Hi") as chunks:
+        await chunks.receive()
+        raise LookupError
+
+
+async def be_cancelled(client: Client) -> None:
+    with anyio.move_on_after(1):
+        await client.ask("Hi")
+
+
+async def be_cancelled_in_the_block(client: Client) -> None:
+    with anyio.move_on_after(1):
+        async with client.stream("Hi") as chunks:
+            await chunks.receive()
+            await anyio.sleep(9)
+
+
+async def ask(client: Client) -> None:
+    await client.ask("Hi")
+
+
+async def be_slow(client: Client) -> None:
+    async with client.stream("Hi") as chunks:
+        await chunks.receive()
+        await anyio.sleep(99)
+        await chunks.receive()
+
+
+async def leave_before_the_error(client: Client) -> None:
+    async with client.stream("Hi") as chunks:
+        await chunks.receive()
+        await anyio.sleep(1)
+
+
+async def close_a_generator(client: Client) -> None:
+    pieces = GPROChat.create_async_generator(
+        "", [{"role": "user", "content": "Hi"}], url=client_url
+    )
+    async for _ in pieces:
+        break
+    await pieces.aclose()
+
+
+client_url = "http://site.test"
+NOTHING: Script = (HEAD, 1000.0)
+BEGUN: Script = (HEAD, chunk("some"), 1000.0)
+BROKEN: Script = (HEAD + chunk("some"), End.FIN)
+MALFORMED: Script = (HEAD + chunk("some") + chunk(b"\xff"), 1000.0)
+
+
+@virtual
+@pytest.mark.parametrize(
+    ("script", "way", "expected"),
+    [
+        (BEGUN, leave, "left"),
+        (BEGUN, leave_the_handling_of_another_error, "left"),
+        (BEGUN, stop, "left"),
+        (BEGUN, fail_in_the_block, "left LookupError"),
+        (BEGUN, close_a_generator, "left"),
+        (BEGUN, be_cancelled, "cancelled cancelled"),
+        (NOTHING, be_cancelled, "cancelled cancelled"),
+        (BEGUN, be_cancelled_in_the_block, "cancelled cancelled"),
+        (NOTHING, ask, "failed RequestTimeoutError first_chunk"),
+        (BEGUN, ask, "failed RequestTimeoutError idle"),
+        (BEGUN, be_slow, "failed RequestTimeoutError total"),
+        (BROKEN, ask, "failed ReplyInterruptedError"),
+        (BROKEN, leave_before_the_error, "left"),
+        (MALFORMED, leave_before_the_error, "failed ReplyInterruptedError"),
+        ((error(401, "Invalid password."),), ask, "failed AuthenticationError 401"),
+        ((reply("ok"),), ask, "done"),
+        ((reply("ok"),), leave, "done"),
+        ((reply("ok"),), fail_in_the_block, "done"),
+    ],
+)
+async def test_each_request_has_one_end(
+    monkeypatch: Any, heard: Any, script: Script, way: Any, expected: str
+) -> None:
+    limits = Timeouts(first_chunk=5, idle=5, total=50)
+    async with memory_site(monkeypatch, script) as site:
+        async with Client(site.url, timeouts=limits, retry=Retry(attempts=1)) as client:
+            with suppress(GPROChatError, LookupError):
+                await way(client)
+    (end,) = [
+        e for e in told(heard) if re.fullmatch("request.(done|failed|left|cancelled)", e["event"])
+    ]
+    assert names(heard)[-1] == end["event"]
+    why = [end.get(name) for name in ("error", "status", "phase")]
+    assert " ".join(str(word) for word in why if word) == expected.partition(" ")[2]
+    assert end["event"] == f"request.{expected.partition(' ')[0]}"
+    began = "reply.started" in names(heard)
+    assert end["characters"] == (0 if not began else 2 if script == (reply("ok"),) else 4)
+
+
+@virtual
+async def test_a_rate_limit_in_a_fan_out(monkeypatch: Any, caplog: Any) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    refused: Script = (error(429, "slow", Retry_After="7"),)
+    async with memory_site(monkeypatch, *[refused] * 5, (reply("ok"),)) as site:
+        async with Client(site.url, retry=Retry(backoff=0)) as client:
+            await gather(client, ["Hi"] * 5, adaptive=True, max_at_once=5)
+    assert told(caplog) == [
+        {"event": "rate_limit.pause", "site": "site.test:80", "pause": 7.0, "at_once": 2}
+    ]
+
+
+async def test_the_losers_of_a_race(heard: pytest.LogCaptureFixture) -> None:
+    async with scripted_site([Say("fast")]) as one, scripted_site([Hang()]) as other:
+        async with Client(other.url) as slow, Client(one.url) as fast:
+            async with race([slow, fast], "Hi") as chunks:
+                await chunks.read()
+    ends = sorted(name for name in names(heard) if name in {"request.done", "request.cancelled"})
+    assert ends == ["request.cancelled", "request.done"]
+
+
+async def test_another_transport_tells_when_it_has_connected(heard: Any) -> None:
+    async with loopback_site((reply("ok"),)) as site:
+        async with Client(site.url, transport=httpx.AsyncHTTPTransport()) as client:
+            await client.ask("Hi")
+            await client.ask("Hi")
+    assert names(heard) == [
+        *WHOLE,
+        *("request.started", "connection.reused", "reply.started", "request.done"),
+    ]
+
+
+async def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, LOGGER)
+    assert Watching("site.test", 80).request() is None
+    Watching("site.test", 80).paused(1.0, 1)
+    assert not caplog.records
+
+
+async def test_an_ipv6_site(heard: pytest.LogCaptureFixture) -> None:
+    assert Watching("::1", 8000).request() is not None
+    assert told(heard)[0]["site"] == "[::1]:8000"
+
+
+async def calls_of_the_log(monkeypatch: Any, level: int, chunks: int) -> int:
+    logger, calls = logging.getLogger(LOGGER), 0
+    script: Script = (HEAD, *[chunk("some")] * chunks, LAST_CHUNK)
+
+    def counting(function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return function(*args, **kwargs)
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(logger, "level", level)
+        logger.manager._clear_cache()  # type: ignore[attr-defined]
+        patch.setattr(logger, "isEnabledFor", counting(logger.isEnabledFor))
+        patch.setattr(logger, "log", counting(logger.log))
+        async with memory_site(monkeypatch, script) as site, Client(site.url) as client:
+            async with client.stream("Hi") as stream:
+                assert len(await stream.read()) == 4 * chunks
+            await fan_out_of_one(client)
+    logger.manager._clear_cache()  # type: ignore[attr-defined]
+    return calls
+
+
+async def fan_out_of_one(client: Client) -> None:
+    async with fan_out(client, ["Hi"]) as events:
+        async for _ in events:
+            pass
+
+
+async def test_one_look_at_the_level_for_a_request_and_nothing_for_a_text(monkeypatch: Any) -> None:
+    for chunks in (1, 100):
+        assert await calls_of_the_log(monkeypatch, logging.WARNING, chunks) == 2
+    few = await calls_of_the_log(monkeypatch, logging.DEBUG, 2)
+    assert await calls_of_the_log(monkeypatch, logging.DEBUG, 200) == few
+
+
+async def test_no_content_in_any_field(heard: pytest.LogCaptureFixture) -> None:
+    secrets: dict[str, Any] = {"secret_key": "canary-key", "password": "canary-password"}
+    scripts: list[Script] = [(error(429, "canary-site"),), (reply("canary-text"),)]
+    async with loopback_site(*scripts, BROKEN, (error(400, "canary-site"),)) as site:
+        proxy = site.url.replace("://", "://user:canary-proxy@")
+        async with Client(
+            "http://site.test/canary-path",
+            **secrets,
+            proxy=proxy,
+            headers={"X-Test": "canary-header"},
+            retry=Retry(attempts=2, backoff=0),
+        ) as client:
+            for _ in range(3):
+                with suppress(GPROChatError):
+                    await client.ask("canary-prompt")
+    assert len(told(heard)) > 8
+    for record in heard.records:
+        assert "canary" not in json.dumps(vars(record), default=repr)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        *("request.started", "connection.made", "connection.reused", "reply.started"),
+        *("request.left", "request.done", "request.failed"),
+    ],
+)
+async def test_a_log_that_fails_leaves_no_connection_open(heard: Any, event: str) -> None:
+    class Broken(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            if vars(record)["gprochat_event"] == event:
+                raise LookupError("broken")
+            return True
+
+    broken, logger = Broken(), logging.getLogger(LOGGER)
+    logger.addFilter(broken)
+    try:
+        async with loopback_site((reply("ok"),), (HEAD + chunk("some"), 1)) as site:
+            async with Client(site.url, timeouts=Timeouts(idle=0.1)) as client:
+                with pytest.raises(LookupError, match="broken"):
+                    await ask(client)
+                    await leave(client)
+                    await ask(client)
+                assert client.pool
+                assert client.pool.statistics().available == 1000
+            with anyio.fail_after(5):
+                while site.open:
+                    await site.closed.wait()
+    finally:
+        logger.removeFilter(broken)
+
+
+@virtual
+async def test_the_document_has_every_event_and_field(monkeypatch: Any, heard: Any) -> None:
+    ways: list[tuple[Script, Callable[[Client], Awaitable[None]]]] = [
+        (BEGUN, fail_in_the_block),
+        (BEGUN, be_cancelled),
+        (BEGUN, ask),
+        ((error(429, "slow"),), ask),
+        ((reply("ok"),), ask),
+        ((reply("ok"),), ask),
+        ((error(429, "slow"),), fan_out_of_one),
+    ]
+    limits = Timeouts(first_chunk=5, idle=5)
+    async with memory_site(monkeypatch) as site:
+        async with Client(site.url, timeouts=limits, retry=Retry(attempts=2)) as client:
+            for script, way in ways:
+                site.scripts = [script]
+                with suppress(GPROChatError, LookupError):
+                    await way(client)
+    seen: dict[str, tuple[str, set[str]]] = {}
+    for record in heard.records:
+        given = fields(record)
+        event = given.pop("event")
+        seen.setdefault(event, (record.levelname, set()))[1].update(given)
+    table = documented()
+    assert seen.keys() == table.keys()
+    for event, (level, shown) in seen.items():
+        common = {"site"} if event == "rate_limit.pause" else {"site", "request"}
+        assert (level, shown - common) == (table[event][0], shown & table[event][1]), event
