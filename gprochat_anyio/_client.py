@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 from anyio.abc import ObjectSendStream, TaskStatus
 
+from ._address import SiteAddress
 from ._decoder import ReplyDecoder
+from ._direct import sender_to
 from ._errors import InvalidPromptError, forgetful
 from ._events import Watching
 from ._home import Home
+from ._live import LiveReply
 from ._messages import Message, Prompt, checked, history
 from ._opening import ask_once, open_reply
 from ._protocol import AUTH_PATH, GENERATE_PATH, decode_auth, encode_auth, encode_generate
-from ._reply import LiveReply, Reply
+from ._reply import Reply
 from ._retry import Retry
 from ._sender import Sender
 from ._stream import ReplyStream
@@ -99,9 +102,6 @@ class Client:
             raise ValueError("proxy and ssl_context are the transport's business: set them there")
         self._secret_key = secret_key
         self._password = password
-        from ._address import SiteAddress  # noqa: PLC0415 - connections take 20 ms to import
-        from ._direct import sender_to  # noqa: PLC0415
-
         self._address = SiteAddress(
             url, proxy=proxy, headers=headers, trust_env=trust_env and transport is None
         )

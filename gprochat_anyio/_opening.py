@@ -15,8 +15,8 @@ from ._errors import (
     SiteError,
 )
 from ._events import Watch
+from ._live import LiveReply
 from ._protocol import ERROR_BODY_LIMIT, check_head, check_reply_head, read_error
-from ._reply import LiveReply
 from ._retry import Retry
 from ._sender import Answer, Sender, error_of
 from ._timeouts import Clocks, Timeouts

@@ -10,9 +10,9 @@ import anyio
 from ._client import Client
 from ._crew import Crew
 from ._errors import GPROChatError, InvalidPromptError
+from ._live import LiveReply
 from ._messages import Message, Prompt, checked, history
 from ._opening import clean
-from ._reply import LiveReply
 from ._stream import ReplyStream
 from ._timeouts import Timeouts
 

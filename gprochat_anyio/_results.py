@@ -13,9 +13,9 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from ._client import Client
 from ._crew import Crew
 from ._home import Home
+from ._live import LiveReply
 from ._outcomes import Chunk, Event, Failed, Finished, Outcome
 from ._pace import Pace
-from ._reply import LiveReply
 from ._source import Prompts, Source
 from ._timeouts import Timeouts
 from ._workers import Workers

@@ -19,8 +19,9 @@ from anyio.lowlevel import checkpoint
 
 from ._crew import leave
 from ._home import Home
+from ._live import LiveReply
 from ._opening import clean
-from ._reply import LiveReply, Timing
+from ._reply import Timing
 
 _READS_IN_SCOPES = 2  # starting a task costs as much as five scopes: not for a reply that is short
 

@@ -9,8 +9,8 @@ import anyio
 
 from ._client import Client
 from ._errors import GPROChatError, InvalidPromptError
+from ._live import LiveReply
 from ._messages import Message, history
-from ._reply import LiveReply
 from ._stream import ReplyStream
 from ._timeouts import Timeouts
 

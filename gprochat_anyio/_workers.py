@@ -12,11 +12,12 @@ import anyio
 from ._client import Client
 from ._crew import Crew
 from ._errors import GPROChatError, InvalidPromptError, RateLimitError
+from ._live import LiveReply
 from ._messages import Message, Prompt, checked, history
 from ._opening import clean
 from ._outcomes import Outcome
 from ._pace import Pace
-from ._reply import LiveReply, Reply
+from ._reply import Reply
 from ._source import END, Source
 from ._timeouts import Timeouts
 

@@ -33,24 +33,26 @@ ARROWS = {
     "_address": "_errors _protocol _version transport",
     "_direct": "_address transport",
     "_sender": "_errors transport",
-    "_reply": "_decoder _errors _events _sender _timeouts transport",
-    "_opening": "_decoder _errors _events _protocol _reply _retry _sender _timeouts transport",
-    "_stream": "_crew _home _opening _reply",
+    "_reply": "",
+    "_live": "_decoder _errors _events _reply _sender _timeouts transport",
+    "_opening": "_decoder _errors _events _live _protocol _retry _sender _timeouts transport",
+    "_stream": "_crew _home _live _opening _reply",
     # what users call
-    "_client": "_address _decoder _direct _errors _events _home _messages _opening _protocol _reply"
-    " _retry _sender _stream _timeouts",
+    "_client": "_address _decoder _direct _errors _events _home _live _messages _opening _protocol"
+    " _reply _retry _sender _stream _timeouts",
     "otel": "_client _events _version",
     "_provider": "_client _errors _messages _protocol _timeouts",
     # many requests
     "_source": "_messages",
     "_outcomes": "_messages _reply",
     "_pace": "_errors _retry",
-    "_workers": "_client _crew _errors _messages _opening _outcomes _pace _reply _source _timeouts",
-    "_results": "_client _crew _home _outcomes _pace _reply _source _timeouts _workers",
+    "_workers": "_client _crew _errors _live _messages _opening _outcomes _pace _reply _source"
+    " _timeouts",
+    "_results": "_client _crew _home _live _outcomes _pace _source _timeouts _workers",
     "_fanout": "_client _outcomes _results _source _timeouts",
-    "_race": "_client _crew _errors _messages _opening _reply _stream _timeouts",
+    "_race": "_client _crew _errors _live _messages _opening _stream _timeouts",
     # turns, and callers without async
-    "_turn": "_client _errors _messages _reply _stream _timeouts",
+    "_turn": "_client _errors _live _messages _stream _timeouts",
     "_saved": "_errors _messages",
     "_conversation": "_client _errors _messages _reply _saved _stream _timeouts _turn",
     "_loop_thread": "_errors _opening",

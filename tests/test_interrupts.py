@@ -12,8 +12,8 @@ from loops import VIRTUAL_LOOPS, virtual_backend
 from scripted import HEAD, LAST_CHUNK, Script, chunk, memory_site, reply
 
 from gprochat_anyio import Client
+from gprochat_anyio._live import LiveReply
 from gprochat_anyio._opening import Attempt
-from gprochat_anyio._reply import LiveReply
 from gprochat_anyio._timeouts import Clocks
 from gprochat_anyio.transport._exchange import Exchange
 
