@@ -101,6 +101,18 @@ def docs_examples(session: nox.Session) -> None:
 
 
 @nox.session(python=OLDEST)
+def docs(session: nox.Session) -> None:
+    """Build docs/ into docs/_build/html, warnings being errors; `-- linkcheck` asks every link.
+
+    GPROCHAT_DOCS_OFFLINE=1 builds without a network.
+    """
+    session.install("--editable", ".[docs]")
+    builder = "linkcheck" if "linkcheck" in session.posargs else "html"
+    output = f"docs/_build/{builder}"
+    session.run("sphinx-build", "--fail-on-warning", "--keep-going", "-b", builder, "docs", output)
+
+
+@nox.session(python=OLDEST)
 def bench(session: nox.Session) -> None:
     """Measure the library side by side with its peers."""
     session.install("--editable", ".[test]", "aiohttp", "httpx2", "openai")

@@ -1,0 +1,78 @@
+"""`{benchmark-table}`: the ratios that `benchmarks/run.py --report` takes from results.json."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+RESULTS = BENCHMARKS / "results.json"
+CLIENTS = (
+    ("ours-ask", "asyncio"),
+    ("ours-ask", "trio"),
+    ("ours-stream", "asyncio"),
+    ("ours-stream", "trio"),
+    ("aiohttp", "asyncio"),
+    ("httpx", "asyncio"),
+    ("httpx2", "asyncio"),
+    ("openai", "asyncio"),
+)
+
+_SECTION = re.compile(r"^## ([A-Z][\w-]*): (.*)\n\n((?:\|.*\n)+)", re.MULTILINE)
+
+
+def report() -> str:
+    """The whole report, as Markdown."""
+    return subprocess.run(  # noqa: S603 - our own script
+        [sys.executable, str(BENCHMARKS / "run.py"), "--report", str(RESULTS)],
+        capture_output=True,
+        check=True,
+        encoding="utf-8",
+    ).stdout
+
+
+def rows(text: str) -> Iterator[tuple[str, ...]]:
+    """The table's rows: a workload, and the ratio of each client, or a dash."""
+    yield ("", *(f"{peer}, {loop}" for peer, loop in CLIENTS))
+    for name, title, table in _SECTION.findall(text):
+        head, _, *lines = (
+            [cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()
+        )
+        if "of aiohttp's" not in head:
+            continue
+        ratios = {tuple(line[:2]): line[head.index("of aiohttp's")] for line in lines}
+        yield (f"{name}: {title}", *(ratios.get(client) or "-" for client in CLIENTS))
+
+
+class BenchmarkTable(SphinxDirective):
+    """The directive."""
+
+    def run(self) -> list[nodes.Node]:
+        """What stands in its place."""
+        self.env.note_dependency(str(RESULTS))
+        text = report()
+        machine = text.split("\n\n")[1].replace("\n", " ")
+        head, *body = rows(text)
+        group = nodes.tgroup("", cols=len(head))
+        group += [nodes.colspec("", colwidth=1) for _ in head]
+        group += nodes.thead("", _row(head))
+        group += nodes.tbody("", *map(_row, body))
+        return [nodes.table("", group), nodes.paragraph(machine, machine)]
+
+
+def _row(cells: tuple[str, ...]) -> nodes.row:
+    return nodes.row("", *(nodes.entry("", nodes.paragraph(cell, cell)) for cell in cells))
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Called by Sphinx."""
+    app.add_directive("benchmark-table", BenchmarkTable)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,48 @@
+"""Names in the docstrings' single backticks: links if they are public, and code in any case."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from importlib import import_module
+from typing import Any
+
+import public_names
+from sphinx.application import Sphinx
+
+_SINGLE = re.compile(r"(?<![`:\w])`([^`]+)`(?![`_\w])", re.ASCII)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", _link)
+    return {"parallel_read_safe": True}
+
+
+def _targets() -> dict[str, str]:
+    """What a name in backticks means: `Client`, `Client.stream`."""
+    found: dict[str, str] = {}
+    for module, names in public_names.public_names().items():
+        for name in names:
+            value = getattr(import_module(module), name)
+            found.setdefault(name, f"{module}.{name}")
+            if inspect.isclass(value) and value.__module__.startswith("gprochat_anyio"):
+                for member in vars(value):
+                    if not member.startswith("_"):
+                        found.setdefault(f"{name}.{member}", f"{module}.{name}.{member}")
+    del found["Turn"], found["Request"], found["Reply"]  # two things each
+    return found
+
+
+_TARGETS = _targets()
+
+
+def _link(*arguments: Any) -> None:
+    lines: list[str] = arguments[-1]
+
+    def linked(found: re.Match[str]) -> str:
+        text = found[1]
+        target = _TARGETS.get(text.removesuffix("()"))
+        return f"``{text}``" if target is None else f":py:obj:`{text} <{target}>`"
+
+    lines[:] = _SINGLE.sub(linked, "\n".join(lines)).split("\n")
