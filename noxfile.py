@@ -95,9 +95,11 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session(python=OLDEST)
 def docs_examples(session: nox.Session) -> None:
-    """Run the README's snippets and every file of examples/."""
+    """Run the snippets of the README and of docs/, and every file of examples/."""
     session.install(wheel(session))
-    run_tests(session, "pytest", "tests/test_readme.py", "tests/test_examples.py")
+    run_tests(
+        session, "pytest", "tests/test_readme.py", "tests/test_docs.py", "tests/test_examples.py"
+    )
 
 
 @nox.session(python=OLDEST)
