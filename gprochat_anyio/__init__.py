@@ -66,7 +66,7 @@ _MODULES = {name: module for module, names in _NAMES.items() for name in names.s
 __all__ = ["__version__", *_MODULES]  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll]
 
 
-if not TYPE_CHECKING:  # which would take any name for one of ours
+if not TYPE_CHECKING:  # pragma: no branch - type checkers would take any name for ours
 
     def __getattr__(name: str) -> object:
         if name not in _MODULES:

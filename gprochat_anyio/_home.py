@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from threading import get_ident
+from typing import Any
 
 from anyio import NoEventLoopError
 from anyio.lowlevel import EventLoopToken, current_token
@@ -14,11 +16,11 @@ class Home:
     :param what: what to call the object in the error
     """
 
-    __slots__ = ("_pid", "_token", "_what")
+    __slots__ = ("_pid", "_thread", "_token", "_what")
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._pid = 0
+        self._pid = self._thread = 0
         self._token: EventLoopToken | None = None
 
     def check(self) -> None:
@@ -29,12 +31,9 @@ class Home:
         try:
             token = current_token()
         except NoEventLoopError:
-            raise RuntimeError(
-                f"this {self._what} is for the tasks of its event loop; from another thread, call "
-                "it by anyio.from_thread, or use a SyncClient"
-            ) from None
+            raise self._not_here() from None
         if self._token is None:
-            self._token, self._pid = token, os.getpid()
+            self._token, self._pid, self._thread = token, os.getpid(), get_ident()
         elif self._pid != os.getpid():
             raise RuntimeError(
                 f"this {self._what} was used before the process forked, and its connections are "
@@ -44,3 +43,28 @@ class Home:
             raise RuntimeError(
                 f"this {self._what} belongs to another event loop; make a Client for each loop"
             )
+
+    def check_thread(self) -> None:
+        """Make sure that this is the thread of the first use: for what callbacks of the event
+        loop may call, signal handlers among them, which are in no task.
+
+        :raises RuntimeError: if not
+        """
+        if get_ident() != self._thread:
+            raise self._not_here()
+
+    def callback_loop(self) -> Any:
+        """asyncio's event loop, if this is called by one of its callbacks that runs in no task
+        and no context of one, where AnyIO finds no loop; else None."""
+        try:
+            current_token()
+        except NoEventLoopError:
+            assert self._token is not None
+            return self._token.native_token
+        return None
+
+    def _not_here(self) -> RuntimeError:
+        return RuntimeError(
+            f"this {self._what} is for the tasks of its event loop; from another thread, call "
+            "it by anyio.from_thread, or use a SyncClient"
+        )

@@ -50,6 +50,7 @@ class ReplyStream(ObjectReceiveStream[str]):
         self._guard = anyio.ResourceGuard("receiving from")
         self._home = Home("ReplyStream")
         self._stopped = self._closed = False
+        self._closing: object = None  # asyncio keeps no task alive by itself
 
     async def __aenter__(self) -> Self:
         if self._open_reply is None:
@@ -136,16 +137,20 @@ class ReplyStream(ObjectReceiveStream[str]):
         return "".join([piece async for piece in self])
 
     def stop(self) -> None:
-        """End the reply, from any task of the event loop: the iteration just ends. What the caller
-        has not been given by then is dropped, and the connection closed.
+        """End the reply, from any task or callback of the event loop: the iteration just ends.
+        What the caller has not been given by then is dropped, and the connection closed.
 
-        :raises RuntimeError: from another event loop or thread
+        :raises RuntimeError: from another thread
         """
         if self._tasks is not None:
-            self._home.check()
+            self._home.check_thread()
         self._stopped = True
         if self._tasks is not None:
-            self._tasks.start_soon(self._reply.aclose)
+            loop = self._home.callback_loop()
+            if loop is None:
+                self._tasks.start_soon(self._reply.aclose)
+            else:
+                self._closing = loop.create_task(self._reply.aclose())
 
     async def aclose(self) -> None:
         """Close the connection at once, from any task of the event loop. A task that is receiving

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -9,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 import anyio
 import pytest
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, current_token
 from anyio.streams.stapled import StapledObjectStream
 from loops import VIRTUAL_LOOPS
 from scripted import HEAD, LAST_CHUNK, End, Script, Site, chunk, loopback_site, memory_site, reply
@@ -203,6 +204,20 @@ async def test_stop_from_another_task() -> None:
             assert [piece async for piece in chunks] == ["one"]
             await closed(site)
         assert chunks.text == "one"
+
+
+async def test_stop_from_a_callback_of_the_event_loop() -> None:
+    """As a signal handler is, which has no task and no context of one."""
+    async with client_of(OPEN_ENDED) as (client, site):
+        async with client.stream("hi") as chunks:
+            assert await chunks.receive() == "one"
+            loop = current_token().native_token
+            if hasattr(loop, "call_soon"):
+                loop.call_soon(chunks.stop, context=contextvars.Context())
+            else:
+                loop.run_sync_soon(chunks.stop)
+            assert await chunks.read() == ""
+            await closed(site)
 
 
 async def test_stop_drops_what_was_not_given() -> None:
