@@ -28,10 +28,7 @@ class Home:
 
         :raises RuntimeError: if not
         """
-        try:
-            token = current_token()
-        except NoEventLoopError:
-            raise self._not_here() from None
+        token = current_token()
         if self._token is None:
             self._token, self._pid, self._thread = token, os.getpid(), get_ident()
         elif self._pid != os.getpid():
@@ -51,7 +48,10 @@ class Home:
         :raises RuntimeError: if not
         """
         if get_ident() != self._thread:
-            raise self._not_here()
+            raise RuntimeError(
+                f"this {self._what} is for the tasks of its event loop; from another thread, call "
+                "it by anyio.from_thread, or use a SyncClient"
+            )
 
     def callback_loop(self) -> Any:
         """asyncio's event loop, if this is called by one of its callbacks that runs in no task
@@ -62,9 +62,3 @@ class Home:
             assert self._token is not None
             return self._token.native_token
         return None
-
-    def _not_here(self) -> RuntimeError:
-        return RuntimeError(
-            f"this {self._what} is for the tasks of its event loop; from another thread, call "
-            "it by anyio.from_thread, or use a SyncClient"
-        )

@@ -6,6 +6,7 @@ import contextvars
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import anyio
 import pytest
@@ -211,7 +212,7 @@ async def test_stop_from_a_callback_of_the_event_loop() -> None:
     async with client_of(OPEN_ENDED) as (client, site):
         async with client.stream("hi") as chunks:
             assert await chunks.receive() == "one"
-            loop = current_token().native_token
+            loop: Any = current_token().native_token
             if hasattr(loop, "call_soon"):
                 loop.call_soon(chunks.stop, context=contextvars.Context())
             else:

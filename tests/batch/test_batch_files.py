@@ -333,6 +333,15 @@ class TestOutput:
         opened(path).close()
         assert path.read_bytes() == b""
 
+    def test_blank_lines_are_no_lines(self, tmp_path: Path) -> None:
+        path = tmp_path / "out"
+        path.write_bytes(ours(1) + b"\n \n" + ours(2))
+        journal = opened(path)
+        assert len(journal.answered) == 2
+        journal.put(ours(3))
+        journal.close()
+        assert path.read_bytes() == ours(1) + b"\n \n" + ours(2) + ours(3)
+
     def test_a_whole_line_only_lacks_its_end(self, tmp_path: Path) -> None:
         path = tmp_path / "out"
         path.write_bytes(ours(1) + ours(2)[:-1])
