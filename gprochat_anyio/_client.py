@@ -160,6 +160,11 @@ class Client:
             )
 
     @property
+    def url(self) -> str:
+        """The site's address; it holds no credentials."""
+        return self._address.url
+
+    @property
     def timeouts(self) -> Timeouts:
         """The limits of every request."""
         return self._timeouts
@@ -261,7 +266,7 @@ class Client:
         self, prompt: Prompt, timeouts: Timeouts | None
     ) -> Callable[[], Awaitable[LiveReply]]:
         messages = checked(history, prompt)
-        limits = self._timeouts if timeouts is None else timeouts.over(self._timeouts)
+        limits = self._timeouts.under(timeouts)
 
         async def opener() -> LiveReply:
             if isinstance(messages, InvalidPromptError):

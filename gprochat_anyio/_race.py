@@ -149,8 +149,7 @@ class Race:
             await self._changed.wait()
 
     async def _try(self, number: int, client: Client, messages: tuple[Message, ...]) -> None:
-        base = client.timeouts
-        limits = base if self._timeouts is None else self._timeouts.over(base)
+        limits = client.timeouts.under(self._timeouts)
         try:
             live = await client.open(messages, limits)
         except GPROChatError as error:

@@ -70,7 +70,7 @@ class Results(ObjectReceiveStream[_Item], Generic[_Item]):
             ),
             self._crew,
             max_at_once=max_at_once,
-            limits=client.timeouts if timeouts is None else timeouts.over(client.timeouts),
+            limits=client.timeouts.under(timeouts),
             read=self._read,
             report=self._report,
             ended=self._end,

@@ -12,6 +12,7 @@ from ._client import MAX_REPLY_SIZE, Client
 from ._conversation import Conversation
 from ._errors import InvalidPromptError, forgetful
 from ._fanout import gather
+from ._loop_thread import Backend, LoopThread
 from ._messages import Prompt, checked, history
 from ._outcomes import Outcome
 from ._reply import Reply
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from ._loop_thread import Backend
     from ._retry import Retry
 
 
@@ -105,8 +105,6 @@ class SyncClient:
         return client
 
     def _wrap(self, client: Client, backend: Backend) -> None:
-        from ._loop_thread import LoopThread  # noqa: PLC0415 - it takes 5 ms to import
-
         self._client = client
         self._loop = LoopThread(client, backend=backend, name=type(self).__name__)
         self._finalizer = weakref.finalize(self, self._loop.forsake)

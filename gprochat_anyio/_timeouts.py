@@ -88,6 +88,10 @@ class Timeouts:
         kept = {name: getattr(base, name) for name in base._given - self._given}
         return Timeouts(**kept, **named)
 
+    def under(self, override: Timeouts | None) -> Timeouts:
+        """These limits, but for those that the override names; None overrides nothing."""
+        return self if override is None else override.over(self)
+
 
 def _checked(name: str, limit: float | None) -> float | None:
     if limit is None:

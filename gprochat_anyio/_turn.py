@@ -115,8 +115,7 @@ class TurnStream(ReplyStream):
         self._question = question
         self._system = () if system is None else (system,)
         self._max_messages = max_messages
-        base = client.timeouts
-        self._limits = base if timeouts is None else timeouts.over(base)
+        self._limits = client.timeouts.under(timeouts)
         self._turn: tuple[tuple[Message, ...], Message] | None = None
 
     async def __aenter__(self) -> Self:

@@ -51,7 +51,7 @@ async def receive_by(
                     pieces.append(receive.receive_nowait())
     history = [{"role": "user", "content": prompt}]
     generator = GPROChat.create_async_generator(
-        "", history, url=client._address.url, timeouts=client.timeouts, **kwargs
+        "", history, url=client.url, timeouts=client.timeouts, **kwargs
     )
     async for piece in generator:
         pieces.append(piece)

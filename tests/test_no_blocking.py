@@ -120,7 +120,7 @@ async def test_authorities_are_loaded_once(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(ssl, "create_default_context", counting)
     async with client_of(tls=True, monkeypatch=monkeypatch, tmp_path=tmp_path) as client:
         await gather(client, ["hi"] * 20, max_at_once=20)
-        async with Client(client._address.url) as another:
+        async with Client(client.url) as another:
             await another.ask("hi")
     assert made == 1
 

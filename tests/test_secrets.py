@@ -70,7 +70,7 @@ async def fail(client: Client, way: str, prompt: str) -> None:
     else:
         settings: dict[str, Any] = {**SECRETS, "timeouts": Timeouts(first_chunk=0.05, idle=0.05)}
         messages = [{"role": "user", "content": prompt}]
-        url = client._address.url
+        url = client.url
         async for _ in GPROChat.create_async_generator("", messages, url=url, **settings):
             pass
 

@@ -89,7 +89,7 @@ async def run_batch(
         raise ValueError("sync_every is a number of seconds, 0 or more")
     if not grace >= 0:
         raise ValueError("grace is a number of seconds, 0 or more")
-    name = client._address.url if site is None else site  # noqa: SLF001
+    name = client.url if site is None else site
     records = records_of(source, format, name)
     journal = Journal(sink, sync_every=sync_every, retry_failed=retry_failed)
     batch = Runner(records, journal, on_bad_line, max_at_once)

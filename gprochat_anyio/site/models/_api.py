@@ -67,7 +67,7 @@ class Api:
         self._name = name
         self._key = api_key
         self._key_variable = key_variable
-        self._timeouts = DEFAULT_TIMEOUTS if timeouts is None else timeouts.over(DEFAULT_TIMEOUTS)
+        self._timeouts = DEFAULT_TIMEOUTS.under(timeouts)
         self._headers = dict([key_header] if key_header else [])
 
     async def texts(
