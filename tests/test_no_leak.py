@@ -136,17 +136,8 @@ def bounded(operation: Operation, seconds: float) -> Operation:
     return run
 
 
-@pytest.mark.parametrize(
-    ("kind", "operation"),
-    [
-        *[(kind, operation) for kind in ("plain", "tls") for operation in OPERATIONS],
-        *[
-            (kind, operation)
-            for kind in ("kept", "kept tls", "proxy")
-            for operation in (ask, stream, left_early, gathered)
-        ],
-    ],
-)
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("kind", ["plain", "tls", "kept", "kept tls", "proxy"])
 async def test_at_every_suspension(kind: str, operation: Prompted) -> None:
     async with place_of(kind) as place:
         await place.nothing_is_left(partial(operation, "long"))
@@ -170,7 +161,7 @@ async def test_at_every_pair_of_suspensions(kind: str, operation: Prompted) -> N
         await place.nothing_is_left(short, twice=True)
 
 
-@pytest.mark.parametrize("operation", [ask, left_early])
+@pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("kind", ["tls", "kept", "proxy"])
 async def test_at_every_pair_on_the_way_there(kind: str, operation: Prompted) -> None:
     async with place_of(kind) as place:
@@ -186,7 +177,11 @@ class TestBatch:
 
     @pytest.mark.parametrize(
         ("kind", "twice"),
-        [("plain", False), ("tls", False), ("deaf tls", False), ("plain", True)],
+        [
+            (kind, twice)
+            for kind in ("plain", "tls", "kept", "proxy", "deaf tls")
+            for twice in (False, True)
+        ],
     )
     async def test_at_every_suspension(self, tmp_path: Path, kind: str, *, twice: bool) -> None:
         out = tmp_path / "out"
