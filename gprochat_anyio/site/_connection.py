@@ -80,6 +80,8 @@ async def _alone(run: Callable[[], Awaitable[None]]) -> None:
     """What goes wrong with one connection is not to end the others."""
     try:
         await run()
+    except* TimeoutError:
+        pass  # the system gave its client up, which read nothing for too long
     except* Exception as failures:  # noqa: BLE001 - Hypercorn is foreign code
         # Without its text and its traceback, which may quote what the client sent.
         _log.error("a connection failed: %s", type(_first(failures)).__qualname__)

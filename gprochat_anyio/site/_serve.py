@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import sys
 from collections.abc import Iterable
 from ipaddress import ip_address
+from typing import Final
 
 from anyio import TASK_STATUS_IGNORED, Event, create_task_group, getaddrinfo, sleep
 from anyio.abc import TaskStatus
@@ -15,6 +17,9 @@ from starlette.applications import Starlette
 from ._app import create_app
 from ._hypercorn import BACKLOG, Server
 from ._models import Model
+
+UNREAD_SECONDS: Final = 60.0
+"""How long a client may leave unread what it is sent, before its connection is cut (Linux)."""
 
 
 async def serve(
@@ -33,6 +38,7 @@ async def serve(
 
     Cancellation cuts open replies off, where their clients see an interrupted reply, closes every
     connection and the listening socket, and ends within about a second whatever the clients do.
+    Before that, a client that reads nothing of its reply for a minute is cut off, on Linux.
 
     :param app_or_model: an app of `create_app`, or a model to make one for; None takes
         `offline_model`
@@ -83,6 +89,11 @@ async def _listen(host: str, port: int, *, protected: bool) -> socket.socket:
     try:
         # Elsewhere than on POSIX it would let two servers share the port.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, os.name == "posix")
+        # Connections have it from their listener. The kernel alone knows when a client reads: what
+        # was written long since may still wait for it, also in a connection that is being closed.
+        if sys.platform == "linux":  # pragma: no branch - others have nothing like it
+            unread = round(UNREAD_SECONDS * 1000)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unread)
         listener.setblocking(False)
         listener.bind(address)
         listener.listen(BACKLOG)
