@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import anyio
-from anyio.abc import SocketStream
+from anyio.abc import ByteStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from gprochat_anyio._protocol import GENERATE_PATH, REQUEST_CONTENT_TYPE, sign
@@ -49,7 +49,7 @@ class Seen:
 class Wire:
     """One connection to a site."""
 
-    def __init__(self, stream: SocketStream) -> None:
+    def __init__(self, stream: ByteStream) -> None:
         self.stream = stream
         self._buffered = BufferedByteReceiveStream(stream)
 

@@ -197,7 +197,7 @@ class TestTLS:
                     stream = await TLSStream.wrap(
                         raw, hostname="127.0.0.1", ssl_context=trusting, standard_compatible=False
                     )
-                    await Wire(stream).send(signed())  # type: ignore[arg-type]
+                    await Wire(stream).send(signed())
                     await held.asked.wait()
                 await held.stopped.wait()
                 tg.cancel_scope.cancel()

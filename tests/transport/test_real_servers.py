@@ -83,7 +83,7 @@ server.listen({ fd: 3 });
 
 NGINX = """
 daemon off;
-worker_processes 1;
+master_process off;  # whose workers would be nobody, who may not read our folders
 pid {folder}/pid;
 error_log {folder}/error.log;
 events {{ }}
