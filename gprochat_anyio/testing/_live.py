@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 from anyio.abc import SocketAttribute, SocketStream
@@ -99,12 +99,18 @@ async def _take_in(stream: SocketStream, connection: SiteConnection) -> None:
 
 
 async def _give_out(connection: SiteConnection, stream: SocketStream) -> None:
-    """Send what the script has, to its end."""
-    try:
-        while True:
-            await stream.send(await connection.receive(_READ_SIZE))
-    except anyio.BrokenResourceError:  # by the script, or by the client, to whom it is all one
-        raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    except (anyio.EndOfStream, anyio.ClosedResourceError):  # by the script; the client has left
-        pass
+    """Send what the script has, to its end, or until the client leaves."""
+    raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
+    while True:
+        try:
+            data = await connection.receive(_READ_SIZE)
+        except anyio.BrokenResourceError:  # the script resets the connection
+            with suppress(OSError, ValueError):  # the client has left, which closed it
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return
+        except (anyio.EndOfStream, anyio.ClosedResourceError):
+            return
+        try:
+            await stream.send(data)
+        except anyio.BrokenResourceError:
+            return

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import anyio
 import pytest
 from anyio.abc import SocketStream
+from anyio.lowlevel import checkpoint
 
 from gprochat_anyio import Client, ReplyInterruptedError, Retry, SiteConnectionError
 from gprochat_anyio.testing import (
     Drop,
     Hang,
+    Hold,
     Pause,
     Refuse,
     Request,
     Say,
     Script,
+    Step,
     live_site,
     no_leaks,
 )
@@ -68,6 +73,22 @@ async def test_a_client_that_stops_reading_and_one_that_resets() -> None:
                 await stream.receive()
             await site.until(lambda: not site.open_connections)  # closed with data unread: a reset
             assert site.requests[0].outcome == "left"
+
+
+@pytest.mark.parametrize("pieces", [3, 1_000_000])
+async def test_clients_that_leave_while_the_site_speaks(pieces: int) -> None:
+    def reset_behind(request: Request) -> Iterator[Step | Hold]:
+        for _ in range(pieces):
+            yield Say("x")
+            yield checkpoint
+        yield Drop(reset=True)
+
+    with anyio.fail_after(10):
+        async with live_site(reset_behind) as site:
+            for _ in range(50):
+                async with site.client() as client, client.stream("Hi") as chunks:
+                    await chunks.receive()
+            await site.until(lambda: not site.open_connections)
 
 
 async def test_the_end_of_the_block_closes_everything() -> None:
