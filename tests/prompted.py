@@ -1,85 +1,45 @@
-"""A scripted site that answers by what it is asked, for many prompts at once."""
+"""A live site that answers by what it is asked, and a client of it, for many prompts at once."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
-import pytest
-from scripted import Script, Site, loopback_site, memory_site, reply
 
 from gprochat_anyio import Client
+from gprochat_anyio.testing import Reply, Request, Script, ScriptedSite, live_site
 
 
-class Asked(list[Script]):
-    """Scripts by prompt, in the place of a site's list of them, and what was asked.
-
-    :param answer: the script for a prompt
-    """
-
-    def __init__(self, answer: Callable[[str], Script]) -> None:
-        super().__init__()
-        self.answer = answer
-        self.site: Site | None = None
-        self.prompts: list[str] = []
-        self.times: list[float] = []
-        """When each was asked, by the event loop's clock."""
-        self.running = self.at_once = 0
-        """How many requests are answered now, and were at the most."""
-
-    def __len__(self) -> int:
-        return sys.maxsize
-
-    def __getitem__(self, number: Any) -> Any:
-        assert self.site is not None
-        prompt = self.site.requests[number].body["messages"][-1]["parts"][0]["text"]
-        self.prompts.append(prompt)
-        self.times.append(anyio.current_time())
-        return (self._begin, *self.answer(prompt), self._end)
-
-    async def _begin(self) -> None:
-        self.running += 1
-        self.at_once = max(self.at_once, self.running)
-
-    async def _end(self) -> None:
-        self.running -= 1
-
-
-def echo(prompt: str) -> Script:
+def echo(request: Request) -> Script:
     """Answers each prompt with itself."""
-    return (reply(prompt),)
+    return request.prompt
+
+
+class AtOnce:
+    """Answers as a function does, and tells how many requests ran at once, at the most."""
+
+    def __init__(self, answer: Callable[[Request], Script]) -> None:
+        self.most = 0
+        self._answer = answer
+        self._running: list[Request] = []
+
+    def __call__(self, request: Request) -> Script:
+        self._running = [r for r in self._running if r.outcome == "running"] + [request]
+        self.most = max(self.most, len(self._running))
+        return self._answer(request)
 
 
 @asynccontextmanager
-async def prompted(
-    answer: Callable[[str], Script] = echo, **settings: Any
-) -> AsyncIterator[tuple[Client, Asked, Site]]:
-    """A site on 127.0.0.1 and a client of it.
+async def prompted(*replies: Reply, **settings: Any) -> AsyncIterator[tuple[Client, ScriptedSite]]:
+    """A site on 127.0.0.1, which echoes if it is not told what to say, and a client of it.
 
     :param settings: of the client
     """
-    asked = Asked(answer)
     with anyio.fail_after(20):
-        async with loopback_site() as asked.site, Client(asked.site.url, **settings) as client:
-            asked.site.scripts = asked
-            yield client, asked, asked.site
-
-
-@asynccontextmanager
-async def prompted_in_memory(
-    monkeypatch: pytest.MonkeyPatch, answer: Callable[[str], Script] = echo, **settings: Any
-) -> AsyncIterator[tuple[Client, Asked, Site]]:
-    """The same in memory, for virtual time."""
-    asked = Asked(answer)
-    async with (
-        memory_site(monkeypatch) as asked.site,
-        Client(asked.site.url, **settings) as client,
-    ):
-        asked.site.scripts = asked
-        yield client, asked, asked.site
+        async with live_site(*(replies or (echo,))) as site, site.client(**settings) as client:
+            yield client, site
 
 
 def pool_of(client: Client) -> Any:
@@ -88,7 +48,6 @@ def pool_of(client: Client) -> Any:
     return sender.pool
 
 
-async def closed(site: Site) -> None:
+async def closed(site: ScriptedSite) -> None:
     """Wait until the site has seen every connection's end."""
-    while site.open:
-        await site.closed.wait()
+    await site.until(lambda: not site.open_connections)

@@ -16,6 +16,10 @@ import pytest
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from gprochat_anyio.testing import Say
+from gprochat_anyio.testing._steps import LAST_CHUNK, REPLY_HEAD
+from gprochat_anyio.testing._steps import answer as _answer
+
 
 class End(Enum):
     """How a script ends the connection."""
@@ -214,29 +218,22 @@ class MemoryStream(ByteStream):
         await anyio.lowlevel.checkpoint()
 
 
-HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\n"
-    b"Keep-Alive: timeout=5\r\nTransfer-Encoding: chunked\r\n\r\n"
-)
-LAST_CHUNK = b"0\r\n\r\n"
+HEAD = REPLY_HEAD
 
 
 def chunk(text: str | bytes) -> bytes:
     """One HTTP chunk."""
-    data = text.encode() if isinstance(text, str) else text
-    return b"%x\r\n%b\r\n" % (len(data), data)
+    return Say(text).data
 
 
 def reply(*texts: str | bytes) -> bytes:
     """A whole answer of the site, an HTTP chunk for each text."""
-    return HEAD + b"".join(map(chunk, texts)) + LAST_CHUNK
+    return REPLY_HEAD + b"".join(Say(text).data for text in texts) + LAST_CHUNK
 
 
 def answer(status: int, body: bytes = b"", **headers: str) -> bytes:
     """An answer of a given length; underscores in a header's name stand for hyphens."""
-    lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body)}"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+    return _answer(status, body, {k.replace("_", "-"): v for k, v in headers.items()})
 
 
 def error(status: int, message: str, **headers: str) -> bytes:

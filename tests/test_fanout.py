@@ -12,8 +12,7 @@ import anyio
 import pytest
 from anyio.abc import ObjectReceiveStream
 from anyio.lowlevel import checkpoint
-from prompted import closed, echo, pool_of, prompted
-from scripted import HEAD, LAST_CHUNK, End, Script, chunk, error
+from prompted import AtOnce, closed, echo, pool_of, prompted
 
 from gprochat_anyio import (
     Chunk,
@@ -30,8 +29,9 @@ from gprochat_anyio import (
     fan_out,
     gather,
 )
+from gprochat_anyio.testing import Drop, Hang, Hold, Refuse, Request, Say, Script, Step
 
-OPEN_ENDED: Script = (HEAD + chunk("one"),)
+OPEN_ENDED = (Say("one"), Hang())
 
 
 class _BoomError(Exception):
@@ -42,19 +42,15 @@ class _StopError(BaseException):
     pass
 
 
-def open_ended(prompt: str) -> Script:
-    return OPEN_ENDED
-
-
-def by_name(prompt: str) -> Script:
+def by_name(request: Request) -> Script:
     """What goes wrong is what the prompt says."""
-    if prompt == "refused":
-        return (error(400, "no"),)
-    if prompt == "cut":
-        return (HEAD + chunk("some"), End.FIN)
-    if prompt == "endless":
+    if request.prompt == "refused":
+        return Refuse(400, "no")
+    if request.prompt == "cut":
+        return Say("some"), Drop()
+    if request.prompt == "endless":
         return OPEN_ENDED
-    return echo(prompt)
+    return echo(request)
 
 
 def numbers() -> Iterator[str]:
@@ -99,11 +95,13 @@ class TestResults:
         texts = dict.fromkeys(range(40), "")
         ended = set()
 
-        def slowly(prompt: str) -> Script:
-            parts = [chunk(word) for word in prompt.partition(" ")]
-            return (HEAD, *[step for part in parts for step in (part, checkpoint)], LAST_CHUNK)
+        def slowly(request: Request) -> Iterator[Step | Hold]:
+            for word in request.prompt.partition(" "):
+                yield Say(word)
+                yield checkpoint
 
-        async with prompted(slowly) as (client, asked, _):
+        asked = AtOnce(slowly)
+        async with prompted(asked) as (client, _):
             async with fan_out(client, prompts, max_at_once=4) as events:
                 assert isinstance(events, ObjectReceiveStream)
                 async for event in events:
@@ -117,15 +115,15 @@ class TestResults:
                         assert event.reply.timing.characters == len(prompts[event.index])
                         ended.add(event.index)
             assert len(ended) == 40
-            assert asked.at_once <= 4
+            assert asked.most <= 4
 
     async def test_as_they_arrive(self) -> None:
         first = anyio.Event()
 
-        def answer(prompt: str) -> Script:
-            return (HEAD + chunk("a"), *[first.wait] * (prompt == "slow"), chunk("b") + LAST_CHUNK)
+        def answer(request: Request) -> Script:
+            return Say("a"), *[first.wait] * (request.prompt == "slow"), Say("b")
 
-        async with prompted(answer) as (client, _, _):
+        async with prompted(answer) as (client, _):
             async with as_completed(client, ["slow", "fast"]) as outcomes:
                 assert (await outcomes.receive()).prompt == "fast"
                 first.set()
@@ -140,7 +138,7 @@ class TestResults:
     @pytest.mark.parametrize("form", FORMS)
     async def test_gather_in_the_order_of_the_input(self, form: Callable[[Any], Any]) -> None:
         prompts = [str(n) for n in range(30)]
-        async with prompted() as (client, _, site):
+        async with prompted() as (client, site):
             outcomes = await gather(client, form(prompts), max_at_once=3)
             assert [outcome.index for outcome in outcomes] == list(range(30))
             assert [outcome.prompt for outcome in outcomes] == prompts
@@ -149,7 +147,7 @@ class TestResults:
 
     @pytest.mark.parametrize("form", FORMS)
     async def test_no_prompts(self, form: Callable[[Any], Any]) -> None:
-        async with prompted() as (client, _, site):
+        async with prompted() as (client, site):
             assert await gather(client, form([])) == []
             async with fan_out(client, form([])) as events:
                 assert [event async for event in events] == []
@@ -157,14 +155,14 @@ class TestResults:
 
     async def test_prompts_of_every_kind(self) -> None:
         prompts: list[Any] = ["a", Message("user", "b"), [{"role": "user", "content": "c"}]]
-        async with prompted() as (client, _, _):
+        async with prompted() as (client, _):
             outcomes = await gather(client, prompts)
             assert [outcome.unwrap().text for outcome in outcomes] == ["a", "b", "c"]
             assert [outcome.prompt for outcome in outcomes] == prompts
 
     async def test_a_channel_of_prompts_is_left_open(self) -> None:
         send, receive = anyio.create_memory_object_stream[str](10)
-        async with prompted() as (client, _, _):
+        async with prompted() as (client, _):
             with send, receive:
                 async with as_completed(client, receive) as outcomes:
                     for text in ("a", "b"):
@@ -189,7 +187,8 @@ class TestLaziness:
                 pulled += 1
                 yield prompt if pulled % 5 else " "
 
-        async with prompted() as (client, asked, _):
+        asked = AtOnce(echo)
+        async with prompted(asked) as (client, _):
             async with make(client, form(prompts()), max_at_once=max_at_once) as results:
                 await anyio.wait_all_tasks_blocked()
                 assert 1 <= pulled <= max_at_once + 1
@@ -201,7 +200,7 @@ class TestLaziness:
                     assert pulled <= taken + max_at_once + 1
                     if taken == 40:
                         break
-            assert asked.at_once <= max_at_once
+            assert asked.most <= max_at_once
         assert pulled >= 40
 
     async def test_the_input_is_advanced_and_closed_by_one_task(self) -> None:
@@ -217,7 +216,7 @@ class TestLaziness:
             finally:
                 closed_by.add(anyio.get_current_task().id)
 
-        async with prompted() as (client, _, _):
+        async with prompted() as (client, _):
             async with as_completed(client, prompts(), max_at_once=3) as outcomes:
                 for _ in range(20):
                     await outcomes.receive()
@@ -227,7 +226,7 @@ class TestLaziness:
     @pytest.mark.parametrize("form", FORMS[2:])
     @pytest.mark.parametrize("end", ["break", "raise", "cancel"])
     async def test_a_generator_is_closed(self, form: Callable[[Any], Any], end: str) -> None:
-        async with prompted() as (client, _, _):
+        async with prompted() as (client, _):
             generator = form(numbers())
             with anyio.CancelScope() as scope:
                 try:
@@ -247,7 +246,7 @@ class TestLaziness:
                 assert generator.gi_frame is None
 
     async def test_one_fan_out_feeds_another(self) -> None:
-        async with prompted() as (client, _, site):
+        async with prompted() as (client, site):
 
             async def follow_ups() -> AsyncGenerator[str]:
                 async with as_completed(client, numbers(), max_at_once=2) as outcomes:
@@ -267,14 +266,14 @@ class TestLaziness:
     async def test_a_slow_caller_slows_the_replies(self) -> None:
         sent = 0
 
-        def flood(prompt: str) -> Script:
-            async def count() -> None:
-                nonlocal sent
+        def flood(request: Request) -> Iterator[Step | Hold]:
+            nonlocal sent
+            for _ in range(300):
+                yield Say("x" * 60_000)
                 sent += 1
+            yield Hang()
 
-            return (HEAD, *[step for _ in range(300) for step in (chunk("x" * 60_000), count)])
-
-        async with prompted(flood) as (client, _, _):
+        async with prompted(flood) as (client, _):
             async with fan_out(client, numbers(), max_at_once=3) as events:
                 await events.receive()
                 before = -1
@@ -291,7 +290,7 @@ class TestLaziness:
 class TestFailures:
     async def test_collected(self) -> None:
         prompts: list[Any] = ["fine", "refused", " ", "cut", 5, "fine"]
-        async with prompted(by_name) as (client, _, _):
+        async with prompted(by_name) as (client, _):
             outcomes = await gather(client, prompts)
             assert [type(o.error) for o in outcomes] == [
                 type(None),
@@ -315,7 +314,7 @@ class TestFailures:
 
     async def test_events_of_failures_are_the_last_of_their_index(self) -> None:
         seen: dict[int, list[type]] = {}
-        async with prompted(by_name) as (client, _, _):
+        async with prompted(by_name) as (client, _):
             async with fan_out(client, ["cut", " ", "refused", "fine"]) as events:
                 async for event in events:
                     seen.setdefault(event.index, []).append(type(event))
@@ -327,7 +326,7 @@ class TestFailures:
     @pytest.mark.parametrize("way", ["fan_out", "as_completed", "gather"])
     @pytest.mark.parametrize(("bad", "kind"), [("refused", SiteError), (" ", InvalidPromptError)])
     async def test_raised(self, way: str, bad: str, kind: type[GPROChatError]) -> None:
-        async with prompted(by_name) as (client, _, site):
+        async with prompted(by_name) as (client, site):
             with pytest.raises(kind) as caught:
                 prompts = ["endless", "endless", bad, *["endless"] * 50]
                 if way == "gather":
@@ -348,10 +347,7 @@ class TestFailures:
 
     @pytest.mark.parametrize("bad", ["refused canary", "closed"])
     async def test_no_prompt_in_a_traceback(self, bad: str) -> None:
-        def refuse(prompt: str) -> Script:
-            return (error(400, "no"),)
-
-        async with prompted(refuse) as (client, _, _):
+        async with prompted(Refuse(400, "no")) as (client, _):
             if bad == "closed":
                 await client.aclose()
             with pytest.raises((SiteError, RuntimeError)) as caught:
@@ -362,7 +358,7 @@ class TestFailures:
         assert "canary" not in str([frame.locals for frame in ours])
 
     async def test_raised_behind_the_results_before_and_again(self) -> None:
-        async with prompted(by_name) as (client, _, _):
+        async with prompted(by_name) as (client, _):
             async with fan_out(client, ["cut"], on_error="raise") as events:
                 assert await events.receive() == Chunk(0, "some")
                 for _ in range(2):
@@ -375,15 +371,15 @@ class TestFailures:
         boom = _BoomError()
         more = anyio.Event()
 
-        def answer(prompt: str) -> Script:
-            return (HEAD + chunk(prompt), more.wait, LAST_CHUNK)
+        def answer(request: Request) -> Script:
+            return Say(request.prompt), more.wait
 
         def prompts() -> Iterator[str]:
             yield "a"
             yield "b"
             raise boom
 
-        async with prompted(answer) as (client, _, _):
+        async with prompted(answer) as (client, _):
             async with as_completed(client, form(prompts())) as outcomes:
                 outcome = await outcomes.receive()
                 assert (outcome.index, outcome.prompt) == (2, None)
@@ -403,7 +399,7 @@ class TestFailures:
                 raise boom
 
         boom = _BoomError()
-        async with prompted() as (client, _, _):
+        async with prompted() as (client, _):
             assert await gather(client, Broken()) == [Outcome(index=0, prompt=None, error=boom)]
 
     async def test_of_the_program_leave_bare(self) -> None:
@@ -413,7 +409,7 @@ class TestFailures:
             def __iter__(self) -> Iterator[Any]:
                 raise boom
 
-        async with prompted(by_name) as (client, _, site):
+        async with prompted(by_name) as (client, site):
             with pytest.raises(_BoomError) as caught:
                 await gather(client, ["endless", Broken()])
             assert caught.value is boom
@@ -427,7 +423,7 @@ class TestLeaving:
     @pytest.mark.parametrize("after", [0, 1, 3])
     @pytest.mark.parametrize("make", [fan_out, as_completed])
     async def test_closes_every_connection(self, make: Any, after: int) -> None:
-        async with prompted(by_name) as (client, _, site):
+        async with prompted(by_name) as (client, site):
             prompts = ["a", "b", "c", *["endless"] * 20]
             async with make(client, prompts) as results:
                 for _ in range(after):
@@ -438,7 +434,7 @@ class TestLeaving:
 
     async def test_the_callers_exception_leaves_as_it_is(self) -> None:
         boom = _BoomError()
-        async with prompted(open_ended) as (client, _, site):
+        async with prompted(OPEN_ENDED) as (client, site):
             for cancelled in (False, True):
                 with pytest.raises(_BoomError) as caught, anyio.CancelScope() as scope:
                     async with fan_out(client, numbers()) as events:
@@ -452,7 +448,7 @@ class TestLeaving:
 
     async def test_the_callers_group_leaves_as_it_is(self) -> None:
         group = ExceptionGroup("mine", [_BoomError()])
-        async with prompted(open_ended) as (client, _, _):
+        async with prompted(OPEN_ENDED) as (client, _):
             with pytest.raises(ExceptionGroup) as caught:
                 async with fan_out(client, numbers()) as events:
                     await events.receive()
@@ -460,7 +456,7 @@ class TestLeaving:
             assert caught.value is group
 
     async def test_the_callers_cancellation(self) -> None:
-        async with prompted(open_ended) as (client, _, site):
+        async with prompted(OPEN_ENDED) as (client, site):
             with anyio.CancelScope() as scope:
                 async with fan_out(client, numbers()) as events:
                     await events.receive()
@@ -471,13 +467,13 @@ class TestLeaving:
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(gather, client, ["a"] * 40)
-                while not site.open:
+                while not site.open_connections:
                     await checkpoint()
                 tasks.cancel_scope.cancel()
             await closed(site)
 
     async def test_a_caller_that_is_shielded_goes_on(self) -> None:
-        async with prompted() as (client, _, _):
+        async with prompted() as (client, _):
             with anyio.CancelScope() as outer:
                 async with as_completed(client, map(str, range(50)), max_at_once=2) as outcomes:
                     with anyio.CancelScope(shield=True):
@@ -496,7 +492,7 @@ class TestLeaving:
             finally:
                 raise boom
 
-        async with prompted() as (client, _, _):
+        async with prompted() as (client, _):
             with pytest.raises(_BoomError) as caught:
                 async with as_completed(client, prompts()) as outcomes:
                     await outcomes.receive()
@@ -515,7 +511,7 @@ class TestLeaving:
             yield "a"
             raise stop
 
-        async with prompted() as (client, _, _):
+        async with prompted() as (client, _):
             with pytest.raises(_StopError) as caught:
                 await gather(client, prompts())
             assert caught.value is stop
@@ -531,7 +527,7 @@ class TestLeaving:
             await future
 
         ended = False
-        async with prompted() as (client, _, _):
+        async with prompted() as (client, _):
             with pytest.raises(RuntimeError, match="cancelled by other code"):
                 await gather(client, prompts())
             ended = True
@@ -540,7 +536,7 @@ class TestLeaving:
 
 class TestUse:
     async def test_receive_is_a_checkpoint_each_time_and_loses_nothing(self) -> None:
-        async with prompted() as (client, _, _):
+        async with prompted() as (client, _):
             async with fan_out(client, ["a"]) as events:
                 for event in (Chunk(0, "a"), None, "end"):
                     await anyio.wait_all_tasks_blocked()
@@ -555,7 +551,7 @@ class TestUse:
                         assert await events.receive() == event or event is None
 
     async def test_entering_is_a_checkpoint(self) -> None:
-        async with prompted() as (client, _, _):
+        async with prompted() as (client, _):
             with anyio.CancelScope() as scope:
                 scope.cancel()
                 async with fan_out(client, ["a"]):
@@ -563,7 +559,7 @@ class TestUse:
             assert scope.cancelled_caught
 
     async def test_aclose_from_another_task(self) -> None:
-        async with prompted(open_ended) as (client, _, site):
+        async with prompted(OPEN_ENDED) as (client, site):
             async with (
                 fan_out(client, numbers()) as events,
                 anyio.create_task_group() as tasks,
@@ -578,7 +574,7 @@ class TestUse:
                     await events.receive()
 
     async def test_after_the_block(self) -> None:
-        async with prompted() as (client, _, _):
+        async with prompted() as (client, _):
             async with fan_out(client, ["a"]) as events:
                 await events.receive()
             with pytest.raises(anyio.ClosedResourceError, match="start another"):
@@ -588,7 +584,7 @@ class TestUse:
                     pass
 
     async def test_before_the_block(self) -> None:
-        async with prompted() as (client, _, site):
+        async with prompted() as (client, site):
             events = fan_out(client, ["a"])
             with pytest.raises(RuntimeError, match="async with"):
                 await events.receive()
@@ -596,7 +592,7 @@ class TestUse:
             assert not site.requests
 
     async def test_two_receivers(self) -> None:
-        async with prompted(open_ended) as (client, _, _):
+        async with prompted(OPEN_ENDED) as (client, _):
             async with fan_out(client, ["a"]) as events:
                 await events.receive()
                 async with anyio.create_task_group() as tasks:
@@ -607,7 +603,7 @@ class TestUse:
                     tasks.cancel_scope.cancel()
 
     async def test_left_by_another_task(self) -> None:
-        async with prompted(open_ended) as (client, _, site):
+        async with prompted(OPEN_ENDED) as (client, site):
             events = fan_out(client, numbers())
             await events.__aenter__()
             await events.receive()
@@ -622,7 +618,7 @@ class TestUse:
             await closed(site)
 
     async def test_nothing_is_left_for_the_collector_to_warn_of(self) -> None:
-        async with prompted() as (client, _, _):
+        async with prompted() as (client, _):
             fan_out(client, ["a"])
             async with fan_out(client, numbers()) as events:
                 await events.receive()

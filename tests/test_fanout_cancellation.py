@@ -10,11 +10,20 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from prompted import closed, pool_of, prompted
-from scripted import HEAD, LAST_CHUNK, End, Script, chunk, error, reply
 from transport.servers import open_sockets
 
 from gprochat_anyio import Chunk, Client, Retry, as_completed, fan_out, gather
-from gprochat_anyio.testing import Injection, cancelled, injections
+from gprochat_anyio.testing import (
+    Drop,
+    Hang,
+    Injection,
+    Refuse,
+    Request,
+    Say,
+    Script,
+    cancelled,
+    injections,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -25,15 +34,15 @@ def no_garbage_collector() -> Iterator[None]:
     gc.enable()
 
 
-def answer(prompt: str) -> Script:
+def answer(request: Request) -> Script:
     scripts: dict[str, Script] = {
-        "long": (HEAD, *[s for _ in range(4) for s in (chunk("text"), checkpoint)], LAST_CHUNK),
-        "endless": (HEAD + chunk("text"),),
-        "silent": (),
-        "refused": (error(429, "slow down", Retry_After="1"),),
-        "cut": (HEAD + chunk("text"), End.FIN),
+        "long": [Say("text"), checkpoint] * 4,
+        "endless": [Say("text"), Hang()],
+        "silent": Hang(),
+        "refused": Refuse(429, "slow down", retry_after=1),
+        "cut": [Say("text"), Drop()],
     }
-    return scripts.get(prompt, (reply(prompt),))
+    return scripts.get(request.prompt, request.prompt)
 
 
 async def prompts(*texts: str) -> AsyncGenerator[str]:
@@ -81,7 +90,7 @@ async def full(client: Client) -> None:
     "operation", [all_events, left_early, all_outcomes, as_a_list, slowed_down, full]
 )
 async def test_at_every_suspension(operation: Callable[[Client], Awaitable[None]]) -> None:
-    async with prompted(answer, retry=Retry(attempts=2, backoff=0)) as (_, _, site):
+    async with prompted(answer, retry=Retry(attempts=2, backoff=0)) as (_, site):
         port = int(site.url.rpartition(":")[2])
         for moment, native in injections():
             end, at = "", 0
@@ -100,7 +109,7 @@ async def test_at_every_suspension(operation: Callable[[Client], Awaitable[None]
 
 
 async def test_at_every_tick_of_the_group() -> None:
-    async with prompted(answer) as (_, _, site):
+    async with prompted(answer) as (_, site):
         port = int(site.url.rpartition(":")[2])
         for ticks in range(30):
             async with Client(site.url, max_connections=4) as client:
@@ -116,7 +125,7 @@ async def test_at_every_tick_of_the_group() -> None:
 
 
 async def test_five_hundred_at_once() -> None:
-    async with prompted(answer) as (client, _, site):
+    async with prompted(answer) as (client, site):
         port = int(site.url.rpartition(":")[2])
         async with fan_out(client, ["endless"] * 500, max_at_once=500) as events:
             for _ in range(500):

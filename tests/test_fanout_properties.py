@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import anyio
@@ -11,8 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loops import VIRTUAL_LOOPS, virtual_backend
-from prompted import prompted_in_memory
-from scripted import HEAD, LAST_CHUNK, End, Script, Step, chunk, error
 
 from gprochat_anyio import (
     Chunk,
@@ -27,6 +26,16 @@ from gprochat_anyio import (
     as_completed,
     fan_out,
     gather,
+)
+from gprochat_anyio.testing import (
+    Drop,
+    Pause,
+    Refuse,
+    Request,
+    Say,
+    Script,
+    Step,
+    scripted_site,
 )
 
 delays = st.sampled_from([0.0, 0.0, 0.5, 3.0])
@@ -88,18 +97,18 @@ class Case:
 
         return pulled() if self.source is None else slowly(self.source)
 
-    def answer(self, prompt: str) -> Script:
-        index = int(prompt)
+    def answer(self, request: Request) -> Script:
+        index = int(request.prompt)
         fate = self.fates[index]
         if self.refusals[index]:
             self.refusals[index] -= 1
-            return (fate.before, error(429, "slow down", Retry_After="2"))
+            return Pause(fate.before), Refuse(429, "slow down", retry_after=2)
         if fate.kind == "error":
-            return (fate.before, error(400, "no"))
-        text: list[Step] = [fate.before, HEAD]
+            return Pause(fate.before), Refuse(400, "no")
+        steps: list[Step] = [Pause(fate.before)]
         for number in range(fate.chunks):
-            text += [chunk(f"{index}.{number};"), fate.between]
-        return (*text, LAST_CHUNK if fate.kind == "reply" else End.FIN)
+            steps += [Say(f"{index}.{number};"), Pause(fate.between)]
+        return steps if fate.kind == "reply" else [*steps, Drop()]
 
     def text(self, index: int) -> str:
         return "".join(f"{index}.{number};" for number in range(self.fates[index].chunks))
@@ -198,13 +207,11 @@ async def by_list(client: Client, case: Case) -> set[int]:
 @given(case=cases)
 def test_one_outcome_for_each_prompt(loop: str, way: Any, case: Case) -> None:
     async def main() -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            retry = Retry(attempts=3, backoff=0)
-            async with prompted_in_memory(patch, case.answer, retry=retry) as (client, asked, _):
-                assert await way(client, case) == set(range(len(case.fates)))
-                if case.max_per_second is not None:
-                    gaps = zip(asked.times, asked.times[1:], strict=False)
-                    assert all(b - a > 0.499 for a, b in gaps)
+        retry = Retry(attempts=3, backoff=0)
+        async with scripted_site(case.answer) as site, site.client(retry=retry) as client:
+            assert await way(client, case) == set(range(len(case.fates)))
+            if case.max_per_second is not None:
+                assert all(b.time - a.time > 0.499 for a, b in pairwise(site.requests))
 
     backend, options = virtual_backend(loop)
     case.__post_init__()  # an example may be run again

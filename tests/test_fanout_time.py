@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from itertools import pairwise
 
 import anyio
 import pytest
 from loops import VIRTUAL_LOOPS
-from prompted import echo, prompted_in_memory
-from scripted import HEAD, LAST_CHUNK, Script, chunk, error, reply
+from prompted import AtOnce, echo
 
 from gprochat_anyio import (
     Chunk,
@@ -23,22 +22,41 @@ from gprochat_anyio import (
     fan_out,
     gather,
 )
+from gprochat_anyio.testing import (
+    Pause,
+    Raw,
+    Refuse,
+    Request,
+    Say,
+    Script,
+    ScriptedSite,
+    Step,
+    scripted_site,
+)
+from gprochat_anyio.testing._steps import LAST_CHUNK
 
 pytestmark = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
 STEADY = Retry(attempts=3, backoff=0)
 """No jitter, so that times are exact."""
 
+QUOTA = Refuse(429, "quota", 10)
+
 
 def numbers(count: int) -> list[str]:
     return [str(n) for n in range(count)]
 
 
-def lasting(seconds: float) -> Callable[[str], Script]:
-    def answer(prompt: str) -> Script:
-        return (HEAD + chunk(prompt), seconds, LAST_CHUNK)
+def lasting(seconds: float) -> Callable[[Request], Script]:
+    def answer(request: Request) -> Script:
+        return Say(request.prompt), Pause(seconds)
 
     return answer
+
+
+def times(site: ScriptedSite) -> list[float]:
+    """When the site was asked, in seconds since it was first."""
+    return [request.time - site.requests[0].time for request in site.requests]
 
 
 class RateLimited:
@@ -47,69 +65,69 @@ class RateLimited:
     :param per_second: how many requests it takes in a second
     """
 
-    def __init__(self, per_second: int, retry_after: str | None = "1") -> None:
+    def __init__(self, per_second: int, retry_after: float | None = 1) -> None:
         self.per_second = per_second
-        self.fields = {} if retry_after is None else {"Retry_After": retry_after}
+        self.retry_after = retry_after
         self.taken: list[float] = []
-        self.refused: list[tuple[float, str]] = []
+        self.refused: list[float] = []
 
-    def __call__(self, prompt: str) -> Script:
-        now = anyio.current_time()
+    def __call__(self, request: Request) -> Script:
+        now = request.time
         if sum(now - time < 1 for time in self.taken) >= self.per_second:
-            self.refused.append((now, prompt))
-            return (error(429, "slow down", **self.fields),)
+            self.refused.append(now)
+            return Refuse(429, "slow down", self.retry_after)
         self.taken.append(now)
-        return echo(prompt)
+        return echo(request)
 
 
 @pytest.mark.parametrize("max_at_once", [1, 3, 10])
-async def test_max_at_once(monkeypatch: pytest.MonkeyPatch, max_at_once: int) -> None:
-    async with prompted_in_memory(monkeypatch, lasting(1.0)) as (client, asked, _):
+async def test_max_at_once(max_at_once: int) -> None:
+    asked = AtOnce(lasting(1))
+    async with scripted_site(asked) as site, site.client() as client:
         began = anyio.current_time()
         await gather(client, numbers(30), max_at_once=max_at_once)
-        assert asked.at_once == max_at_once
+        assert asked.most == max_at_once
         assert anyio.current_time() - began == pytest.approx(30 / max_at_once)
 
 
-async def test_max_per_second_is_smooth(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with prompted_in_memory(monkeypatch, lasting(0.1)) as (client, asked, _):
+async def test_max_per_second_is_smooth() -> None:
+    async with scripted_site(lasting(0.1)) as site, site.client() as client:
         await gather(client, numbers(20), max_per_second=4)
-        assert [b - a for a, b in pairwise(asked.times)] == pytest.approx([0.25] * 19)
+        assert [b - a for a, b in pairwise(times(site))] == pytest.approx([0.25] * 19)
 
 
-async def test_max_per_second_saves_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_max_per_second_saves_nothing_up() -> None:
     async def prompts() -> AsyncGenerator[str]:
         for number in range(9):
             if number == 3:
                 await anyio.sleep(10)
             yield str(number)
 
-    async with prompted_in_memory(monkeypatch) as (client, asked, _):
+    async with scripted_site(echo) as site, site.client() as client:
         await gather(client, prompts(), max_per_second=2)
-        gaps = [b - a for a, b in pairwise(asked.times)]
+        gaps = [b - a for a, b in pairwise(times(site))]
         assert gaps == pytest.approx([0.5, 0.5, 9.0, 0.5, 0.5, 0.5, 0.5, 0.5])
 
 
-async def test_max_per_second_with_replies_that_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with prompted_in_memory(monkeypatch, lasting(3.0)) as (client, asked, _):
+async def test_max_per_second_with_replies_that_last() -> None:
+    async with scripted_site(lasting(3)) as site, site.client() as client:
         await gather(client, numbers(6), max_per_second=1, max_at_once=2)
-        began = asked.times[0]
-        assert [t - began for t in asked.times] == pytest.approx([0, 1, 3, 4, 6, 7])
+        assert times(site) == pytest.approx([0, 1, 3, 4, 6, 7])
 
 
-async def test_clocks_start_with_the_slot(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with prompted_in_memory(monkeypatch, lasting(5.0)) as (client, _, _):
+async def test_clocks_start_with_the_slot() -> None:
+    async with scripted_site(lasting(5)) as site, site.client() as client:
         outcomes = await gather(
             client, numbers(6), max_at_once=1, max_per_second=0.1, timeouts=Timeouts(total=6)
         )
         assert [o.unwrap().timing.total for o in outcomes] == pytest.approx([5.0] * 6)
 
 
-async def test_a_clock_that_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def answer(prompt: str) -> Script:
-        return lasting(50.0)(prompt) if prompt == "1" else echo(prompt)
+async def test_a_clock_that_runs_out() -> None:
+    def answer(request: Request) -> Script:
+        return (lasting(50) if request.prompt == "1" else echo)(request)
 
-    async with prompted_in_memory(monkeypatch, answer) as (client, _, _):
+    async with scripted_site(answer) as site, site.client() as client:
         outcomes = await gather(client, numbers(3), timeouts=Timeouts(idle=7))
         failure = outcomes[1].error
         assert isinstance(failure, RequestTimeoutError)
@@ -117,11 +135,13 @@ async def test_a_clock_that_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [o.error for o in outcomes[::2]] == [None, None]
 
 
-async def test_a_slow_caller_is_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def answer(prompt: str) -> Script:
-        return (HEAD, *[step for _ in range(6) for step in (chunk(prompt), 0.1)], LAST_CHUNK)
+async def test_a_slow_caller_is_not_blamed() -> None:
+    def answer(request: Request) -> Iterator[Step]:
+        for _ in range(6):
+            yield Say(request.prompt)
+            yield Pause(0.1)
 
-    async with prompted_in_memory(monkeypatch, answer, timeouts=Timeouts(idle=1)) as (c, _, _):
+    async with scripted_site(answer) as site, site.client(timeouts=Timeouts(idle=1)) as c:
         texts = {0: "", 1: "", 2: ""}
         async with fan_out(c, ["abc", "b", "c"], max_at_once=2) as events:
             async for event in events:
@@ -132,11 +152,13 @@ async def test_a_slow_caller_is_not_blamed(monkeypatch: pytest.MonkeyPatch) -> N
         assert texts == {0: "abc" * 6, 1: "b" * 6, 2: "c" * 6}
 
 
-async def test_total_goes_on_while_the_channel_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    def answer(prompt: str) -> Script:
-        return (HEAD, *[step for _ in range(6) for step in (chunk(prompt), 0.1)], LAST_CHUNK)
+async def test_total_goes_on_while_the_channel_is_full() -> None:
+    def answer(request: Request) -> Iterator[Step]:
+        for _ in range(6):
+            yield Say(request.prompt)
+            yield Pause(0.1)
 
-    async with prompted_in_memory(monkeypatch, answer) as (client, _, _):
+    async with scripted_site(answer) as site, site.client() as client:
         events = []
         async with fan_out(client, ["a"], max_at_once=1, timeouts=Timeouts(total=60)) as stream:
             await anyio.sleep(100)
@@ -150,13 +172,12 @@ async def test_total_goes_on_while_the_channel_is_full(monkeypatch: pytest.Monke
         assert failed.error.partial_text == "aa"
 
 
-async def test_total_does_not_go_on_once_the_reply_is_complete(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def answer(prompt: str) -> Script:
-        return (HEAD + chunk(prompt), 0.1, chunk(prompt) + LAST_CHUNK)
+async def test_total_does_not_go_on_once_the_reply_is_complete() -> None:
+    def answer(request: Request) -> Script:
+        text = Say(request.prompt)
+        return text, Pause(0.1), Raw(text.data + LAST_CHUNK)  # the end comes with the text
 
-    async with prompted_in_memory(monkeypatch, answer) as (client, _, _):
+    async with scripted_site(answer) as site, site.client() as client:
         async with fan_out(client, ["a"], max_at_once=1, timeouts=Timeouts(total=60)) as events:
             await anyio.sleep(100)
             seen = [event async for event in events]
@@ -166,22 +187,21 @@ async def test_total_does_not_go_on_once_the_reply_is_complete(
 
 
 class TestRateLimits:
-    async def test_all_of_them_wait(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_all_of_them_wait(self) -> None:
         refusals = iter([True])
 
-        def answer(prompt: str) -> Script:
-            if prompt == "2" and next(refusals, False):
-                return (1.0, error(429, "slow down", Retry_After="30"))
-            return (2.0, reply(prompt))
+        def answer(request: Request) -> Script:
+            if request.prompt == "2" and next(refusals, False):
+                return Pause(1), Refuse(429, "slow down", 30)
+            return Pause(2), Say(request.prompt)
 
-        async with prompted_in_memory(monkeypatch, answer, retry=STEADY) as (client, asked, _):
+        async with scripted_site(answer) as site, site.client(retry=STEADY) as client:
             outcomes = await gather(client, numbers(12), max_at_once=3)
             assert [o.unwrap().text for o in outcomes] == numbers(12)
             # the refused one alone first, then the others; none before the pause was over
-            began = asked.times[0]
             rounds: dict[int, set[str]] = {}
-            for prompt, time in zip(asked.prompts, asked.times, strict=True):
-                rounds.setdefault(round(time - began), set()).add(prompt)
+            for request, time in zip(site.requests, times(site), strict=True):
+                rounds.setdefault(round(time), set()).add(request.prompt)
             assert rounds == {
                 0: {"0", "1", "2"},
                 31: {"2"},
@@ -192,50 +212,34 @@ class TestRateLimits:
             assert [o.unwrap().timing.attempts for o in outcomes] == [1, 1, 2, *[1] * 9]
 
     @pytest.mark.parametrize("adaptive", [False, True])
-    async def test_a_site_that_takes_few(
-        self, monkeypatch: pytest.MonkeyPatch, *, adaptive: bool
-    ) -> None:
+    async def test_a_site_that_takes_few(self, *, adaptive: bool) -> None:
         """Each prompt's own three attempts would be burnt at once."""
-        site = RateLimited(per_second=2)
-        async with prompted_in_memory(monkeypatch, site, retry=STEADY) as (client, _, _):
+        limit = RateLimited(per_second=2)
+        async with scripted_site(limit) as site, site.client(retry=STEADY) as client:
             outcomes = await gather(client, numbers(40), max_at_once=16, adaptive=adaptive)
             assert [o.unwrap().text for o in outcomes] == numbers(40)
-            for time, _ in site.refused:
-                assert not [t for t in site.taken if time < t < time + 1]
-            assert len(site.refused) <= (100 if adaptive else 20 * 15)
+            for time in limit.refused:
+                assert not [t for t in limit.taken if time < t < time + 1]
+            assert len(limit.refused) <= (100 if adaptive else 20 * 15)
 
-    async def test_adaptive_stays_below_what_was_refused(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        running = 0
-
-        def answer(prompt: str) -> Script:
-            nonlocal running
-
-            async def end() -> None:
-                nonlocal running
-                running -= 1
-
-            running += 1
-            if running > 4:
-                return (end, error(429, "too many at once", Retry_After="1"))
-            return (HEAD + chunk(prompt), 1.0, end, LAST_CHUNK)
-
+    async def test_adaptive_stays_below_what_was_refused(self) -> None:
         async def refusals(*, adaptive: bool) -> int:
-            async with prompted_in_memory(monkeypatch, answer, retry=STEADY) as (client, asked, _):
+            def answer(request: Request) -> Script:
+                if sum(r.outcome == "running" for r in site.requests) > 4:
+                    return Refuse(429, "too many at once", 1)
+                return lasting(1)(request)
+
+            async with scripted_site(answer) as site, site.client(retry=STEADY) as client:
                 outcomes = await gather(client, numbers(100), max_at_once=16, adaptive=adaptive)
                 assert [o.unwrap().text for o in outcomes] == numbers(100)
-                return len(asked.prompts) - 100
+                return len(site.requests) - 100
 
         assert await refusals(adaptive=True) < await refusals(adaptive=False) / 3
 
     @pytest.mark.parametrize("attempts", [1, 3])
-    async def test_given_up(self, monkeypatch: pytest.MonkeyPatch, attempts: int) -> None:
-        def answer(prompt: str) -> Script:
-            return (error(429, "quota", Retry_After="10"),)
-
+    async def test_given_up(self, attempts: int) -> None:
         retry = Retry(attempts=attempts, backoff=0)
-        async with prompted_in_memory(monkeypatch, answer, retry=retry) as (client, asked, _):
+        async with scripted_site(QUOTA) as site, site.client(retry=retry) as client:
             began = anyio.current_time()
             outcomes = await gather(client, numbers(6), max_at_once=4)
             for outcome in outcomes:
@@ -244,78 +248,71 @@ class TestRateLimits:
                 assert outcome.error.__context__ is None
             # four at once, one of them alone after each pause, then each of the last two
             alone = attempts - 1
-            assert len(asked.prompts) == 4 + alone + 2
+            assert len(site.requests) == 4 + alone + 2
             assert anyio.current_time() - began == pytest.approx((alone + 2) * 10)
 
-    async def test_raised_once_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def answer(prompt: str) -> Script:
-            return (error(429, "quota", Retry_After="10"),)
-
-        async with prompted_in_memory(monkeypatch, answer, retry=STEADY) as (client, asked, _):
+    async def test_raised_once_given_up(self) -> None:
+        async with scripted_site(QUOTA) as site, site.client(retry=STEADY) as client:
             with pytest.raises(RateLimitError) as caught:
                 await gather(client, numbers(100), max_at_once=4, on_error="raise")
             assert caught.value.__notes__ == ["This was prompt 0 of a fan-out."]
-            assert len(asked.prompts) == 6
+            assert len(site.requests) == 6
 
-    async def test_not_asked_again_where_retry_does_not_cover_it(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        site = RateLimited(per_second=1)
+    async def test_not_asked_again_where_retry_does_not_cover_it(self) -> None:
+        limit = RateLimited(per_second=1)
         retry = Retry(backoff=0, statuses=frozenset())
-        async with prompted_in_memory(monkeypatch, site, retry=retry) as (client, asked, _):
+        async with scripted_site(limit) as site, site.client(retry=retry) as client:
             outcomes = await gather(client, numbers(5), max_at_once=2)
             assert {type(o.error) for o in outcomes[:2]} == {type(None), RateLimitError}
-            assert len(asked.prompts) == 5
-            for time, _ in site.refused:
-                assert not [t for t in site.taken if time < t < time + 1]
+            assert len(site.requests) == 5
+            for time in limit.refused:
+                assert not [t for t in limit.taken if time < t < time + 1]
 
     async def test_a_backoff_without_retry_after(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("random.uniform", lambda low, high: high)
-        site = RateLimited(per_second=1, retry_after=None)
+        limit = RateLimited(per_second=1, retry_after=None)
         retry = Retry(attempts=5, backoff=0.5)
-        async with prompted_in_memory(monkeypatch, site, retry=retry) as (client, asked, _):
+        async with scripted_site(limit) as site, site.client(retry=retry) as client:
             outcomes = await gather(client, numbers(3), max_at_once=1)
             assert [o.unwrap().text for o in outcomes] == numbers(3)
-            began = asked.times[0]
-            assert [t - began for t in asked.times] == pytest.approx([0, 0, 0.5, 1.5, 1.5, 2, 3])
+            assert times(site) == pytest.approx([0, 0, 0.5, 1.5, 1.5, 2, 3])
 
-    async def test_the_longest_retry_after_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_the_longest_retry_after_counts(self) -> None:
         refused: set[str] = set()
 
-        def answer(prompt: str) -> Script:
-            if prompt in refused:
-                return echo(prompt)
-            refused.add(prompt)
-            seconds = 5 + 10 * int(prompt)
-            return (0.5 * int(prompt), error(429, "slow down", Retry_After=str(seconds)))
+        def answer(request: Request) -> Script:
+            if request.prompt in refused:
+                return echo(request)
+            refused.add(request.prompt)
+            number = int(request.prompt)
+            return Pause(0.5 * number), Refuse(429, "slow down", 5 + 10 * number)
 
-        async with prompted_in_memory(monkeypatch, answer, retry=STEADY) as (client, asked, _):
+        async with scripted_site(answer) as site, site.client(retry=STEADY) as client:
             await gather(client, numbers(3))
-            began = asked.times[0]
-            assert [t - began for t in asked.times] == pytest.approx([0, 0, 0, 26, 26, 26])
+            assert times(site) == pytest.approx([0, 0, 0, 26, 26, 26])
 
-    async def test_one_alone_that_fails_otherwise(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_one_alone_that_fails_otherwise(self) -> None:
         refused: set[str] = set()
 
-        def answer(prompt: str) -> Script:
-            if prompt not in refused:
-                refused.add(prompt)
-                return (error(429, "slow down", Retry_After="5"),)
-            return (error(400, "no"),) if prompt == "0" else echo(prompt)
+        def answer(request: Request) -> Script:
+            if request.prompt not in refused:
+                refused.add(request.prompt)
+                return Refuse(429, "slow down", 5)
+            return Refuse(400, "no") if request.prompt == "0" else echo(request)
 
-        async with prompted_in_memory(monkeypatch, answer, retry=STEADY) as (client, _, _):
+        async with scripted_site(answer) as site, site.client(retry=STEADY) as client:
             outcomes = await gather(client, numbers(3))
             assert [o.error is None for o in outcomes] == [False, True, True]
 
-    async def test_replies_that_run_go_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_replies_that_run_go_on(self) -> None:
         refusals = iter([True])
 
-        def answer(prompt: str) -> Script:
-            if prompt == "1" and next(refusals, False):
-                return (1.0, error(429, "slow down", Retry_After="30"))
-            return lasting(3.0)(prompt)
+        def answer(request: Request) -> Script:
+            if request.prompt == "1" and next(refusals, False):
+                return Pause(1), Refuse(429, "slow down", 30)
+            return lasting(3)(request)
 
-        async with prompted_in_memory(monkeypatch, answer, retry=STEADY) as (client, _, _):
+        async with scripted_site(answer) as site, site.client(retry=STEADY) as client:
             began = anyio.current_time()
             ended: dict[int, float] = {}
             async with fan_out(client, numbers(2)) as events:
@@ -324,46 +321,40 @@ class TestRateLimits:
                         ended[event.index] = anyio.current_time() - began
             assert ended == {0: pytest.approx(3), 1: pytest.approx(34)}
 
-    async def test_the_others_go_at_the_first_text_of_the_one_alone(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_the_others_go_at_the_first_text_of_the_one_alone(self) -> None:
         refused: set[str] = set()
 
-        def answer(prompt: str) -> Script:
-            if prompt not in refused:
-                refused.add(prompt)
-                return (error(429, "slow down", Retry_After="5"),)
-            return (1.0, HEAD + chunk(prompt), 50.0 if prompt == "0" else 0.0, LAST_CHUNK)
+        def answer(request: Request) -> Script:
+            if request.prompt not in refused:
+                refused.add(request.prompt)
+                return Refuse(429, "slow down", 5)
+            pause = Pause(50 if request.prompt == "0" else 0)
+            return Pause(1), Say(request.prompt), pause
 
         limits = Timeouts(idle=100)
-        async with prompted_in_memory(monkeypatch, answer, retry=STEADY, timeouts=limits) as (
-            client,
-            asked,
-            _,
+        async with (
+            scripted_site(answer) as site,
+            site.client(retry=STEADY, timeouts=limits) as client,
         ):
             await gather(client, numbers(3))
-            began = asked.times[0]
-            assert [t - began for t in asked.times] == pytest.approx([0, 0, 0, 5, 6, 6])
+            assert times(site) == pytest.approx([0, 0, 0, 5, 6, 6])
 
-    async def test_with_max_per_second(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_with_max_per_second(self) -> None:
         refusals = iter([True])
 
-        def answer(prompt: str) -> Script:
-            if prompt == "0" and next(refusals, False):
-                return (error(429, "slow down", Retry_After="5"),)
-            return echo(prompt)
+        def answer(request: Request) -> Script:
+            if request.prompt == "0" and next(refusals, False):
+                return Refuse(429, "slow down", 5)
+            return echo(request)
 
-        async with prompted_in_memory(monkeypatch, answer, retry=STEADY) as (client, asked, _):
+        async with scripted_site(answer) as site, site.client(retry=STEADY) as client:
             async with as_completed(client, numbers(4), max_per_second=1) as outcomes:
                 assert len([o.unwrap() async for o in outcomes]) == 4
-            began = asked.times[0]
-            assert [t - began for t in asked.times] == pytest.approx([0, 5, 6, 7, 8])
+            assert times(site) == pytest.approx([0, 5, 6, 7, 8])
 
-    async def test_leaving_during_a_pause(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def answer(prompt: str) -> Script:
-            return (error(429, "slow down", Retry_After="1000"),)
-
-        async with prompted_in_memory(monkeypatch, answer, retry=STEADY) as (client, _, _):
+    async def test_leaving_during_a_pause(self) -> None:
+        slow_down = Refuse(429, "slow down", 1000)
+        async with scripted_site(slow_down) as site, site.client(retry=STEADY) as client:
             began = anyio.current_time()
             with anyio.move_on_after(5) as scope:
                 await gather(client, numbers(3))
