@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -16,8 +16,7 @@ from anyio.lowlevel import checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 from loops import VIRTUAL_LOOPS
-from prompted import closed, prompted, prompted_in_memory
-from scripted import HEAD, LAST_CHUNK, End, Script, Site, chunk, error, reply
+from prompted import closed, prompted
 from transport.servers import open_sockets
 
 from gprochat_anyio import (
@@ -33,33 +32,50 @@ from gprochat_anyio import (
     Timeouts,
 )
 from gprochat_anyio._turn import latest
-from gprochat_anyio.testing import Injection, cancelled, injections
+from gprochat_anyio.testing import (
+    Drop,
+    Hang,
+    Injection,
+    Refuse,
+    Reply,
+    Request,
+    Say,
+    Script,
+    ScriptedSite,
+    cancelled,
+    injections,
+    scripted_site,
+)
 
 TURNS = (Message("user", "q"), Message("model", "a"))
 CANARY = "canary-of-the-text"
+CUT = [Say("one "), Drop()]
+REFUSED = Refuse(400, "no")
 
 
 class _BoomError(Exception):
     pass
 
 
-def answer(prompt: str) -> Script:
+def answer(request: Request) -> Script:
     """Answers by what is asked, everything else with itself in capitals."""
     scripts: dict[str, Script] = {
-        "slow": (HEAD + chunk("one "), checkpoint, chunk("two"), checkpoint, LAST_CHUNK),
-        "endless": (HEAD + chunk("one "),),
-        "white": (reply("\n"),),
-        "white, endless": (HEAD + chunk("\n"),),
-        "cut": (HEAD + chunk("one "), End.FIN),
-        "refused": (error(400, "no"),),
+        "slow": [Say("one "), checkpoint, Say("two"), checkpoint],
+        "endless": [Say("one "), Hang()],
+        "white": "\n",
+        "white, endless": [Say("\n"), Hang()],
+        "cut": CUT,
+        "refused": REFUSED,
     }
-    question = prompt.rpartition("\n\n")[2]
-    return scripts.get(question, (reply(question.upper()),))
+    question = request.prompt.rpartition("\n\n")[2]
+    return scripts.get(question, question.upper())
 
 
 @asynccontextmanager
-async def conversing(*args: Any) -> AsyncIterator[tuple[Conversation, Site]]:
-    async with prompted(answer, retry=Retry(attempts=1)) as (client, _, site):
+async def conversing(
+    *args: Any, replies: Sequence[Reply] = (answer,)
+) -> AsyncIterator[tuple[Conversation, ScriptedSite]]:
+    async with prompted(*replies, retry=Retry(attempts=1)) as (client, site):
         yield Conversation(client, *args), site
 
 
@@ -67,10 +83,9 @@ def said(conversation: Conversation) -> list[str]:
     return [f"{m.role}: {m.content}" for m in conversation.messages]
 
 
-def sent(site: Site) -> list[str]:
+def sent(site: ScriptedSite) -> list[str]:
     """The last request's history."""
-    messages = site.requests[-1].body["messages"]
-    return [f"{m['role']}: {''.join(p['text'] for p in m['parts'])}" for m in messages]
+    return [f"{turn.role}: {turn.text}" for turn in site.requests[-1].messages]
 
 
 async def test_turns_are_sent_with_those_before_them() -> None:
@@ -180,8 +195,8 @@ async def test_an_exception_in_the_block() -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
-async def test_timeouts_and_cancellation(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with prompted_in_memory(monkeypatch, answer) as (client, _, _):
+async def test_timeouts_and_cancellation() -> None:
+    async with scripted_site(answer) as site, site.client() as client:
         conversation = Conversation(client)
         limits = Timeouts(idle=2)
         began = anyio.current_time()
@@ -202,21 +217,18 @@ async def test_timeouts_and_cancellation(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_retry_takes_the_place_of_the_last_turn() -> None:
-    async with conversing() as (conversation, site):
+    better: Script = [Say("bet"), checkpoint, Say("ter")]
+    worse = [Say("worse"), Drop()]
+    async with conversing(replies=("ONE", "TWO", better, worse)) as (conversation, site):
         with pytest.raises(RuntimeError, match="no turn to ask again"):
             conversation.retry()
         await conversation.ask("one")
         await conversation.ask("two")
-        better: list[Script] = [(HEAD + chunk("bet"), checkpoint, chunk("ter") + LAST_CHUNK)]
-        site.scripts = better
-        site.requests.clear()
         async with conversation.retry() as chunks:
             await chunks.read()
         assert sent(site) == ["user: one", "model: ONE", "user: two"]
         assert said(conversation) == ["user: one", "model: ONE", "user: two", "model: better"]
         before = conversation.messages
-        worse: list[Script] = [(HEAD + chunk("worse"), End.FIN)]
-        site.scripts = worse
         for _ in range(2):
             with pytest.raises(ReplyInterruptedError):
                 async with conversation.retry() as chunks:
@@ -226,7 +238,7 @@ async def test_retry_takes_the_place_of_the_last_turn() -> None:
 
 
 async def test_retry_asks_a_failed_turn_again() -> None:
-    async with conversing() as (conversation, site):
+    async with conversing(replies=("ONE", *[REFUSED] * 3, "well")) as (conversation, site):
         await conversation.ask("one")
         for _ in range(2):
             with pytest.raises(SiteError):
@@ -234,8 +246,7 @@ async def test_retry_asks_a_failed_turn_again() -> None:
         with pytest.raises(SiteError):
             async with conversation.retry():
                 pass
-        well: list[Script] = [(reply("well"),)]
-        site.scripts, asked = well, len(site.requests)
+        asked = len(site.requests)
         async with conversation.retry() as chunks:
             await chunks.read()
         assert len(site.requests) == asked + 1
@@ -302,7 +313,7 @@ async def test_cancelled_at_every_suspension(
         left: ["q", "a", "slow", "one "],
     }
     recorded = by_operation[operation]
-    async with prompted(answer, retry=Retry(attempts=1)) as (_, _, site):
+    async with prompted(answer, retry=Retry(attempts=1)) as (_, site):
         port = int(site.url.rpartition(":")[2])
         history = [{"role": m.role, "parts": [{"text": m.content}]} for m in TURNS]
         seen = set()
@@ -473,7 +484,7 @@ def test_parts_are_joined() -> None:
 
 
 async def test_no_text_in_repr_or_errors() -> None:
-    async with prompted(lambda _: (error(500, "no"),), retry=Retry(attempts=1)) as (client, _, _):
+    async with prompted(Refuse(500, "no"), retry=Retry(attempts=1)) as (client, _):
         conversation = Conversation.from_json(client, [message(), message("model")])
         conversation.system = CANARY
         assert repr(conversation) == f"<Conversation of 2 messages with {client!r}>"
@@ -487,7 +498,7 @@ async def test_no_text_in_repr_or_errors() -> None:
 
 
 async def test_a_conversation_while_others_ask() -> None:
-    async with prompted(answer) as (client, _, _):
+    async with prompted(answer) as (client, _):
         talks = [Conversation(client) for _ in range(8)]
         async with anyio.create_task_group() as tasks:
             for number, talk in enumerate(talks):

@@ -11,8 +11,7 @@ from typing import Any
 import anyio
 import pytest
 from loops import VIRTUAL_LOOPS
-from prompted import closed, pool_of
-from scripted import HEAD, LAST_CHUNK, End, Script, Site, chunk, error, loopback_site, reply
+from prompted import closed, pool_of, prompted
 
 from gprochat_anyio import (
     Client,
@@ -25,30 +24,43 @@ from gprochat_anyio import (
     Timeouts,
     race,
 )
-from gprochat_anyio.testing import Injection, cancelled, injections
+from gprochat_anyio.testing import (
+    Drop,
+    Hang,
+    Injection,
+    Pause,
+    Refuse,
+    Reply,
+    Say,
+    Script,
+    ScriptedSite,
+    cancelled,
+    injections,
+    live_site,
+    scripted_site,
+)
 
 ONCE = Retry(attempts=1)
-SILENT: Script = ()
-HEAD_ONLY: Script = (HEAD,)
+SILENT = Hang()
+HEAD_ONLY = [Say(""), Hang()]
+ONE_TEXT = [Say("one"), Hang()]
 
 
 @asynccontextmanager
-async def clients_of(*scripts: Script) -> AsyncIterator[tuple[list[Client], list[Site]]]:
-    """A site of its own for each script, and its client."""
+async def clients_of(*replies: Reply) -> AsyncIterator[tuple[list[Client], list[ScriptedSite]]]:
+    """A site of its own for each reply, and its client."""
     with anyio.fail_after(20):
         async with AsyncExitStack() as stack:
-            sites = [await stack.enter_async_context(loopback_site(s)) for s in scripts]
-            yield (
-                [await stack.enter_async_context(Client(site.url, retry=ONCE)) for site in sites],
-                sites,
-            )
+            sites = [await stack.enter_async_context(live_site(reply)) for reply in replies]
+            clients = [await stack.enter_async_context(site.client(retry=ONCE)) for site in sites]
+            yield clients, sites
 
 
 class TestWinning:
     @pytest.mark.parametrize("loser", [SILENT, HEAD_ONLY])
-    async def test_the_first_text_wins(self, loser: Script) -> None:
+    async def test_the_first_text_wins(self, loser: Reply) -> None:
         more = anyio.Event()
-        winner: Script = (HEAD + chunk("one"), more.wait, chunk("two") + LAST_CHUNK)
+        winner: Script = [Say("one"), more.wait, Say("two")]
         async with clients_of(loser, winner, loser) as (clients, sites):
             async with race(clients, "hi") as chunks:
                 assert isinstance(chunks, ReplyStream)
@@ -65,7 +77,7 @@ class TestWinning:
 
     async def test_several_in_the_same_moment(self) -> None:
         for _ in range(20):
-            async with clients_of(*[(reply("a"),)] * 5) as (clients, sites):
+            async with clients_of(*["a"] * 5) as (clients, sites):
                 async with race(clients, "hi") as chunks:
                     assert await chunks.read() == "a"
                 for client in clients:
@@ -90,14 +102,13 @@ class TestWinning:
             return live
 
         monkeypatch.setattr(Client, "open", wait_for_both)
-        text: Script = (HEAD + chunk("one"),)
-        async with clients_of(text, text) as (clients, sites):
+        async with clients_of(ONE_TEXT, ONE_TEXT) as (clients, sites):
             async with race(clients, "hi") as chunks:
                 await closed(sites[1 - chunks.winner])
-                assert sites[chunks.winner].open
+                assert sites[chunks.winner].open_connections
 
     async def test_a_failure_after_the_first_text_is_not_made_good(self) -> None:
-        async with clients_of((HEAD + chunk("one"), End.FIN), SILENT) as (clients, sites):
+        async with clients_of([Say("one"), Drop()], SILENT) as (clients, sites):
             async with race(clients, "hi") as chunks:
                 with pytest.raises(ReplyInterruptedError):
                     await chunks.read()
@@ -105,15 +116,14 @@ class TestWinning:
             await closed(sites[1])
 
     async def test_one_client_is_asked_twice(self) -> None:
-        async with clients_of(HEAD_ONLY) as (clients, sites):
-            sites[0].scripts.append((reply("second"),))
-            async with race(clients[0], "hi", hedge_after=0.01) as chunks:
+        async with prompted(HEAD_ONLY, "second", retry=ONCE) as (client, site):
+            async with race(client, "hi", hedge_after=0.01) as chunks:
                 assert await chunks.read() == "second"
                 assert chunks.winner == 1
-            assert len(sites[0].requests) == 2
+            assert len(site.requests) == 2
 
     async def test_leaving_closes_the_winner(self) -> None:
-        async with clients_of((HEAD + chunk("one"),)) as (clients, sites):
+        async with clients_of(ONE_TEXT) as (clients, sites):
             async with race(clients, "hi"):
                 pass
             await closed(sites[0])
@@ -121,7 +131,7 @@ class TestWinning:
 
 class TestFailing:
     async def test_all_of_them(self) -> None:
-        async with clients_of((error(400, "first"),), (error(404, "second"),)) as (clients, _):
+        async with clients_of(Refuse(400, "first"), Refuse(404, "second")) as (clients, _):
             with pytest.raises(SiteError, match="second") as caught:
                 async with race(clients, "hi", hedge_after=100):
                     pytest.fail("nobody gave text")
@@ -133,7 +143,7 @@ class TestFailing:
             assert caught.value.__cause__ is None
 
     async def test_of_the_program(self) -> None:
-        async with clients_of(SILENT, (reply("a"),)) as (clients, sites):
+        async with clients_of(SILENT, "a") as (clients, sites):
             await clients[1].aclose()
             with pytest.raises(RuntimeError, match="this Client is closed"):
                 async with race(clients, "hi"):
@@ -141,7 +151,7 @@ class TestFailing:
             await closed(sites[0])
 
     async def test_an_invalid_prompt_is_not_sent(self) -> None:
-        async with clients_of((reply("a"),)) as (clients, sites):
+        async with clients_of("a") as (clients, sites):
             chunks = race(clients, " ")
             with pytest.raises(InvalidPromptError):
                 async with chunks:
@@ -149,7 +159,7 @@ class TestFailing:
             assert not sites[0].requests
 
     async def test_no_winner_before_the_block(self) -> None:
-        async with clients_of((reply("a"),)) as (clients, _):
+        async with clients_of("a") as (clients, _):
             chunks = race(clients, "hi")
             with pytest.raises(RuntimeError, match="async with"):
                 _ = chunks.client
@@ -182,68 +192,54 @@ class TestFailing:
 
 @pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 class TestStarts:
-    """When each starts, in virtual time: one site in memory, a script for each request."""
+    """When each starts, in virtual time: one site in memory, a reply for each request."""
 
     @staticmethod
     @asynccontextmanager
-    async def site_of(
-        monkeypatch: pytest.MonkeyPatch, *scripts: Script
-    ) -> AsyncIterator[tuple[Client, Callable[[], list[float]]]]:
-        from scripted import memory_site  # noqa: PLC0415 - used here only
-
-        times: list[float] = []
-
-        async def begin() -> None:
-            times.append(anyio.current_time() - began)
-
-        async with (
-            memory_site(monkeypatch, *[(begin, *script) for script in scripts]) as site,
-            Client(site.url, retry=ONCE) as client,
-        ):
+    async def site_of(*replies: Reply) -> AsyncIterator[tuple[Client, Callable[[], list[float]]]]:
+        async with scripted_site(*replies) as site, site.client(retry=ONCE) as client:
             began = anyio.current_time()
-            yield client, lambda: times
+            yield client, lambda: [request.time - began for request in site.requests]
 
-    async def test_hedging(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        scripts = (SILENT, SILENT, (1.0, reply("third")), SILENT)
-        async with self.site_of(monkeypatch, *scripts) as (client, times):
+    async def test_hedging(self) -> None:
+        third = [Pause(1), Say("third")]
+        async with self.site_of(SILENT, SILENT, third, SILENT) as (client, times):
             async with race([client] * 4, "hi", hedge_after=2.0) as chunks:
                 assert await chunks.read() == "third"
             assert times() == pytest.approx([0, 2, 4])
             assert chunks.winner == 2
             assert chunks.timing.total == pytest.approx(1)
 
-    async def test_no_second_start_where_the_first_is_fast(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        async with self.site_of(monkeypatch, (1.9, reply("a"))) as (client, times):
+    async def test_no_second_start_where_the_first_is_fast(self) -> None:
+        async with self.site_of([Pause(1.9), Say("a")]) as (client, times):
             async with race(client, "hi", hedge_after=2.0) as chunks:
                 assert await chunks.read() == "a"
             assert times() == [0]
 
-    async def test_a_failure_starts_the_next_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        failing: Script = (0.5, error(400, "no"))
-        scripts = (failing, failing, (5.0, reply("third")), SILENT)
-        async with self.site_of(monkeypatch, *scripts) as (client, times):
+    async def test_a_failure_starts_the_next_at_once(self) -> None:
+        failing = [Pause(0.5), Refuse(400, "no")]
+        third = [Pause(5), Say("third")]
+        async with self.site_of(failing, failing, third, SILENT) as (client, times):
             async with race([client] * 4, "hi", hedge_after=2.0) as chunks:
                 assert await chunks.read() == "third"
             assert times() == pytest.approx([0, 0.5, 1.0, 3.0])
 
-    async def test_each_failure_starts_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        failing = [(float(seconds), error(400, "no")) for seconds in (5, 3)]
-        scripts = (*failing, (9.0, reply("third")), SILENT)
-        async with self.site_of(monkeypatch, *scripts) as (client, times):
+    async def test_each_failure_starts_one(self) -> None:
+        failing = [[Pause(seconds), Refuse(400, "no")] for seconds in (5, 3)]
+        third = [Pause(9), Say("third")]
+        async with self.site_of(*failing, third, SILENT) as (client, times):
             async with race([client] * 5, "hi", hedge_after=2.0) as chunks:
                 assert await chunks.read() == "third"
             assert times() == pytest.approx([0, 2, 4, 5, 5])
 
-    async def test_all_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        async with self.site_of(monkeypatch, (1.0, reply("a"))) as (client, times):
+    async def test_all_at_once(self) -> None:
+        async with self.site_of([Pause(1), Say("a")]) as (client, times):
             async with race([client] * 3, "hi"):
                 pass
             assert times() == [0, 0, 0]
 
-    async def test_clocks_of_each(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        async with self.site_of(monkeypatch, SILENT) as (client, times):
+    async def test_clocks_of_each(self) -> None:
+        async with self.site_of(SILENT) as (client, times):
             with pytest.raises(RequestTimeoutError) as caught:
                 async with race(client, "hi", hedge_after=2.0, timeouts=Timeouts(first_chunk=3)):
                     pytest.fail("nobody gave text")
@@ -251,8 +247,8 @@ class TestStarts:
             assert anyio.current_time() - times()[1] == pytest.approx(3, abs=5)
 
 
-@pytest.mark.parametrize("script", [SILENT, (HEAD + chunk("one"),)])
-async def test_cancelled_at_every_suspension(script: Script) -> None:
+@pytest.mark.parametrize("script", [SILENT, ONE_TEXT])
+async def test_cancelled_at_every_suspension(script: Reply) -> None:
     gc.disable()
     try:
         async with clients_of(script, HEAD_ONLY) as (clients, sites):
