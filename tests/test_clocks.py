@@ -6,9 +6,10 @@ import anyio
 import pytest
 from faults import WAYS, receive_by
 from loops import VIRTUAL_LOOPS
-from scripted import HEAD, LAST_CHUNK, Script, chunk, error, memory_site, reply
+from scripted import reply
 
-from gprochat_anyio import Client, RequestTimeoutError, Retry, Timeouts
+from gprochat_anyio import RequestTimeoutError, Retry, Timeouts
+from gprochat_anyio.testing import Hang, Pause, Raw, Refuse, Say, Step, scripted_site
 
 pytestmark = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
@@ -19,28 +20,27 @@ LIMITS = Timeouts(connect=10, first_chunk=60, idle=30, total=600)
 @pytest.mark.parametrize(
     ("phase", "script", "connect_after", "partial_text", "limit", "at"),
     [
-        ("connect", (), 11.0, "", 10, 10),
-        ("first_chunk", (61.0,), 5.0, "", 60, 65),
-        ("first_chunk", (HEAD, 61.0), 5.0, "", 60, 65),
-        ("first_chunk", (HEAD, 40.0, b"1\r\n\xd0\r\n", 40.0), 5.0, "", 60, 65),
-        ("first_chunk", (b"HTTP/1.1 500 Oh\r\nContent-Length: 9\r\n\r\n{", 61.0), 5.0, "", 60, 65),
-        ("idle", (HEAD + chunk("a"), 29.0, chunk("b"), 31.0), 0.0, "ab", 30, 59),
-        ("idle", (HEAD + chunk("a"), 20.0, chunk(b"\xd0"), 20.0), 0.0, "a", 30, 30),
-        ("total", (HEAD, *[chunk("x"), 20.0] * 40), 0.0, "x" * 30, 600, 600),
+        ("connect", "", 11, "", 10, 10),
+        ("first_chunk", [Pause(61)], 5, "", 60, 65),
+        ("first_chunk", [Say(""), Pause(61)], 5, "", 60, 65),
+        ("first_chunk", [Say(""), Pause(40), Say(b"\xd0"), Pause(40)], 5, "", 60, 65),
+        ("first_chunk", [Raw(b"HTTP/1.1 500 Oh\r\nContent-Length: 9\r\n\r\n{")], 5, "", 60, 65),
+        ("idle", [Say("a"), Pause(29), Say("b"), Pause(31)], 0, "ab", 30, 59),
+        ("idle", [Say("a"), Pause(20), Say(b"\xd0"), Pause(20)], 0, "a", 30, 30),
+        ("total", [Pause(19), Say("x"), Pause(1)] * 40, 0, "x" * 30, 600, 600),
     ],
 )
 async def test_each_clock(
-    monkeypatch: pytest.MonkeyPatch,
     way: str,
     phase: str,
-    script: Script,
+    script: str | list[Step],
     connect_after: float,
     partial_text: str,
     limit: float,
     at: float,
 ) -> None:
-    async with memory_site(monkeypatch, script, connect_after=connect_after) as site:
-        async with Client(site.url, timeouts=LIMITS) as client:
+    async with scripted_site(script, connect_after=connect_after) as site:
+        async with site.client(timeouts=LIMITS) as client:
             began = anyio.current_time()
             with pytest.raises(RequestTimeoutError) as caught:
                 await receive_by(way, client)
@@ -51,29 +51,24 @@ async def test_each_clock(
         assert failure.elapsed == pytest.approx(limit)
         assert f"Timeouts.{phase}" in str(failure)
         assert len(site.requests) == (phase != "connect")  # never tried again unless asked to
-        if site.open:
-            await site.closed.wait()  # in virtual time: when the script looks up
+        assert not site.open_connections
 
 
 @pytest.mark.parametrize("way", ["ask", "stream"])
-async def test_a_trickle_is_caught_by_total(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-    trickle: Script = tuple(step for byte in reply("x" * 1000) for step in (bytes([byte]), 1.0))
+async def test_a_trickle_is_caught_by_total(way: str) -> None:
+    trickle = [step for byte in reply("x" * 1000) for step in (Raw(bytes([byte])), Pause(1))]
     limits = Timeouts(first_chunk=500, total=100)
-    async with (
-        memory_site(monkeypatch, trickle) as site,
-        Client(site.url, timeouts=limits) as client,
-    ):
+    async with scripted_site(trickle) as site, site.client(timeouts=limits) as client:
         with pytest.raises(RequestTimeoutError) as caught:
             await receive_by(way, client)
         assert caught.value.phase == "total"
         assert caught.value.elapsed == pytest.approx(100)
 
 
-async def test_a_slow_consumer_is_never_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = [chunk(f"{n:04}") for n in range(40)]
-    script: Script = (HEAD, *[step for text in texts for step in (text, 0.1)], LAST_CHUNK)
-    async with memory_site(monkeypatch, script) as site:
-        async with Client(site.url, timeouts=Timeouts(idle=1, total=None)) as client:
+async def test_a_slow_consumer_is_never_blamed() -> None:
+    script = [step for n in range(40) for step in (Say(f"{n:04}"), Pause(0.1))]
+    async with scripted_site(script) as site:
+        async with site.client(timeouts=Timeouts(idle=1, total=None)) as client:
             async with client.stream("hello") as chunks:
                 async for _ in chunks:
                     await anyio.sleep(5)
@@ -81,13 +76,11 @@ async def test_a_slow_consumer_is_never_blamed(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("before", [0, 5])
-async def test_total_runs_while_the_consumer_is_behind(
-    monkeypatch: pytest.MonkeyPatch, before: int
-) -> None:
+async def test_total_runs_while_the_consumer_is_behind(before: int) -> None:
     """Soon after the first text, and once a task watches the clocks."""
-    script: Script = (HEAD, *[step for n in range(20) for step in (chunk(f"{n:02}"), 0.1)])
-    async with memory_site(monkeypatch, script) as site:
-        async with Client(site.url, timeouts=Timeouts(total=50)) as client:
+    texts = [step for n in range(20) for step in (Say(f"{n:02}"), Pause(0.1))]
+    async with scripted_site([*texts, Hang()]) as site:
+        async with site.client(timeouts=Timeouts(total=50)) as client:
             pieces = []
             chunks = client.stream("hello")
             with pytest.raises(RequestTimeoutError) as caught:
@@ -103,12 +96,12 @@ async def test_total_runs_while_the_consumer_is_behind(
         assert len(pieces) == max(before, 1)
 
 
-async def test_idle_starts_anew_with_each_read(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_idle_starts_anew_with_each_read() -> None:
     """However long the caller takes, and whether or not a task watches the clocks."""
-    script: Script = (HEAD, *[step for n in range(9) for step in (chunk(f"{n}"), 20.0)], 100.0)
-    async with memory_site(monkeypatch, script) as site:
+    texts = [step for n in range(9) for step in (Say(f"{n}"), Pause(20))]
+    async with scripted_site([*texts, Hang()]) as site:
         limits = Timeouts(idle=30, total=None)
-        async with Client(site.url, timeouts=limits) as client, client.stream("hello") as chunks:
+        async with site.client(timeouts=limits) as client, client.stream("hello") as chunks:
             for n in range(9):
                 assert await chunks.receive() == str(n)
                 if n % 3 == 2:
@@ -121,12 +114,10 @@ async def test_idle_starts_anew_with_each_read(monkeypatch: pytest.MonkeyPatch) 
         assert caught.value.elapsed == pytest.approx(30)
 
 
-async def test_total_runs_while_the_callers_channel_is_full(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    script: Script = (HEAD, *[step for n in range(9) for step in (chunk(f"{n}"), 1.0)], LAST_CHUNK)
-    async with memory_site(monkeypatch, script) as site:
-        async with Client(site.url, timeouts=Timeouts(idle=5, total=50)) as client:
+async def test_total_runs_while_the_callers_channel_is_full() -> None:
+    script = [step for n in range(9) for step in (Say(f"{n}"), Pause(1))]
+    async with scripted_site(script) as site:
+        async with site.client(timeouts=Timeouts(idle=5, total=50)) as client:
             send, receive = anyio.create_memory_object_stream[str](2)
             with receive, pytest.raises(RequestTimeoutError) as caught:
                 await client.stream_to("hello", send)
@@ -134,13 +125,11 @@ async def test_total_runs_while_the_callers_channel_is_full(
         assert (caught.value.phase, caught.value.partial_text) == ("total", "012")
 
 
-async def test_waiting_for_a_slot_runs_on_no_clock_but_total(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    slow: Script = (HEAD + chunk("a"), 25.0, chunk("b"), 25.0, LAST_CHUNK)
-    async with memory_site(monkeypatch, slow) as site:
+async def test_waiting_for_a_slot_runs_on_no_clock_but_total() -> None:
+    slow = [Say("a"), Pause(25), Say("b"), Pause(25)]
+    async with scripted_site(slow) as site:
         limits = Timeouts(connect=1, first_chunk=1, idle=30, total=60)
-        async with Client(site.url, timeouts=limits, max_connections=1) as client:
+        async with site.client(timeouts=limits, max_connections=1) as client:
             errors: list[RequestTimeoutError] = []
 
             async def ask() -> None:
@@ -156,20 +145,19 @@ async def test_waiting_for_a_slot_runs_on_no_clock_but_total(
         assert anyio.current_time() == pytest.approx(60, abs=1)
 
 
-async def test_total_covers_attempts_and_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    script: Script = (40.0, error(503, "busy"))
-    async with memory_site(monkeypatch, script) as site:
+async def test_total_covers_attempts_and_waits() -> None:
+    async with scripted_site([Pause(40), Refuse(503, "busy")]) as site:
         retry = Retry(attempts=9, backoff=0)
-        async with Client(site.url, timeouts=Timeouts(total=100), retry=retry) as client:
+        async with site.client(timeouts=Timeouts(total=100), retry=retry) as client:
             with pytest.raises(RequestTimeoutError) as caught:
                 await client.ask("hello")
         assert caught.value.phase == "total"
         assert len(site.requests) == 3
 
 
-async def test_a_call_overrides_field_by_field(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with memory_site(monkeypatch, (1000.0,)) as site:
-        async with Client(site.url, timeouts=Timeouts(first_chunk=7)) as client:
+async def test_a_call_overrides_field_by_field() -> None:
+    async with scripted_site(Pause(1000)) as site:
+        async with site.client(timeouts=Timeouts(first_chunk=7)) as client:
             with pytest.raises(RequestTimeoutError) as caught:
                 await client.ask("hello", timeouts=Timeouts(total=5))
             assert (caught.value.phase, caught.value.limit) == ("total", 5)
@@ -178,11 +166,11 @@ async def test_a_call_overrides_field_by_field(monkeypatch: pytest.MonkeyPatch) 
             assert (caught.value.phase, caught.value.limit) == ("first_chunk", 7)
 
 
-async def test_no_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_limits() -> None:
     limits = Timeouts(connect=None, first_chunk=None, idle=None, total=None)
-    script: Script = (5000.0, HEAD + chunk("a"), 5000.0, chunk("b") + LAST_CHUNK)
-    async with memory_site(monkeypatch, script, connect_after=5000) as site:
-        async with Client(site.url, timeouts=limits) as client:
+    script = [Pause(5000), Say("a"), Pause(5000), Say("b")]
+    async with scripted_site(script, connect_after=5000) as site:
+        async with site.client(timeouts=limits) as client:
             reply_ = await client.ask("hello")
     assert reply_.text == "ab"
     timing = reply_.timing

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextvars
 import gc
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import anyio
@@ -14,27 +14,16 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from anyio.lowlevel import checkpoint, current_token
 from anyio.streams.stapled import StapledObjectStream
 from loops import VIRTUAL_LOOPS
-from scripted import HEAD, LAST_CHUNK, End, Script, Site, chunk, loopback_site, memory_site, reply
+from prompted import closed, prompted
+from scripted import reply
 
-from gprochat_anyio import Client, ReplyInterruptedError, ReplyStream, Retry, SiteConnectionError
+from gprochat_anyio import ReplyInterruptedError, ReplyStream, Retry, SiteConnectionError
+from gprochat_anyio.testing import Drop, Hang, Pause, Raw, Say, Script, scripted_site
+from gprochat_anyio.testing._steps import REPLY_HEAD
 
-OPEN_ENDED: Script = (HEAD + chunk("one"),)
+OPEN_ENDED = [Say("one"), Hang()]
 
-
-@asynccontextmanager
-async def client_of(*scripts: Script) -> AsyncIterator[tuple[Client, Site]]:
-    with anyio.fail_after(10):
-        async with (
-            loopback_site(*scripts) as site,
-            Client(site.url, retry=Retry(backoff=0)) as client,
-        ):
-            yield client, site
-
-
-async def closed(site: Site) -> None:
-    """Wait until the site has seen every connection's end."""
-    while site.open:
-        await site.closed.wait()
+client_of = partial(prompted, retry=Retry(backoff=0))
 
 
 class _BoomError(Exception):
@@ -42,7 +31,7 @@ class _BoomError(Exception):
 
 
 async def test_stream_is_an_object_receive_stream() -> None:
-    async with client_of((reply("one", "two"),)) as (client, _):
+    async with client_of(Raw(reply("one", "two"))) as (client, _):
         async with client.stream("hi") as chunks:
             assert isinstance(chunks, ReplyStream)
             assert isinstance(chunks, ObjectReceiveStream)
@@ -59,10 +48,7 @@ async def test_stream_is_an_object_receive_stream() -> None:
 
 async def test_pieces_arrive_as_they_are_sent() -> None:
     more = anyio.Event()
-    async with client_of((HEAD + chunk("one"), more.wait, chunk("two") + LAST_CHUNK)) as (
-        client,
-        _,
-    ):
+    async with client_of([Say("one"), more.wait, Say("two")]) as (client, _):
         async with client.stream("hi") as chunks:
             assert await chunks.receive() == "one"
             assert chunks.text == "one"
@@ -72,7 +58,7 @@ async def test_pieces_arrive_as_they_are_sent() -> None:
 
 
 async def test_connections_are_kept_and_given_back() -> None:
-    async with client_of((reply("a"),)) as (client, site):
+    async with client_of("a") as (client, site):
         for _ in range(3):
             assert (await client.ask("hi")).text == "a"
             async with client.stream("hi") as chunks:
@@ -144,10 +130,11 @@ async def test_cancelling_ask_closes_the_connection() -> None:
         await closed(site)
 
 
-@pytest.mark.parametrize("end", [End.FIN, End.RST])
-async def test_a_failure_comes_behind_all_text(end: End) -> None:
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_failure_comes_behind_all_text(reset: bool) -> None:
     texts = [f"{n};" for n in range(5)]
-    async with client_of((HEAD + b"".join(map(chunk, texts)), end)) as (client, site):
+    at_once = Raw(REPLY_HEAD + b"".join(Say(text).data for text in texts))
+    async with client_of([at_once, Drop(reset=reset)]) as (client, site):
         pieces: list[str] = []
         async with client.stream("hi") as chunks:
             await closed(site)
@@ -156,7 +143,7 @@ async def test_a_failure_comes_behind_all_text(end: End) -> None:
                     pieces.append(piece)  # noqa: PERF401 - the exception is the point
             with pytest.raises(ReplyInterruptedError):
                 await chunks.receive()
-        if end is End.FIN:  # a reset may overtake what was sent before it
+        if not reset:  # a reset may overtake what was sent before it
             assert "".join(pieces) == "".join(texts)
         assert caught.value.partial_text == chunks.text == "".join(pieces)
         assert caught.value.__cause__ is None
@@ -165,10 +152,7 @@ async def test_a_failure_comes_behind_all_text(end: End) -> None:
 
 async def test_read_collects_the_rest() -> None:
     more = anyio.Event()
-    async with client_of((HEAD + chunk("one"), more.wait, chunk("two") + LAST_CHUNK)) as (
-        client,
-        _,
-    ):
+    async with client_of([Say("one"), more.wait, Say("two")]) as (client, _):
         async with client.stream("hi") as chunks:
             await chunks.receive()
             more.set()
@@ -177,7 +161,7 @@ async def test_read_collects_the_rest() -> None:
 
 
 async def test_receive_is_a_checkpoint_each_time() -> None:
-    async with client_of((reply("a"),), OPEN_ENDED) as (client, _):
+    async with client_of("a", OPEN_ENDED) as (client, _):
         for way in ("ended", "open", "stopped", "closed"):
             async with client.stream("hi") as chunks:
                 if way == "stopped":
@@ -230,7 +214,7 @@ async def test_stop_drops_what_was_not_given() -> None:
 
 
 async def test_stop_before_anything_is_read() -> None:
-    async with client_of(OPEN_ENDED, (reply("b"),)) as (client, site):
+    async with client_of(OPEN_ENDED, "b") as (client, site):
         async with client.stream("hi") as chunks:
             chunks.stop()
         await closed(site)
@@ -288,7 +272,7 @@ async def test_misuse() -> None:
 
 
 async def test_an_error_in_opening_is_bare() -> None:
-    async with client_of((End.RST,)) as (client, _):
+    async with client_of(Drop(reset=True)) as (client, _):
         with pytest.raises(SiteConnectionError) as caught:
             async with client.stream("hi"):
                 pytest.fail("there is no reply")
@@ -299,10 +283,7 @@ async def test_an_error_in_opening_is_bare() -> None:
 
 async def test_stream_to() -> None:
     more = anyio.Event()
-    async with client_of((HEAD + chunk("one"), more.wait, chunk("two") + LAST_CHUNK)) as (
-        client,
-        _,
-    ):
+    async with client_of([Say("one"), more.wait, Say("two")]) as (client, _):
         send, receive = anyio.create_memory_object_stream[str](16)
         async with receive, anyio.create_task_group() as tasks:
             await tasks.start(client.stream_to, "hi", send)
@@ -312,7 +293,7 @@ async def test_stream_to() -> None:
 
 
 async def test_stream_to_returns_the_reply() -> None:
-    async with client_of((reply("one"),)) as (client, _):
+    async with client_of("one") as (client, _):
         send, receive = anyio.create_memory_object_stream[str](16)
         with receive:
             result = await client.stream_to("hi", send)
@@ -334,8 +315,8 @@ async def test_stream_to_waits_for_the_channel(kind: str) -> None:
 
     more = anyio.Event()
     texts = [f"{n}" for n in range(20)]
-    rest = [step for text in texts[1:] for step in (chunk(text), 0.0)]
-    script = (HEAD + chunk(texts[0]), more.wait, *rest, LAST_CHUNK)
+    rest = [step for text in texts[1:] for step in (Say(text), Pause(0))]
+    script: Script = [Say(texts[0]), more.wait, *rest]
     async with client_of(script) as (client, _):
         send, receive = anyio.create_memory_object_stream[str](1 if kind == "full" else 0)
         async with receive, anyio.create_task_group() as tasks:
@@ -363,7 +344,7 @@ async def test_stream_to_a_receiver_that_left() -> None:
 
 
 async def test_stream_to_closes_its_end_on_failure() -> None:
-    async with client_of((End.FIN,)) as (client, _):
+    async with client_of(Drop()) as (client, _):
         send, receive = anyio.create_memory_object_stream[str](0)
         with receive:
             with pytest.raises(SiteConnectionError):
@@ -373,7 +354,7 @@ async def test_stream_to_closes_its_end_on_failure() -> None:
 
 
 async def test_one_channel_for_many() -> None:
-    async with client_of((reply("a"),)) as (client, _):
+    async with client_of("a") as (client, _):
         send, receive = anyio.create_memory_object_stream[str](16)
         async with anyio.create_task_group() as tasks:
             with send, receive:
@@ -384,10 +365,10 @@ async def test_one_channel_for_many() -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
-async def test_nothing_is_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = tuple(step for n in range(100) for step in (chunk(f"{n:03}"), 0.1))
-    async with memory_site(monkeypatch, (HEAD, *texts, LAST_CHUNK)) as site:
-        async with Client(site.url) as client, client.stream("hi") as chunks:
+async def test_nothing_is_read_ahead() -> None:
+    script = [step for n in range(100) for step in (Say(f"{n:03}"), Pause(0.1))]
+    async with scripted_site(script) as site:
+        async with site.client() as client, client.stream("hi") as chunks:
             text = ""
             for taken in (1, 4, 7):  # soon after the first text, and while the clocks are watched
                 await anyio.sleep(60)
@@ -407,7 +388,7 @@ async def test_nothing_is_left_open() -> None:
 
 
 async def test_no_task_is_spawned_for_a_reply_that_is_there() -> None:
-    async with client_of((reply("a"),)) as (client, _):
+    async with client_of(Raw(reply("a"))) as (client, _):
         async with client.stream("hi") as chunks:
             assert chunks._tasks is None
             assert await chunks.read() == "a"
@@ -432,7 +413,7 @@ async def test_a_bug_below_reaches_the_caller_in_order(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("anyio_backend", [pytest.param(("trio", {}), id="trio")])
 async def test_ctrl_c_in_the_watch_is_bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """On Trio, which raises it in whichever task runs; asyncio stops the loop instead."""
-    script = (HEAD, *[step for _ in range(9) for step in (chunk("a"), 0.01)], anyio.sleep_forever)
+    script = [*[step for _ in range(9) for step in (Say("a"), Pause(0.01))], Hang()]
     async with client_of(script) as (client, site):
         with pytest.raises(KeyboardInterrupt):
             async with client.stream("hi") as chunks:
