@@ -50,4 +50,5 @@ def pool_of(client: Client) -> Any:
 
 async def closed(site: ScriptedSite) -> None:
     """Wait until the site has seen every connection's end."""
-    await site.until(lambda: not site.open_connections)
+    with anyio.fail_after(10):
+        await site.until(lambda: not site.open_connections)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import gc
+import json
 import warnings
 from contextlib import aclosing
 from typing import Any
 
 import anyio
 import pytest
-from scripted import HEAD, LAST_CHUNK, End, Site, chunk, loopback_site, reply
+from prompted import closed
+from scripted import reply
+from transport.servers import Request, seen_by, serving
 
 from gprochat_anyio import GPROChat, InvalidPromptError, ReplyInterruptedError, Timeouts
 from gprochat_anyio._protocol import sign
+from gprochat_anyio.testing import Drop, Hang, Say, live_site
 
 HELLO = [{"role": "user", "content": "Привет, как дела?"}]
 
@@ -21,12 +25,6 @@ HELLO = [{"role": "user", "content": "Привет, как дела?"}]
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("GPROCHAT_URL", "GPROCHAT_SECRET_KEY", "GPROCHAT_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
-
-
-async def closed(site: Site) -> None:
-    with anyio.fail_after(5):
-        while site.open:
-            await site.closed.wait()
 
 
 def test_attributes() -> None:
@@ -47,9 +45,8 @@ def test_generate_signature(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_as_the_original_was_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with loopback_site(
-        (HEAD + chunk("При"), chunk("вет"[:1].encode()[:1]), chunk("вет".encode()[1:]) + LAST_CHUNK)
-    ) as site:
+    pieces = [Say("При"), Say("вет".encode()[:1]), Say("вет".encode()[1:])]
+    async with live_site(pieces, secret_key="k", password="p") as site:
         monkeypatch.setenv("GPROCHAT_URL", site.url)
         monkeypatch.setenv("GPROCHAT_SECRET_KEY", "k")
         monkeypatch.setenv("GPROCHAT_PASSWORD", "p")
@@ -68,7 +65,7 @@ async def test_as_the_original_was_used(monkeypatch: pytest.MonkeyPatch) -> None
 
 async def test_the_history_is_flattened() -> None:
     history = [*HELLO, {"role": "assistant", "content": "Хорошо"}, *HELLO]
-    async with loopback_site((reply("ok"),)) as site:
+    async with live_site("ok", secret_key="k", password="p") as site:
         pieces = GPROChat.create_async_generator(
             "", history, url=site.url, secret_key="k", password="p"
         )
@@ -92,16 +89,18 @@ async def test_the_history_is_flattened() -> None:
     ],
 )
 async def test_subclasses(attributes: dict[str, str], path: str) -> None:
-    async with loopback_site((reply("ok"),)) as site:
+    requests: list[Request] = []
+    async with serving(seen_by(requests, reply("ok"))) as site:
         made: Any = type(
             "Mine",
             (GPROChat,),
             {k: v.format(url=site.url) for k, v in attributes.items()} | {"secret_key": "sub"},
         )
         assert [piece async for piece in made.create_async_generator("", HELLO)] == ["ok"]
-        request = site.requests[0]
-        assert request.head.startswith(f"POST {path} ")
-        assert request.body["sign"] == sign(request.body["time"], HELLO[0]["content"], "sub")
+    (request,) = requests
+    assert (request.method, request.place) == ("POST", path)
+    body = json.loads(request.body)
+    assert body["sign"] == sign(body["time"], HELLO[0]["content"], "sub")
 
 
 async def test_a_url_given_goes_before_a_subclass() -> None:
@@ -109,10 +108,11 @@ async def test_a_url_given_goes_before_a_subclass() -> None:
         url = "http://elsewhere"
         api_endpoint = "http://elsewhere/v2/generate"
 
-    async with loopback_site((reply("ok"),)) as site:
+    requests: list[Request] = []
+    async with serving(seen_by(requests, reply("ok"))) as site:
         pieces = Mine.create_async_generator("", HELLO, url=site.url, timeouts=Timeouts(total=5))
         assert [piece async for piece in pieces] == ["ok"]
-        assert site.requests[0].head.startswith("POST /api/generate ")
+    assert (requests[0].method, requests[0].place) == ("POST", "/api/generate")
 
 
 def test_no_site() -> None:
@@ -126,7 +126,7 @@ async def test_no_prompt() -> None:
 
 
 async def test_typed_errors() -> None:
-    async with loopback_site((HEAD + chunk("half"), End.FIN)) as site:
+    async with live_site([Say("half"), Drop()]) as site:
         pieces = []
         with pytest.raises(ReplyInterruptedError) as caught:
             async for piece in GPROChat.create_async_generator("", HELLO, url=site.url):
@@ -136,10 +136,10 @@ async def test_typed_errors() -> None:
 
 
 async def test_closing_closes_the_connection_at_once() -> None:
-    async with loopback_site((HEAD + chunk("half"),)) as site:
+    async with live_site([Say("half"), Hang()]) as site:
         async with aclosing(GPROChat.create_async_generator("", HELLO, url=site.url)) as pieces:
             assert await anext(pieces) == "half"
-            assert site.open == 1
+            assert site.open_connections == 1
         await closed(site)
         with pytest.raises(StopAsyncIteration):
             await anext(pieces)
@@ -148,7 +148,7 @@ async def test_closing_closes_the_connection_at_once() -> None:
 async def test_no_scope_is_open_across_a_yield() -> None:
     """Left in one scope and gone on with in another, from another task, it works."""
     more = anyio.Event()
-    async with loopback_site((HEAD + chunk("a"), more.wait, chunk("b") + LAST_CHUNK)) as site:
+    async with live_site([Say("a"), more.wait, Say("b")]) as site:
         pieces = GPROChat.create_async_generator("", HELLO, url=site.url)
         with anyio.CancelScope():
             assert await anext(pieces) == "a"
@@ -165,7 +165,7 @@ async def test_no_scope_is_open_across_a_yield() -> None:
 
 
 async def test_left_to_the_garbage_collector() -> None:
-    async with loopback_site((HEAD + chunk("a"),)) as site:
+    async with live_site([Say("a"), Hang()]) as site:
         pieces = GPROChat.create_async_generator("", HELLO, url=site.url)
         assert await anext(pieces) == "a"
         with warnings.catch_warnings(record=True) as caught:
@@ -179,7 +179,7 @@ async def test_left_to_the_garbage_collector() -> None:
 
 
 async def test_thrown_into() -> None:
-    async with loopback_site((HEAD + chunk("a"),)) as site:
+    async with live_site([Say("a"), Hang()]) as site:
         pieces = GPROChat.create_async_generator("", HELLO, url=site.url)
         await anext(pieces)
         with pytest.raises(KeyError):

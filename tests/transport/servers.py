@@ -211,6 +211,17 @@ def repeating(answer: bytes = OK) -> Handler:
     return handle
 
 
+def seen_by(requests: list[Request], answer: bytes = OK) -> Handler:
+    """Keeps requests, and gives each the same answer."""
+
+    async def handle(peer: Peer) -> None:
+        while True:
+            requests.append(await peer.request())
+            await peer.send(answer)
+
+    return handle
+
+
 def closing(answer: bytes) -> Handler:
     """Answers one request and closes."""
 

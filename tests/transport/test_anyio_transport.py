@@ -32,6 +32,7 @@ from .servers import (
     open_sockets,
     repeating,
     scripted,
+    seen_by,
     server_context,
     serving,
     unused_port,
@@ -54,15 +55,6 @@ async def client_of(
                 yield client, server
             assert open_sockets(server.port) == 0
             await server.all_ended()
-
-
-def seen_by(requests: list[Request], answer: bytes = OK) -> Handler:
-    async def handle(peer: Peer) -> None:
-        while True:
-            requests.append(await peer.request())
-            await peer.send(answer)
-
-    return handle
 
 
 class TestRequests:
