@@ -9,7 +9,9 @@ from typing import Any
 
 import anyio
 import pytest
-from scripted import HEAD, End, answer, chunk, loopback_site, reply
+from prompted import closed
+from scripted import reply
+from transport.servers import Handler, Peer, Request, seen_by, serving
 
 from gprochat_anyio import (
     Client,
@@ -24,21 +26,25 @@ from gprochat_anyio import (
     __version__,
 )
 from gprochat_anyio._protocol import sign
+from gprochat_anyio.testing import Drop, Fail, Raw, Reply, Say, live_site
+from gprochat_anyio.testing._steps import answer
 
 ONCE = Retry(attempts=1)
 
 
 async def test_what_is_sent() -> None:
-    async with loopback_site((reply("ok"),)) as site:
+    requests: list[Request] = []
+    async with serving(seen_by(requests, reply("ok"))) as site:
         async with Client(f"{site.url}/sub/path/", secret_key="ключ", password="pw") as client:
             await client.ask([{"role": "user", "content": "é"}])
-        request = site.requests[0]
-        assert request.head.startswith("POST /sub/path/api/generate HTTP/1.1\r\n")
-        assert request.body == {
+        (request,) = requests
+        assert request.head.startswith(b"POST /sub/path/api/generate HTTP/1.1\r\n")
+        body = json.loads(request.body)
+        assert body == {
             "messages": [{"role": "user", "parts": [{"text": "é"}]}],
-            "time": request.body["time"],
+            "time": body["time"],
             "pass": "pw",
-            "sign": sign(request.body["time"], "é", "ключ"),
+            "sign": sign(body["time"], "é", "ключ"),
         }
         headers = dict(request.headers)
         assert headers.pop("content-length").isdigit()
@@ -54,20 +60,21 @@ async def test_what_is_sent() -> None:
 
 
 async def test_headers_are_overridable() -> None:
-    async with loopback_site((reply("ok"),)) as site:
+    requests: list[Request] = []
+    async with serving(seen_by(requests, reply("ok"))) as site:
         headers = {"user-AGENT": "mine", "Origin": "https://o", "X-More": "é"}
         async with Client(site.url, headers=headers) as client:
             await client.ask("hi")
-        got = site.requests[0].headers
-        assert (got["user-agent"], got["origin"], got["x-more"]) == ("mine", "https://o", "é")
-        assert site.requests[0].head.lower().count("user-agent") == 1
+    got = requests[0].headers
+    assert (got["user-agent"], got["origin"], got["x-more"]) == ("mine", "https://o", "é")
+    assert requests[0].head.lower().count(b"user-agent") == 1
 
 
 async def test_a_large_prompt() -> None:
     prompt = "x" * 1_000_000
-    async with loopback_site((reply("ok"),)) as site, Client(site.url) as client:
+    async with live_site("ok") as site, site.client() as client:
         await client.ask(prompt)
-        assert site.requests[0].body["messages"][0]["parts"][0]["text"] == prompt
+        assert site.requests[0].prompt == prompt
 
 
 @pytest.mark.parametrize(
@@ -165,32 +172,44 @@ def test_from_env(monkeypatch: pytest.MonkeyPatch) -> None:
     assert repr(Client.from_env(url="https://given")) == "<Client of https://given>"
 
 
+def closing_behind(requests: list[Request], data: bytes) -> Handler:
+    """Keeps the request of each connection, answers with these bytes and closes."""
+
+    async def handle(peer: Peer) -> None:
+        requests.append(await peer.request())
+        await peer.send(data)
+
+    return handle
+
+
 @pytest.mark.parametrize(
-    ("script", "outcome"),
+    ("data", "outcome"),
     [
-        ((answer(200, b'{"code": 0}', content_type="application/json"),), None),
-        ((answer(200, b'{"code": 0}'),), True),
-        ((answer(200, b'{"code":-1}'),), False),
-        ((answer(200, b"<html>"),), UnexpectedResponseError),
-        ((answer(200, b" " * 5000),), UnexpectedResponseError),
-        ((answer(404, b"<html>"),), UnexpectedResponseError),
-        ((b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{", End.FIN), ReplyInterruptedError),
-        ((End.FIN,), SiteConnectionError),
+        (answer(200, b'{"code": 0}', {"content-type": "application/json"}), None),
+        (answer(200, b'{"code": 0}', {}), True),
+        (answer(200, b'{"code":-1}', {}), False),
+        (answer(200, b"<html>", {}), UnexpectedResponseError),
+        (answer(200, b" " * 5000, {}), UnexpectedResponseError),
+        (answer(404, b"<html>", {}), UnexpectedResponseError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{", ReplyInterruptedError),
+        (b"", SiteConnectionError),
     ],
 )
-async def test_check_password(script: Any, outcome: bool | type[Exception] | None) -> None:
-    async with loopback_site(script) as site, Client(site.url, password="pw") as client:
-        if outcome is None or isinstance(outcome, bool):
-            assert await client.check_password() is (outcome is not False)
-        else:
-            with pytest.raises(outcome):
-                await client.check_password()
-        assert site.requests[0].head.startswith("POST /api/auth ")
-        assert site.requests[0].body == {"pass": "pw"}
+async def test_check_password(data: bytes, outcome: bool | type[Exception] | None) -> None:
+    requests: list[Request] = []
+    async with serving(closing_behind(requests, data)) as site:
+        async with Client(site.url, password="pw") as client:
+            if outcome is None or isinstance(outcome, bool):
+                assert await client.check_password() is (outcome is not False)
+            else:
+                with pytest.raises(outcome):
+                    await client.check_password()
+    assert requests[0].head.startswith(b"POST /api/auth ")
+    assert json.loads(requests[0].body) == {"pass": "pw"}
 
 
 async def test_an_invalid_prompt_sends_nothing() -> None:
-    async with loopback_site((reply("ok"),)) as site, Client(site.url) as client:
+    async with live_site("ok") as site, site.client() as client:
         with pytest.raises(InvalidPromptError):
             async with client.stream(""):
                 pass
@@ -203,11 +222,10 @@ async def test_an_invalid_prompt_sends_nothing() -> None:
 
 
 async def test_the_marker_can_be_switched_off() -> None:
-    marked = reply("a", "Internal server error")
-    async with loopback_site((marked,)) as site:
-        async with Client(site.url, failure_marker=False) as client:
+    async with live_site([Say("a"), Fail()]) as site:
+        async with site.client(failure_marker=False) as client:
             assert (await client.ask("hi")).text == "aInternal server error"
-        async with Client(site.url, retry=ONCE) as client:
+        async with site.client(retry=ONCE) as client:
             with pytest.raises(ReplyInterruptedError):
                 await client.ask("hi")
 
@@ -215,50 +233,49 @@ async def test_the_marker_can_be_switched_off() -> None:
 @pytest.mark.parametrize(
     ("script", "kind"),
     [
-        ((answer(302, Location="http://elsewhere/"),), UnexpectedResponseError),
-        ((answer(200, b"x", Content_Encoding="gzip"),), UnexpectedResponseError),
-        ((answer(200, b"x", Content_Type="text/html"),), UnexpectedResponseError),
+        (Raw(answer(302, b"", {"Location": "http://elsewhere/"})), UnexpectedResponseError),
+        (Raw(answer(200, b"x", {"Content-Encoding": "gzip"})), UnexpectedResponseError),
+        (Raw(answer(200, b"x", {"Content-Type": "text/html"})), UnexpectedResponseError),
         (
-            (b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nhalf an answer", End.FIN),
+            [Raw(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nhalf an answer"), Drop()],
             UnexpectedResponseError,
         ),
-        ((answer(204),), UnexpectedResponseError),
+        (Raw(answer(204, b"", {})), UnexpectedResponseError),
         (
-            (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",),
+            Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"),
             UnexpectedResponseError,
         ),
-        ((HEAD + chunk("")[:0] + b"0\r\n\r\n",), EmptyReplyError),
+        ("", EmptyReplyError),
     ],
 )
-async def test_what_is_no_reply(script: Any, kind: type[GPROChatError]) -> None:
-    async with loopback_site(script) as site, Client(site.url, retry=ONCE) as client:
+async def test_what_is_no_reply(script: Reply, kind: type[GPROChatError]) -> None:
+    async with live_site(script) as site, site.client(retry=ONCE) as client:
         with pytest.raises(kind) as caught:
             await client.ask("hi")
         assert type(caught.value) is kind
 
 
 async def test_a_reply_of_a_given_length() -> None:
-    async with loopback_site((answer(200, "né".encode(), Content_Type="text/plain"),)) as site:
-        async with Client(site.url) as client:
+    whole = Raw(answer(200, "né".encode(), {"Content-Type": "text/plain"}))
+    async with live_site(whole) as site:
+        async with site.client() as client:
             assert (await client.ask("hi")).text == "né"
 
 
 async def test_closed() -> None:
-    async with loopback_site((reply("ok"),)) as site:
-        async with Client(site.url) as client:
+    async with live_site("ok") as site:
+        async with site.client() as client:
             stream = client.stream("hi")
         entering = (stream.__aenter__(), client.__aenter__())
         for use in (client.ask("hi"), client.check_password(), *entering):
             with pytest.raises(RuntimeError, match="closed"):
                 await use
-        with anyio.fail_after(5):
-            while site.open:
-                await site.closed.wait()
+        await closed(site)
 
 
 @pytest.mark.parametrize("other", ["asyncio", "trio"])
 async def test_another_event_loop(other: str) -> None:
-    async with loopback_site((reply("ok"),)) as site, Client(site.url) as client:
+    async with live_site("ok") as site, site.client() as client:
         async with client.stream("hi") as chunks:
 
             def elsewhere() -> None:
@@ -272,7 +289,7 @@ async def test_another_event_loop(other: str) -> None:
 
 
 async def test_after_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with loopback_site((reply("ok"),)) as site, Client(site.url) as client:
+    async with live_site("ok") as site, site.client() as client:
         with monkeypatch.context() as patch:
             patch.setattr(os, "getpid", lambda: -1)
             with pytest.raises(RuntimeError, match="forked"):
@@ -282,8 +299,8 @@ async def test_after_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_concurrent_requests_are_bounded() -> None:
     go = anyio.Event()
-    async with loopback_site((go.wait, reply("ok"))) as site:
-        async with Client(site.url, max_connections=3) as client:
+    async with live_site([go.wait, Say("ok")]) as site:
+        async with site.client(max_connections=3) as client:
             async with anyio.create_task_group() as tasks:
                 for _ in range(10):
                     tasks.start_soon(client.ask, "hi")

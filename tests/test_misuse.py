@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import ssl
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -12,37 +11,30 @@ from functools import partial
 from typing import Any
 
 import anyio
-import anyio.abc
-import anyio.streams.tls
 import anyio.to_thread
 import pytest
-import trustme
-from scripted import HEAD, Site, chunk, loopback_site, reply
+from scripted import reply
+from transport.servers import Handler, Peer, client_context, repeating, server_context, serving
 
 from gprochat_anyio import Client, fan_out, race
+from gprochat_anyio.testing import Hang, Say, live_site
+from gprochat_anyio.testing._steps import REPLY_HEAD
 
-OPEN_ENDED = (HEAD + chunk("one"),)
+OPEN_ENDED = [Say("one"), Hang()]
+
+
+async def open_ended(peer: Peer) -> None:
+    """What `OPEN_ENDED` does, where it may be below TLS."""
+    await peer.request()
+    await peer.send(REPLY_HEAD + Say("one").data)
+    await peer.until_closed()
 
 
 @asynccontextmanager
-async def site_of(secure: bool, *scripts: Any) -> AsyncIterator[tuple[str, Any]]:
-    """A site's URL, and the settings to reach it with."""
-    if not secure:
-        async with loopback_site(*scripts) as site:
-            yield site.url, {}
-        return
-    authority = trustme.CA()
-    served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(served)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
-    tcp = await anyio.create_tcp_listener(local_host="127.0.0.1")
-    port = tcp.extra(anyio.abc.SocketAttribute.local_port)
-    listener = anyio.streams.tls.TLSListener(tcp, served, standard_compatible=False)
-    async with listener, anyio.create_task_group() as tg:
-        tg.start_soon(listener.serve, Site(list(scripts)).handle)
-        yield f"https://127.0.0.1:{port}", {"ssl_context": trusting}
-        tg.cancel_scope.cancel()
+async def client_settings(handler: Handler, *, secure: bool) -> AsyncIterator[dict[str, Any]]:
+    """What leads a client to such a peer, by TLS or not."""
+    async with serving(handler, tls=server_context() if secure else None) as site:
+        yield {"url": site.url, "ssl_context": client_context() if secure else None}
 
 
 @contextmanager
@@ -93,7 +85,7 @@ async def forked(use: Callable[[], Any], backend: str) -> str:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 async def test_in_the_child_of_a_fork(backend: str) -> None:
-    async with loopback_site(OPEN_ENDED) as site, Client(site.url) as client:
+    async with live_site(OPEN_ENDED) as site, site.client() as client:
         async with client.stream("hi") as chunks:
             for use in (
                 partial(client.ask, "hi"),
@@ -110,7 +102,7 @@ async def test_in_the_child_of_a_fork(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 async def test_in_another_event_loop(backend: str) -> None:
-    async with loopback_site(OPEN_ENDED) as site, Client(site.url) as client:
+    async with live_site(OPEN_ENDED) as site, site.client() as client:
         async with client.stream("hi"):
             send, receive = anyio.create_memory_object_stream[str](1)
             receive.close()
@@ -128,7 +120,7 @@ async def test_in_another_event_loop(backend: str) -> None:
 
 
 async def test_stopped_from_another_thread() -> None:
-    async with loopback_site(OPEN_ENDED) as site, Client(site.url) as client:
+    async with live_site(OPEN_ENDED) as site, site.client() as client:
         async with client.stream("hi") as chunks:
             with pytest.raises(RuntimeError, match=r"by anyio\.from_thread, or use a SyncClient"):
                 await anyio.to_thread.run_sync(chunks.stop)
@@ -136,7 +128,7 @@ async def test_stopped_from_another_thread() -> None:
 
 
 async def test_after_its_block() -> None:
-    async with loopback_site((reply("a", "b"),)) as site, Client(site.url) as client:
+    async with live_site([Say("a"), Say("b")]) as site, site.client() as client:
         async with client.stream("hi") as chunks:
             assert await chunks.read() == "ab"
         for use in (chunks.receive, chunks.read, partial(anext, aiter(chunks))):
@@ -148,8 +140,8 @@ async def test_after_its_block() -> None:
 
 
 async def test_a_closed_client() -> None:
-    async with loopback_site(OPEN_ENDED) as site:
-        async with Client(site.url) as client:
+    async with live_site(OPEN_ENDED) as site:
+        async with site.client() as client:
             pass
         await client.aclose()  # a second time is nothing
         send, receive = anyio.create_memory_object_stream[str](1)
@@ -170,7 +162,10 @@ async def test_a_closed_client() -> None:
 @pytest.mark.parametrize("secure", [False, True])
 @pytest.mark.parametrize("reads", [0, 1])
 async def test_a_stream_that_is_dropped_within_its_block(reads: int, secure: bool) -> None:
-    async with site_of(secure, OPEN_ENDED) as (url, settings), Client(url, **settings) as client:
+    async with (
+        client_settings(open_ended, secure=secure) as settings,
+        Client(**settings) as client,
+    ):
         chunks = client.stream("hi")
         await chunks.__aenter__()
         for _ in range(reads):
@@ -188,8 +183,8 @@ async def test_a_stream_that_is_dropped_within_its_block(reads: int, secure: boo
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # theirs comes besides
 @pytest.mark.parametrize("secure", [False, True])
 async def test_a_client_that_is_dropped_with_connections_open(secure: bool) -> None:
-    async with site_of(secure, (reply("a"),)) as (url, settings):
-        client = Client(url, **settings)
+    async with client_settings(repeating(reply("a")), secure=secure) as settings:
+        client = Client(**settings)
         assert (await client.ask("hi")).text == "a"
         with warned_of("use `async with Client(...)`, or `await client.aclose()`"):
             del client

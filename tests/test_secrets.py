@@ -13,7 +13,7 @@ import anyio
 import anyio.abc
 import pytest
 from http_libraries import EACH_LIBRARY
-from scripted import HEAD, End, Script, answer, chunk, error, loopback_site, reply
+from transport.servers import Handler, Peer, black_hole, closing, serving
 
 import gprochat_anyio
 from gprochat_anyio import (
@@ -28,22 +28,33 @@ from gprochat_anyio import (
     race,
 )
 from gprochat_anyio.site import ModelError, Turn, serve
-from gprochat_anyio.testing import at_every_checkpoint
+from gprochat_anyio.testing import (
+    Drop,
+    Hang,
+    Raw,
+    Refuse,
+    Reply,
+    Say,
+    at_every_checkpoint,
+    live_site,
+)
+from gprochat_anyio.testing._steps import answer
 
 KEY, PASSWORD, PROMPT = "canary-of-the-key", "canary-of-the-password", "canary-of-the-prompt"
 CANARIES = (KEY, PASSWORD, PROMPT)
 SECRETS: dict[str, Any] = {"secret_key": KEY, "password": PASSWORD}
 
-FAILURES: dict[str, Script] = {
-    "refused": (End.RST,),
-    "unauthorised": (error(401, "Invalid password."),),
-    "html": (answer(200, b"<html>", Content_Type="text/html"),),
-    "garbage": (b"SSH-2.0-x\r\n",),
-    "first_chunk": (),
-    "interrupted before": (HEAD, End.FIN),
-    "interrupted after": (HEAD + chunk("a"), End.FIN),
-    "idle": (HEAD + chunk("a"),),
-    "blank": (),
+NOT_FOUND = answer(404, b"<html>", {})
+FAILURES: dict[str, Reply] = {
+    "refused": Drop(reset=True),
+    "unauthorised": Refuse(401, "Invalid password."),
+    "html": Raw(answer(200, b"<html>", {"Content-Type": "text/html"})),
+    "garbage": Raw(b"SSH-2.0-x\r\n"),
+    "first_chunk": Hang(),
+    "interrupted before": [Say(""), Drop()],
+    "interrupted after": [Say("a"), Drop()],
+    "idle": [Say("a"), Hang()],
+    "blank": Hang(),
 }
 
 
@@ -103,8 +114,8 @@ async def test_errors_and_logs_hold_no_secret(
     limits = Timeouts(first_chunk=0.05, idle=0.05)
     retry = Retry(attempts=2, backoff=0)
     with caplog.at_level(logging.DEBUG):
-        async with loopback_site(FAILURES[failure]) as site:
-            async with Client(site.url, **SECRETS, timeouts=limits, retry=retry) as client:
+        async with live_site(FAILURES[failure], **SECRETS) as site:
+            async with site.client(timeouts=limits, retry=retry) as client:
                 with pytest.raises(GPROChatError) as caught:
                     await fail(client, way, prompt)
                 shown = [repr(client), str(client), str(vars(caught.value))]
@@ -116,10 +127,15 @@ async def test_errors_and_logs_hold_no_secret(
     assert failed.__context__ is None
 
 
-@pytest.mark.parametrize("script", [(End.RST,), (), (answer(404, b"<html>"),)])
-async def test_a_password_check_that_fails(script: Script, caplog: Any) -> None:
+async def resetting(peer: Peer) -> None:
+    await peer.request()
+    peer.reset()
+
+
+@pytest.mark.parametrize("handler", [resetting, black_hole, closing(NOT_FOUND)])
+async def test_a_password_check_that_fails(handler: Handler, caplog: Any) -> None:
     caplog.set_level(logging.DEBUG)
-    async with loopback_site(script) as site:
+    async with serving(handler) as site:
         async with Client(site.url, **SECRETS, timeouts=Timeouts(first_chunk=0.05)) as client:
             with pytest.raises(GPROChatError) as caught:
                 await client.check_password()
@@ -128,14 +144,12 @@ async def test_a_password_check_that_fails(script: Script, caplog: Any) -> None:
 
 
 @EACH_LIBRARY
-@pytest.mark.parametrize("script", [(End.RST,), (answer(404, b"<html>"),), (reply("ok"),)])
-async def test_another_transport(library: Any, script: Script, caplog: Any) -> None:
+@pytest.mark.parametrize("script", [Drop(reset=True), Raw(NOT_FOUND), "ok"])
+async def test_another_transport(library: Any, script: Reply, caplog: Any) -> None:
     caplog.set_level(logging.DEBUG)
-    async with loopback_site(script) as site:
+    async with live_site(script, **SECRETS) as site:
         transport = library.AsyncHTTPTransport()
-        async with Client(
-            site.url, **SECRETS, transport=transport, retry=Retry(attempts=1)
-        ) as client:
+        async with site.client(transport=transport, retry=Retry(attempts=1)) as client:
             failed: GPROChatError | None = None
             try:
                 await client.ask(PROMPT)
@@ -236,8 +250,7 @@ async def test_a_cancellation_holds_no_secret_wherever_it_comes(way: str) -> Non
             cancelled.append(error)
             raise
 
-    script = (answer(200, b'{"code":0}'),) if way == "check_password" else (reply("ok"),)
-    async with loopback_site(script) as site:
+    async with live_site("ok", **SECRETS) as site:
         for cancel in at_every_checkpoint():
             await cancel(once)
     assert len(cancelled) >= 3

@@ -12,7 +12,8 @@ import anyio.abc
 import anyio.streams.tls
 import pytest
 import trustme
-from scripted import answer, loopback_site, reply
+from scripted import reply
+from transport.servers import Request, seen_by, serving
 
 from gprochat_anyio import (
     Client,
@@ -22,6 +23,7 @@ from gprochat_anyio import (
     SiteConnectionError,
     UnexpectedResponseError,
 )
+from gprochat_anyio.testing._steps import answer
 from gprochat_anyio.transport import AnyIOTransport
 
 KEY, PASSWORD, PROMPT = "canary-of-the-key", "canary-of-the-password", "canary-of-the-prompt"
@@ -31,15 +33,17 @@ SECRETS: dict[str, Any] = {"secret_key": KEY, "password": PASSWORD}
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("where", ["another host", "the same host", "nowhere"])
 async def test_no_redirect_is_followed(status: int, where: str) -> None:
-    async with loopback_site((reply("stolen"),)) as other:
+    requests: list[Request] = []
+    async with serving(seen_by([], reply("stolen"))) as other:
         there = {"another host": other.url, "the same host": "/api/auth", "nowhere": "\\"}[where]
-        async with loopback_site((answer(status, Location=there),)) as site:
+        redirect = answer(status, b"", {"Location": there})
+        async with serving(seen_by(requests, redirect)) as site:
             async with Client(site.url, **SECRETS, retry=Retry(attempts=1)) as client:
                 for ask in (partial(client.ask, PROMPT), client.check_password):
                     with pytest.raises(UnexpectedResponseError, match="redirect"):
                         await ask()
-            assert len(site.requests) == 2
-        assert other.connections == 0
+            assert len(requests) == 2
+        assert other.accepted == 0
 
 
 class TestPlainHTTP:

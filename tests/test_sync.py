@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import json
 import os
 import signal
 import socket
@@ -35,7 +36,7 @@ from raw_site import (
     raw_site,
     replying,
 )
-from scripted import answer, loopback_site
+from transport import servers
 
 from gprochat_anyio import (
     Client,
@@ -52,6 +53,7 @@ from gprochat_anyio import (
     gather,
 )
 from gprochat_anyio._loop_thread import LoopThread, _Call
+from gprochat_anyio.testing._steps import answer
 
 BACKENDS = ["asyncio", "trio"]
 CANARY = "canary-of-the-prompt"
@@ -311,12 +313,14 @@ def test_errors_hold_no_prompt(prompt: str) -> None:
 
 @pytest.mark.parametrize("right", [True, False])
 def test_check_password(right: bool) -> None:
-    script = (answer(200, b'{"code": 0}' if right else b'{"code": -1}'),)
+    data = answer(200, b'{"code": 0}' if right else b'{"code": -1}', {})
+    requests: list[servers.Request] = []
+    handler = servers.seen_by(requests, data)
     with start_blocking_portal() as portal:
-        with portal.wrap_async_context_manager(loopback_site(script)) as site:
+        with portal.wrap_async_context_manager(servers.serving(handler)) as site:
             with SyncClient(site.url, password="a password") as client:
                 assert client.check_password() is right
-            assert site.requests[0].body == {"pass": "a password"}
+    assert json.loads(requests[0].body) == {"pass": "a password"}
 
 
 def test_gather(client: SyncClient) -> None:
