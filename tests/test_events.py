@@ -14,14 +14,28 @@ import httpx
 import pytest
 from embedded_site import ROOT
 from loops import VIRTUAL_LOOPS
-from scripted import HEAD, LAST_CHUNK, End, Script, chunk, error, loopback_site, memory_site, reply
+from prompted import closed
+from scripted import reply
 
 from gprochat_anyio import Client, GPROChat, GPROChatError, Retry, Timeouts, fan_out, gather, race
 from gprochat_anyio._events import Watching
-from gprochat_anyio.testing import Hang, Say, scripted_site
+from gprochat_anyio.testing import (
+    Drop,
+    Hang,
+    Pause,
+    Raw,
+    Refuse,
+    Reply,
+    Say,
+    Script,
+    live_site,
+    scripted_site,
+)
+from gprochat_anyio.testing._steps import REPLY_HEAD
 
 virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
+URL = "http://site.test"
 LOGGER = "gprochat_anyio"
 PREFIX = "gprochat_"
 WHOLE = ["request.started", "connection.made", "reply.started", "request.done"]
@@ -54,10 +68,10 @@ def documented() -> dict[str, tuple[str, set[str]]]:
 
 
 @virtual
-async def test_a_reply(monkeypatch: Any, heard: pytest.LogCaptureFixture) -> None:
-    script: Script = (HEAD, 2.0, chunk("Hel"), 3.0, chunk("lo"), LAST_CHUNK)
-    async with memory_site(monkeypatch, script, connect_after=0.5) as site:
-        async with Client(site.url) as client:
+async def test_a_reply(heard: pytest.LogCaptureFixture) -> None:
+    script = [Say(""), Pause(2), Say("Hel"), Pause(3), Say("lo")]
+    async with scripted_site(script, url=URL, connect_after=0.5) as site:
+        async with site.client() as client:
             await client.ask("Hi")
             await client.ask("Hi")
     first, again = told(heard)[:4], told(heard)[4:]
@@ -81,9 +95,9 @@ async def test_a_reply(monkeypatch: Any, heard: pytest.LogCaptureFixture) -> Non
 
 
 @virtual
-async def test_a_reply_that_comes_in_one_read(monkeypatch: Any, heard: Any) -> None:
-    async with memory_site(monkeypatch, (reply("one", "two"),)) as site:
-        async with Client(site.url) as client:
+async def test_a_reply_that_comes_in_one_read(heard: Any) -> None:
+    async with scripted_site(Raw(reply("one", "two"))) as site:
+        async with site.client() as client:
             async with client.stream("Hi") as chunks:
                 await chunks.read()
     assert names(heard) == WHOLE
@@ -92,11 +106,11 @@ async def test_a_reply_that_comes_in_one_read(monkeypatch: Any, heard: Any) -> N
 
 @virtual
 @pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG])
-async def test_retries(monkeypatch: Any, caplog: Any, level: int) -> None:
+async def test_retries(caplog: Any, level: int) -> None:
     caplog.set_level(level, LOGGER)
-    scripts = [(error(429, "slow", Retry_After="2"),), (HEAD, End.FIN), (reply("ok"),)]
-    async with memory_site(monkeypatch, *scripts) as site:
-        async with Client(site.url, retry=Retry(backoff=0)) as client:
+    limited = Refuse(429, "slow", retry_after=2)
+    async with scripted_site(limited, [Say(""), Drop()], "ok") as site:
+        async with site.client(retry=Retry(backoff=0)) as client:
             await client.ask("Hi")
     retries = [record for record in caplog.records if record.levelno == logging.INFO]
     shown = [fields(record) for record in retries]
@@ -182,18 +196,18 @@ async def leave_before_the_error(client: Client) -> None:
 
 async def close_a_generator(client: Client) -> None:
     pieces = GPROChat.create_async_generator(
-        "", [{"role": "user", "content": "Hi"}], url=client_url
+        "", [{"role": "user", "content": "Hi"}], url=client.url
     )
     async for _ in pieces:
         break
     await pieces.aclose()
 
 
-client_url = "http://site.test"
-NOTHING: Script = (HEAD, 1000.0)
-BEGUN: Script = (HEAD, chunk("some"), 1000.0)
-BROKEN: Script = (HEAD + chunk("some"), End.FIN)
-MALFORMED: Script = (HEAD + chunk("some") + chunk(b"\xff"), 1000.0)
+NOTHING = [Say(""), Hang()]
+BEGUN = [Say("some"), Hang()]
+BROKEN = [Say("some"), Drop()]
+MALFORMED = Raw(REPLY_HEAD + Say("some").data + Say(b"\xff").data)
+OK = Raw(reply("ok"))
 
 
 @virtual
@@ -214,18 +228,16 @@ MALFORMED: Script = (HEAD + chunk("some") + chunk(b"\xff"), 1000.0)
         (BROKEN, ask, "failed ReplyInterruptedError"),
         (BROKEN, leave_before_the_error, "left"),
         (MALFORMED, leave_before_the_error, "failed ReplyInterruptedError"),
-        ((error(401, "Invalid password."),), ask, "failed AuthenticationError 401"),
-        ((reply("ok"),), ask, "done"),
-        ((reply("ok"),), leave, "done"),
-        ((reply("ok"),), fail_in_the_block, "done"),
+        (Refuse(401, "Invalid password."), ask, "failed AuthenticationError 401"),
+        (OK, ask, "done"),
+        (OK, leave, "done"),
+        (OK, fail_in_the_block, "done"),
     ],
 )
-async def test_each_request_has_one_end(
-    monkeypatch: Any, heard: Any, script: Script, way: Any, expected: str
-) -> None:
+async def test_each_request_has_one_end(heard: Any, script: Reply, way: Any, expected: str) -> None:
     limits = Timeouts(first_chunk=5, idle=5, total=50)
-    async with memory_site(monkeypatch, script) as site:
-        async with Client(site.url, timeouts=limits, retry=Retry(attempts=1)) as client:
+    async with scripted_site(script) as site:
+        async with site.client(timeouts=limits, retry=Retry(attempts=1)) as client:
             with suppress(GPROChatError, LookupError):
                 await way(client)
     (end,) = [
@@ -236,15 +248,15 @@ async def test_each_request_has_one_end(
     assert " ".join(str(word) for word in why if word) == expected.partition(" ")[2]
     assert end["event"] == f"request.{expected.partition(' ')[0]}"
     began = "reply.started" in names(heard)
-    assert end["characters"] == (0 if not began else 2 if script == (reply("ok"),) else 4)
+    assert end["characters"] == (0 if not began else 2 if script is OK else 4)
 
 
 @virtual
-async def test_a_rate_limit_in_a_fan_out(monkeypatch: Any, caplog: Any) -> None:
+async def test_a_rate_limit_in_a_fan_out(caplog: Any) -> None:
     caplog.set_level(logging.INFO, LOGGER)
-    refused: Script = (error(429, "slow", Retry_After="7"),)
-    async with memory_site(monkeypatch, *[refused] * 5, (reply("ok"),)) as site:
-        async with Client(site.url, retry=Retry(backoff=0)) as client:
+    refused = [Refuse(429, "slow", retry_after=7)] * 5
+    async with scripted_site(*refused, "ok", url=URL) as site:
+        async with site.client(retry=Retry(backoff=0)) as client:
             await gather(client, ["Hi"] * 5, adaptive=True, max_at_once=5)
     assert told(caplog) == [
         {"event": "rate_limit.pause", "site": "site.test:80", "pause": 7.0, "at_once": 2}
@@ -261,8 +273,8 @@ async def test_the_losers_of_a_race(heard: pytest.LogCaptureFixture) -> None:
 
 
 async def test_another_transport_tells_when_it_has_connected(heard: Any) -> None:
-    async with loopback_site((reply("ok"),)) as site:
-        async with Client(site.url, transport=httpx.AsyncHTTPTransport()) as client:
+    async with live_site(OK) as site:
+        async with site.client(transport=httpx.AsyncHTTPTransport()) as client:
             await client.ask("Hi")
             await client.ask("Hi")
     assert names(heard) == [
@@ -285,7 +297,7 @@ async def test_an_ipv6_site(heard: pytest.LogCaptureFixture) -> None:
 
 async def calls_of_the_log(monkeypatch: Any, level: int, chunks: int) -> int:
     logger, calls = logging.getLogger(LOGGER), 0
-    script: Script = (HEAD, *[chunk("some")] * chunks, LAST_CHUNK)
+    script = [Say("some")] * chunks
 
     def counting(function: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*args: Any, **kwargs: Any) -> Any:
@@ -300,7 +312,7 @@ async def calls_of_the_log(monkeypatch: Any, level: int, chunks: int) -> int:
         logger.manager._clear_cache()  # type: ignore[attr-defined]
         patch.setattr(logger, "isEnabledFor", counting(logger.isEnabledFor))
         patch.setattr(logger, "log", counting(logger.log))
-        async with memory_site(monkeypatch, script) as site, Client(site.url) as client:
+        async with scripted_site(script) as site, site.client() as client:
             async with client.stream("Hi") as stream:
                 assert len(await stream.read()) == 4 * chunks
             await fan_out_of_one(client)
@@ -323,8 +335,8 @@ async def test_one_look_at_the_level_for_a_request_and_nothing_for_a_text(monkey
 
 async def test_no_content_in_any_field(heard: pytest.LogCaptureFixture) -> None:
     secrets: dict[str, Any] = {"secret_key": "canary-key", "password": "canary-password"}
-    scripts: list[Script] = [(error(429, "canary-site"),), (reply("canary-text"),)]
-    async with loopback_site(*scripts, BROKEN, (error(400, "canary-site"),)) as site:
+    replies: list[Reply] = [Refuse(429, "canary-site"), "canary-text", BROKEN]
+    async with live_site(*replies, Refuse(400, "canary-site"), **secrets) as site:
         proxy = site.url.replace("://", "://user:canary-proxy@")
         async with Client(
             "http://site.test/canary-path",
@@ -358,37 +370,37 @@ async def test_a_log_that_fails_leaves_no_connection_open(heard: Any, event: str
     broken, logger = Broken(), logging.getLogger(LOGGER)
     logger.addFilter(broken)
     try:
-        async with loopback_site((reply("ok"),), (HEAD + chunk("some"), 1)) as site:
-            async with Client(site.url, timeouts=Timeouts(idle=0.1)) as client:
+        async with live_site(OK, BEGUN) as site:
+            async with site.client(timeouts=Timeouts(idle=0.1)) as client:
                 with pytest.raises(LookupError, match="broken"):
                     await ask(client)
                     await leave(client)
                     await ask(client)
                 assert client.pool
                 assert client.pool.statistics().available == 1000
-            with anyio.fail_after(5):
-                while site.open:
-                    await site.closed.wait()
+            await closed(site)
     finally:
         logger.removeFilter(broken)
 
 
 @virtual
-async def test_the_document_has_every_event_and_field(monkeypatch: Any, heard: Any) -> None:
+async def test_the_document_has_every_event_and_field(heard: Any) -> None:
+    limited = Refuse(429, "slow")
     ways: list[tuple[Script, Callable[[Client], Awaitable[None]]]] = [
         (BEGUN, fail_in_the_block),
         (BEGUN, be_cancelled),
         (BEGUN, ask),
-        ((error(429, "slow"),), ask),
-        ((reply("ok"),), ask),
-        ((reply("ok"),), ask),
-        ((error(429, "slow"),), fan_out_of_one),
+        (limited, ask),
+        (OK, ask),
+        (OK, ask),
+        (limited, fan_out_of_one),
     ]
     limits = Timeouts(first_chunk=5, idle=5)
-    async with memory_site(monkeypatch) as site:
-        async with Client(site.url, timeouts=limits, retry=Retry(attempts=2)) as client:
+    played: list[Script] = []
+    async with scripted_site(lambda _: played[-1]) as site:
+        async with site.client(timeouts=limits, retry=Retry(attempts=2)) as client:
             for script, way in ways:
-                site.scripts = [script]
+                played.append(script)
                 with suppress(GPROChatError, LookupError):
                     await way(client)
     seen: dict[str, tuple[str, set[str]]] = {}

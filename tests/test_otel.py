@@ -14,7 +14,6 @@ import pytest
 from loops import VIRTUAL_LOOPS
 from opentelemetry import context, metrics, trace
 from raw_site import raw_site, replying
-from scripted import HEAD, LAST_CHUNK, End, Script, chunk, error, loopback_site, memory_site, reply
 
 from gprochat_anyio import (
     Client,
@@ -26,10 +25,11 @@ from gprochat_anyio import (
     otel,
     race,
 )
-from gprochat_anyio.testing import Hang, Say, scripted_site
+from gprochat_anyio.testing import Drop, Hang, Pause, Refuse, Reply, Say, live_site, scripted_site
 
 virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
+URL = "http://site.test"
 DURATION = "gen_ai.client.operation.duration"
 FIRST = "gen_ai.client.operation.time_to_first_chunk"
 SITE = {
@@ -117,11 +117,15 @@ def recorder() -> Iterator[Recorder]:
     otel.uninstrument()
 
 
+NOTHING = [Say(""), Hang()]
+BEGUN = [Say("some"), Hang()]
+
+
 @virtual
-async def test_a_request(monkeypatch: Any, recorder: Recorder) -> None:
-    script: Script = (HEAD, 2.0, chunk("Hel"), 3.0, chunk("lo"), LAST_CHUNK)
-    async with memory_site(monkeypatch, script, connect_after=0.5) as site:
-        async with Client(site.url) as client:
+async def test_a_request(recorder: Recorder) -> None:
+    script = [Say(""), Pause(2), Say("Hel"), Pause(3), Say("lo")]
+    async with scripted_site(script, url=URL, connect_after=0.5) as site:
+        async with site.client() as client:
             await client.ask("Hi")
             await client.ask("Hi")
     first, again = recorder.spans
@@ -151,11 +155,10 @@ async def test_a_request(monkeypatch: Any, recorder: Recorder) -> None:
 
 
 @virtual
-async def test_retries_are_within_one_span(monkeypatch: Any, recorder: Recorder) -> None:
-    slow: Script = (HEAD, 99.0)
-    async with memory_site(monkeypatch, (error(503, "no"),), slow, (reply("ok"),)) as site:
+async def test_retries_are_within_one_span(recorder: Recorder) -> None:
+    async with scripted_site(Refuse(503, "no"), NOTHING, "ok", url=URL) as site:
         retry, limits = Retry(backoff=0, timeouts=True), Timeouts(first_chunk=4)
-        async with Client(site.url, retry=retry, timeouts=limits) as client:
+        async with site.client(retry=retry, timeouts=limits) as client:
             await client.ask("Hi")
     (span,) = recorder.spans
     assert [event for event in span.events if event[0] == "gprochat.retry"] == [
@@ -207,14 +210,11 @@ async def fail_in_the_block(client: Client) -> None:
         raise LookupError
 
 
-BEGUN: Script = (HEAD, chunk("some"), 1000.0)
-
-
 @virtual
 @pytest.mark.parametrize(
     ("script", "way", "expected", "status"),
     [
-        ((HEAD, 99.0), be_cancelled, {"error.type": "cancelled"}, None),
+        (NOTHING, be_cancelled, {"error.type": "cancelled"}, None),
         (BEGUN, be_cancelled, {"error.type": "cancelled"}, None),
         (BEGUN, leave, {}, None),
         (BEGUN, fail_in_the_block, {}, None),
@@ -225,13 +225,13 @@ BEGUN: Script = (HEAD, chunk("some"), 1000.0)
             trace.StatusCode.ERROR,
         ),
         (
-            (error(401, "Invalid password."),),
+            Refuse(401, "Invalid password."),
             ask,
             {"error.type": "AuthenticationError", "http.response.status_code": 401},
             trace.StatusCode.ERROR,
         ),
         (
-            (HEAD + chunk("some"), End.FIN),
+            [Say("some"), Drop()],
             ask,
             {"error.type": "ReplyInterruptedError"},
             trace.StatusCode.ERROR,
@@ -239,10 +239,10 @@ BEGUN: Script = (HEAD, chunk("some"), 1000.0)
     ],
 )
 async def test_how_a_request_ended(
-    monkeypatch: Any, recorder: Recorder, script: Script, way: Any, expected: Any, status: Any
+    recorder: Recorder, script: Reply, way: Any, expected: Any, status: Any
 ) -> None:
-    async with memory_site(monkeypatch, script) as site:
-        async with Client(site.url, retry=Retry(attempts=1)) as client:
+    async with scripted_site(script, url=URL) as site:
+        async with site.client(retry=Retry(attempts=1)) as client:
             with suppress(GPROChatError, LookupError):
                 await way(client)
     (span,) = recorder.spans
@@ -255,7 +255,7 @@ async def test_how_a_request_ended(
 
 
 async def test_the_parent_is_what_is_current_where_it_begins(recorder: Recorder) -> None:
-    async with scripted_site([Say("ok")]) as site, Client(site.url) as client:
+    async with scripted_site([Say("ok")]) as site, site.client() as client:
         parent = Span("parent", trace.SpanKind.INTERNAL, 0, {})
         with trace.use_span(parent):
             before = context.get_current()
@@ -274,7 +274,7 @@ async def test_the_parent_is_what_is_current_where_it_begins(recorder: Recorder)
 
 async def test_a_stream_left_in_a_task_beside(recorder: Recorder) -> None:
     """What another task closes ends its span as well: there is no context to go back to."""
-    async with scripted_site([Say("some"), Hang()]) as site, Client(site.url) as client:
+    async with scripted_site([Say("some"), Hang()]) as site, site.client() as client:
         async with anyio.create_task_group() as tasks, client.stream("Hi") as chunks:
             await chunks.receive()
             tasks.start_soon(chunks.aclose)
@@ -309,9 +309,9 @@ def test_without_async(recorder: Recorder) -> None:
 
 async def test_no_content_in_any_attribute(recorder: Recorder) -> None:
     secrets: dict[str, Any] = {"secret_key": "canary-key", "password": "canary-password"}
-    scripts: list[Script] = [(error(503, "canary-site"),), (HEAD + chunk("canary-text"), End.FIN)]
-    async with loopback_site(*scripts) as site:
-        async with Client(site.url, **secrets, retry=Retry(attempts=2, backoff=0)) as client:
+    cut = [Say("canary-text"), Drop()]
+    async with live_site(Refuse(503, "canary-site"), cut, **secrets) as site:
+        async with site.client(retry=Retry(attempts=2, backoff=0)) as client:
             with pytest.raises(GPROChatError):
                 await client.ask("canary-prompt")
     (span,) = recorder.spans
@@ -322,7 +322,7 @@ async def test_no_content_in_any_attribute(recorder: Recorder) -> None:
 async def test_the_global_providers(recorder: Recorder) -> None:
     """Without an SDK these do nothing; that must not break a request."""
     otel.instrument()
-    async with scripted_site([Say("ok")]) as site, Client(site.url) as client:
+    async with scripted_site([Say("ok")]) as site, site.client() as client:
         assert (await client.ask("Hi")).text == "ok"
     assert not recorder.spans
 
