@@ -9,15 +9,15 @@ import anyio
 import pytest
 from faults import WAYS, receive_by
 from loops import VIRTUAL_LOOPS, virtual_backend
-from scripted import HEAD, LAST_CHUNK, Script, chunk, memory_site, reply
 
 from gprochat_anyio import Client
 from gprochat_anyio._live import LiveReply
 from gprochat_anyio._opening import Attempt
 from gprochat_anyio._timeouts import Clocks
+from gprochat_anyio.testing import Pause, Say, scripted_site
 from gprochat_anyio.transport._exchange import Exchange
 
-MANY_READS: Script = (HEAD, *[step for _ in range(9) for step in (chunk("a"), 1.0)], LAST_CHUNK)
+MANY_READS = [Say("a"), Pause(1)] * 9
 LARGE = "x" * 300_000  # sent while its answer is looked for
 
 
@@ -75,14 +75,16 @@ def test_while_opening(
     async def main() -> None:
         owner, name, prompt = PLACES[place]
         raised = BaseExceptionGroup("", [error]) if "AnyIO" in place else error
-        async with memory_site(monkeypatch, (reply("a"),)) as site, Client(site.url) as client:
-            with monkeypatch.context() as patch:
-                patch.setattr(owner, name, raising(raised))
-                try:
-                    await receive_by(way, client, prompt)
-                except BaseException as left:  # noqa: BLE001 - whatever it is
-                    failures.append(left)
-                    raise _Left from None
+        async with scripted_site("a") as site:
+            url = "http://site.test" if owner is anyio else site.url  # no socket leads to a script
+            async with Client(url) as client:
+                with monkeypatch.context() as patch:
+                    patch.setattr(owner, name, raising(raised))
+                    try:
+                        await receive_by(way, client, prompt)
+                    except BaseException as left:  # noqa: BLE001 - whatever it is
+                        failures.append(left)
+                        raise _Left from None
         pytest.fail("nothing was raised")
 
     failures: list[BaseException] = []
@@ -107,7 +109,7 @@ def test_in_a_callback(
         raise error
 
     async def main() -> None:
-        async with memory_site(monkeypatch, (reply("a"),)) as site, Client(site.url) as client:
+        async with scripted_site("a") as site, site.client() as client:
             with monkeypatch.context() as patch:
                 if when == "stage":
                     patch.setattr(Attempt, "on_stage", interrupted)
@@ -126,13 +128,11 @@ def test_in_a_callback(
 @loops
 @exceptions
 @pytest.mark.parametrize("reads", [0, 1, 2, 3, 5, 9])
-def test_in_the_block(
-    monkeypatch: pytest.MonkeyPatch, loop: Any, kind: type[BaseException], reads: int
-) -> None:
+def test_in_the_block(loop: Any, kind: type[BaseException], reads: int) -> None:
     error = kind()
 
     async def main() -> None:
-        async with memory_site(monkeypatch, MANY_READS) as site, Client(site.url) as client:
+        async with scripted_site(MANY_READS) as site, site.client() as client:
             with pytest.raises(kind) as caught:
                 async with client.stream("hello") as chunks:
                     for _ in range(reads):
@@ -140,8 +140,7 @@ def test_in_the_block(
                     raise error
             assert caught.value is error
             assert (error.__cause__, error.__context__) == (None, None)
-            if site.open:
-                await site.closed.wait()
+            assert not site.open_connections
 
     backend, options = virtual_backend(loop)
     anyio.run(main, backend=backend, backend_options=options)
@@ -164,7 +163,7 @@ def test_in_the_task_that_watches_the_clocks(
                     raise _BoomError
 
     async def outer() -> None:
-        async with memory_site(monkeypatch, MANY_READS):
+        async with scripted_site(MANY_READS, url="http://site.test"):
             try:
                 await main()
             except BaseException as left:  # noqa: BLE001 - whatever it is

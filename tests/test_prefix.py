@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import codecs
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -15,22 +13,22 @@ import anyio
 import pytest
 from faults import WAYS, assert_ours, receive_by
 from loops import VIRTUAL_LOOPS
-from scripted import End, Script, Site, loopback_site, memory_site
+from prompted import closed
 from test_transcripts import ERRORS, TEXTS, TRANSCRIPTS
 
 from gprochat_anyio import (
-    Client,
     GPROChatError,
     ReplyInterruptedError,
     Retry,
     SiteConnectionError,
 )
 from gprochat_anyio._decoder import ReplyDecoder
+from gprochat_anyio.testing import Drop, MemorySite, Raw, live_site, scripted_site
 from gprochat_anyio.transport._parser import AnswerParser
 
 virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 every_transcript = pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=lambda t: t["name"])
-every_end = pytest.mark.parametrize("end", End)
+every_end = pytest.mark.parametrize("end", [Drop(), Drop(reset=True)], ids=["FIN", "RST"])
 
 ONCE = Retry(attempts=1)
 
@@ -72,36 +70,27 @@ def offsets(transcript: dict[str, Any]) -> list[int]:
     return [*every] if len(every) < 2000 else [*every[:240], *every[-70:]]
 
 
-@asynccontextmanager
-async def cut_site(
-    monkeypatch: pytest.MonkeyPatch,
-    transcript: dict[str, Any],
-    cuts: list[int],
-    end: End,
-    reads: int = 1,
-) -> AsyncIterator[Site]:
+def cut_site(transcript: dict[str, Any], cuts: list[int], end: Drop, reads: int = 1) -> MemorySite:
     """A site whose n-th answer ends at the n-th cut, and comes in so many reads at the most."""
     wire = wire_of(transcript)
     size = -(-len(wire) // reads)
-    scripts: list[Script] = [
-        (*[wire[start : min(start + size, cut)] for start in range(0, cut, size)], end)
-        for cut in cuts
-    ]
-    async with memory_site(monkeypatch, *scripts) as site:
-        yield site
+    return scripted_site(
+        *[
+            [*[Raw(wire[at : min(at + size, cut)]) for at in range(0, cut, size)], end]
+            for cut in cuts
+        ]
+    )
 
 
 @virtual
 @every_end
 @every_transcript
-async def test_every_offset(
-    monkeypatch: pytest.MonkeyPatch, transcript: dict[str, Any], end: End
-) -> None:
+async def test_every_offset(transcript: dict[str, Any], end: Drop) -> None:
     head = wire_of(transcript).index(b"\r\n\r\n")
     for number, way in enumerate(WAYS[:3]):  # within the head, they take turns
         cuts = [cut for cut in offsets(transcript) if cut > head or cut % 3 == number]
-        async with cut_site(monkeypatch, transcript, cuts, end) as site:
-            async with Client(site.url, retry=ONCE) as client:
+        async with cut_site(transcript, cuts, end) as site:
+            async with site.client(retry=ONCE) as client:
                 for cut in cuts:
                     kind, text = expected(transcript, cut)
                     pieces: list[str] = []
@@ -124,19 +113,16 @@ REPLIES = pytest.mark.parametrize(
 @virtual
 @every_end
 @REPLIES
-async def test_every_offset_to_a_slow_consumer(
-    monkeypatch: pytest.MonkeyPatch, transcript: dict[str, Any], end: End
-) -> None:
+async def test_every_offset_to_a_slow_consumer(transcript: dict[str, Any], end: Drop) -> None:
     """Which reads once the end has come; what comes behind the error is that error."""
     cuts = with_text(transcript)
-    async with cut_site(monkeypatch, transcript, cuts, end, 12) as site:
-        async with Client(site.url, retry=ONCE) as client:
+    async with cut_site(transcript, cuts, end, 12) as site:
+        async with site.client(retry=ONCE) as client:
             for cut in cuts:
                 kind, text = expected(transcript, cut)
                 pieces: list[str] = []
                 async with client.stream("hello") as chunks:
-                    while site.open:
-                        await site.closed.wait()
+                    await anyio.sleep(1)  # all of it is there by now
                     with pytest.raises(GPROChatError) as caught:
                         async for piece in chunks:
                             pieces.append(piece)  # noqa: PERF401 - until the error
@@ -150,12 +136,10 @@ async def test_every_offset_to_a_slow_consumer(
 @virtual
 @every_end
 @REPLIES
-async def test_every_offset_to_a_full_channel(
-    monkeypatch: pytest.MonkeyPatch, transcript: dict[str, Any], end: End
-) -> None:
+async def test_every_offset_to_a_full_channel(transcript: dict[str, Any], end: Drop) -> None:
     cuts = with_text(transcript)
-    async with cut_site(monkeypatch, transcript, cuts, end, 12) as site:
-        async with Client(site.url, retry=ONCE) as client:
+    async with cut_site(transcript, cuts, end, 12) as site:
+        async with site.client(retry=ONCE) as client:
             for cut in cuts:
                 kind, text = expected(transcript, cut)
                 send, receive = anyio.create_memory_object_stream[str](0)
@@ -180,10 +164,10 @@ async def test_every_offset_to_a_full_channel(
 @every_end
 @REPLIES
 async def test_every_offset_to_the_providers_consumer(
-    monkeypatch: pytest.MonkeyPatch, transcript: dict[str, Any], end: End
+    transcript: dict[str, Any], end: Drop
 ) -> None:
     cuts = with_text(transcript)
-    async with cut_site(monkeypatch, transcript, cuts, end, 12) as site, Client(site.url) as client:
+    async with cut_site(transcript, cuts, end, 12) as site, site.client() as client:
         for cut in cuts:
             kind, text = expected(transcript, cut)
             pieces: list[str] = []
@@ -219,20 +203,20 @@ def test_every_offset_of_a_thousand_chunks() -> None:
     [t for t in TRANSCRIPTS if t["name"] in ("reply_utf8", "reply_1000_tokens")],
     ids=lambda t: t["name"],
 )
-async def test_over_sockets(transcript: dict[str, Any], end: End, *, slow: bool) -> None:
+async def test_over_sockets(transcript: dict[str, Any], end: Drop, *, slow: bool) -> None:
     """Linux keeps what came before a reset; elsewhere a reset may overtake it."""
     wire = wire_of(transcript)
-    exact = end is End.FIN or sys.platform == "linux"
+    exact = not end.reset or sys.platform == "linux"
     for cut in range(wire.index(b"\r\n\r\n") + 8, len(wire), 7 if len(wire) < 2000 else 997):
         kind, text = expected(transcript, cut)
         with anyio.fail_after(20):
-            async with loopback_site((wire[:cut], end)) as site:
-                async with Client(site.url, retry=ONCE) as client:
+            async with live_site([Raw(wire[:cut]), end]) as site:
+                async with site.client(retry=ONCE) as client:
                     pieces: list[str] = []
                     with pytest.raises(GPROChatError) as caught:
                         async with client.stream("hello") as chunks:
-                            while slow and site.open:
-                                await site.closed.wait()
+                            if slow:
+                                await closed(site)
                             async for piece in chunks:
                                 pieces.append(piece)  # noqa: PERF401
         got = "".join(pieces)

@@ -8,7 +8,6 @@ from typing import Any
 
 import anyio
 import pytest
-from scripted import Step, loopback_site
 
 from gprochat_anyio import (
     AuthenticationError,
@@ -22,6 +21,7 @@ from gprochat_anyio import (
 )
 from gprochat_anyio._messages import Message
 from gprochat_anyio._protocol import encode_generate
+from gprochat_anyio.testing import Raw, live_site
 
 TRANSCRIPTS = [
     json.loads(path.read_bytes())
@@ -79,12 +79,11 @@ async def test_transcript(transcript: dict[str, Any], way: str, split: str) -> N
         reads = [bytes([byte]) for byte in b"".join(reads)]
         if len(reads) > 2000:  # each byte of the first two chunks and the last, the rest at once
             reads = [*reads[:220], b"".join(reads[220:-100]), *reads[-100:]]
-    script: tuple[Step, ...] = tuple(reads)
     name = transcript["name"]
     with anyio.fail_after(20):
         async with (
-            loopback_site(script) as site,
-            Client(site.url, retry=Retry(attempts=1)) as client,
+            live_site([Raw(read) for read in reads]) as site,
+            site.client(retry=Retry(attempts=1)) as client,
         ):
             if name in TEXTS:
                 assert await _text(client, way) == TEXTS[name]
