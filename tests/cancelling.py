@@ -7,9 +7,9 @@ from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint
-from scripted import HEAD, Script, chunk
 
 from gprochat_anyio import Client, fan_out, gather, race
+from gprochat_anyio.testing import Hang, Pause, Say, Step
 
 STEPS = 8
 """Turns of the event loop from a cancellation to its end: one to deliver it, the rest for what
@@ -17,10 +17,12 @@ closes in turn (streams, task groups, and the channel or the race around them)."
 
 Operation = Callable[[Client], Coroutine[Any, Any, object]]
 
-SILENT: Script = ()
-HEAD_ONLY: Script = (HEAD,)
-ONE_TEXT: Script = (HEAD + chunk("one"),)
-FOUR_TEXTS: Script = (HEAD, *[s for _ in range(4) for s in (chunk("one"), 0.001)])
+Steps = list[Step]
+
+SILENT: Steps = [Hang()]
+HEAD_ONLY: Steps = [Say(""), Hang()]
+ONE_TEXT: Steps = [Say("one"), Hang()]
+FOUR_TEXTS: Steps = [*[Say("one"), Pause(0.001)] * 4, Hang()]
 
 
 async def ask(client: Client) -> None:

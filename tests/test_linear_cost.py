@@ -11,9 +11,8 @@ from typing import Any
 
 import anyio
 import pytest
-from scripted import HEAD, LAST_CHUNK, Script, Step, chunk, memory_site
 
-from gprochat_anyio import Client
+from gprochat_anyio.testing import Hold, Say, scripted_site
 
 FEW, MANY = 200, 2000
 TEXT = "one" * 5
@@ -25,7 +24,8 @@ def counted() -> Iterator[Counter[str]]:
     counts: Counter[str] = Counter()
 
     def count(frame: FrameType, event: str, _: Any) -> None:
-        if event == "call" and "gprochat_anyio" in frame.f_code.co_filename:
+        place = frame.f_code.co_filename  # the site's own work is not the library's
+        if event == "call" and "gprochat_anyio" in place and "testing" not in place:
             counts["library"] += 1
         elif event in ("call", "c_call"):
             counts["others"] += 1
@@ -37,15 +37,12 @@ def counted() -> Iterator[Counter[str]]:
         sys.setprofile(None)
 
 
-async def work_for(
-    number: int, way: str, monkeypatch: pytest.MonkeyPatch, max_connections: int | None
-) -> Counter[str]:
+async def work_for(number: int, way: str, max_connections: int | None) -> Counter[str]:
     """The calls for so many replies at once, each in five texts."""
     go, finished = anyio.Event(), 0
-    waits: list[Step] = [] if max_connections else [go.wait]
-    script: Script = (HEAD + chunk("one"), *waits, *[chunk("one")] * 4, LAST_CHUNK)
-    async with memory_site(monkeypatch, script) as site:
-        async with Client(site.url, max_connections=max_connections) as client:
+    waits: list[Hold] = [] if max_connections else [go.wait]
+    async with scripted_site([Say("one"), *waits, *[Say("one")] * 4]) as site:
+        async with site.client(max_connections=max_connections) as client:
             await client.ask("hello") if max_connections else None  # what is cached on first use
 
             async def ask() -> None:
@@ -64,7 +61,7 @@ async def work_for(
                         tasks.start_soon(ask)
                     if not max_connections:
                         await anyio.wait_all_tasks_blocked()
-                        assert site.open == number  # all of them in flight
+                        assert site.open_connections == number  # all of them in flight
                         go.set()
         assert finished == number
         assert not max_connections or site.connections <= max_connections + 1
@@ -76,10 +73,8 @@ async def work_for(
     [("stream", None), ("ask", 100)],
     ids=["in flight", "waiting for slots"],
 )
-async def test_calls_for_a_reply(
-    monkeypatch: pytest.MonkeyPatch, way: str, max_connections: int | None
-) -> None:
-    few = await work_for(FEW, way, monkeypatch, max_connections)
-    many = await work_for(MANY, way, monkeypatch, max_connections)
+async def test_calls_for_a_reply(way: str, max_connections: int | None) -> None:
+    few = await work_for(FEW, way, max_connections)
+    many = await work_for(MANY, way, max_connections)
     for whose in ("library", "others"):
         assert 0 < many[whose] / MANY <= 1.3 * few[whose] / FEW, whose

@@ -8,11 +8,20 @@ from contextlib import suppress
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from cancelling import FOUR_TEXTS, ONE_TEXT, OPERATIONS, SILENT, STEPS, Operation, turns_until
+from cancelling import (
+    FOUR_TEXTS,
+    ONE_TEXT,
+    OPERATIONS,
+    SILENT,
+    STEPS,
+    Operation,
+    Steps,
+    turns_until,
+)
 from loops import VIRTUAL_LOOPS
-from scripted import Script, memory_site
 
-from gprochat_anyio import Client, Retry, Timeouts
+from gprochat_anyio import Retry, Timeouts
+from gprochat_anyio.testing import scripted_site
 
 virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
@@ -20,11 +29,9 @@ virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 @virtual
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("script", [SILENT, FOUR_TEXTS], ids=["opening", "streaming"])
-async def test_by_scope(
-    monkeypatch: pytest.MonkeyPatch, operation: Operation, script: Script
-) -> None:
+async def test_by_scope(operation: Operation, script: Steps) -> None:
     """Cancelled and caught, nothing of it is left: an outer timeout still works."""
-    async with memory_site(monkeypatch, script) as site, Client(site.url) as client:
+    async with scripted_site(script) as site, site.client() as client:
         with anyio.move_on_after(10) as outer:
             with anyio.move_on_after(2) as inner:
                 await operation(client)
@@ -44,14 +51,12 @@ async def test_by_scope(
 
 @virtual
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_by_an_outer_scope_within_the_clocks_moment(
-    monkeypatch: pytest.MonkeyPatch, operation: Operation
-) -> None:
+async def test_by_an_outer_scope_within_the_clocks_moment(operation: Operation) -> None:
     """A timeout of the library's own in the same moment does not hide the caller's."""
     limits = Timeouts(total=2)
     async with (
-        memory_site(monkeypatch, FOUR_TEXTS) as site,
-        Client(site.url, timeouts=limits, retry=Retry(attempts=1)) as client,
+        scripted_site(FOUR_TEXTS) as site,
+        site.client(timeouts=limits, retry=Retry(attempts=1)) as client,
     ):
         with anyio.CancelScope(deadline=anyio.current_time() + 2) as outer:
             with suppress(TimeoutError):
@@ -65,10 +70,8 @@ async def test_by_an_outer_scope_within_the_clocks_moment(
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("script", [SILENT, FOUR_TEXTS], ids=["opening", "streaming"])
 @pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS[:1], indirect=True)
-async def test_natively(
-    monkeypatch: pytest.MonkeyPatch, operation: Operation, script: Script
-) -> None:
-    async with memory_site(monkeypatch, script) as site, Client(site.url) as client:
+async def test_natively(operation: Operation, script: Steps) -> None:
+    async with scripted_site(script) as site, site.client() as client:
         task = asyncio.create_task(operation(client))
         await anyio.sleep(1)
         task.cancel("by its owner")
@@ -82,10 +85,8 @@ async def test_natively(
 
 @virtual
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_cancelled_before_it_begins(
-    monkeypatch: pytest.MonkeyPatch, operation: Operation
-) -> None:
-    async with memory_site(monkeypatch, ONE_TEXT) as site, Client(site.url) as client:
+async def test_cancelled_before_it_begins(operation: Operation) -> None:
+    async with scripted_site(ONE_TEXT) as site, site.client() as client:
         with anyio.CancelScope() as scope:
             scope.cancel()
             await operation(client)

@@ -22,15 +22,16 @@ from cancelling import (
     SILENT,
     STEPS,
     Operation,
+    Steps,
     stream,
     turns_until,
 )
 from loops import VIRTUAL_LOOPS
 from prompted import pool_of
-from scripted import Script, memory_site
 from transport.servers import Peer, black_hole, client_context, open_sockets, serving
 
 from gprochat_anyio import Client, Retry, fan_out
+from gprochat_anyio.testing import scripted_site
 
 virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
@@ -39,10 +40,8 @@ virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 @pytest.mark.parametrize("script", [SILENT, HEAD_ONLY, ONE_TEXT, FOUR_TEXTS])
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("number", [1, 50])
-async def test_a_deaf_site(
-    monkeypatch: pytest.MonkeyPatch, operation: Operation, script: Script, number: int
-) -> None:
-    async with memory_site(monkeypatch, script) as site, Client(site.url) as client:
+async def test_a_deaf_site(operation: Operation, script: Steps, number: int) -> None:
+    async with scripted_site(script) as site, site.client() as client:
         turns, seconds = await cancelled_after(operation, client, number)
         assert turns <= STEPS
         assert seconds == 0
@@ -76,9 +75,9 @@ async def cancelled_after(operation: Operation, client: Client, number: int) -> 
 
 @virtual
 @pytest.mark.parametrize("script", [SILENT, FOUR_TEXTS], ids=["opening", "streaming"])
-async def test_two_thousand_streams(monkeypatch: pytest.MonkeyPatch, script: Script) -> None:
-    async with memory_site(monkeypatch, script) as site:
-        async with Client(site.url, max_connections=None) as client:
+async def test_two_thousand_streams(script: Steps) -> None:
+    async with scripted_site(script) as site:
+        async with site.client(max_connections=None) as client:
             turns, seconds = await cancelled_after(stream, client, 2000)
             assert site.connections == 2000
             assert turns <= STEPS
@@ -86,14 +85,14 @@ async def test_two_thousand_streams(monkeypatch: pytest.MonkeyPatch, script: Scr
 
 
 @virtual
-async def test_two_thousand_in_one_fan_out(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_two_thousand_in_one_fan_out() -> None:
     async def ask_all(client: Client) -> None:
         async with fan_out(client, ["hi"] * 2000, max_at_once=2000) as events:
             async for _ in events:
                 pass
 
-    async with memory_site(monkeypatch, FOUR_TEXTS) as site:
-        async with Client(site.url, max_connections=None) as client:
+    async with scripted_site(FOUR_TEXTS) as site:
+        async with site.client(max_connections=None) as client:
             turns, seconds = await cancelled_after(ask_all, client, 1)
             assert site.connections == 2000
             assert turns <= STEPS
