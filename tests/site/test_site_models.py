@@ -15,8 +15,9 @@ import anyio
 import pytest
 from loops import VIRTUAL_LOOPS
 from model_servers import END, HEAD, QUESTION, answer, chunk, event, gemini, openai, stream, told
-from scripted import End, Script, Step, loopback_site, memory_site
+from prompted import closed
 from site_wire import connected, serving, signed
+from transport import servers
 
 pytest.importorskip("httpx_sse", exc_type=ImportError)
 
@@ -24,7 +25,18 @@ from gprochat_anyio import Timeouts
 from gprochat_anyio.site import ModelError, Turn
 from gprochat_anyio.site.models import GeminiModel, OpenAIModel
 from gprochat_anyio.site.models._body import Body
-from gprochat_anyio.testing import at_every_checkpoint
+from gprochat_anyio.testing import (
+    Drop,
+    Hang,
+    Hold,
+    Pause,
+    Raw,
+    Script,
+    Step,
+    at_every_checkpoint,
+    live_site,
+    scripted_site,
+)
 
 KEY = "sk-a-made-up-key"
 Kind = type[GeminiModel] | type[OpenAIModel]
@@ -44,13 +56,17 @@ def model_of(kind: Kind, url: str, **options: Any) -> GeminiModel | OpenAIModel:
     return OpenAIModel(url, "llama3.2", api_key=KEY, **options)
 
 
-async def asked(kind: Kind, *script: Step, **options: Any) -> Any:
+def played(*script: bytes | Step | Hold) -> Script:
+    return [Raw(step) if isinstance(step, bytes) else step for step in script]
+
+
+async def asked(kind: Kind, *script: bytes | Step, **options: Any) -> Any:
     """What a model gives whose server follows a script."""
-    async with loopback_site(script) as site:
+    async with live_site(played(*script), strict=False) as site:
         return await told(model_of(kind, site.url, **options)(QUESTION))
 
 
-async def failed(kind: Kind, *script: Step, **options: Any) -> ModelError:
+async def failed(kind: Kind, *script: bytes | Step, **options: Any) -> ModelError:
     _, _, error = await asked(kind, *script, **options)
     assert isinstance(error, ModelError)
     assert KEY not in "".join(traceback.format_exception(error))
@@ -66,7 +82,9 @@ class TestRequest:
             Turn("model", "Ünï"),
             Turn("user", "three"),
         )
-        async with loopback_site((stream(gemini("Hi", "STOP")),)) as site:
+        requests: list[servers.Request] = []
+        handler = servers.seen_by(requests, stream(gemini("Hi", "STOP")))
+        async with servers.serving(handler) as site:
             model = GeminiModel(
                 KEY,
                 "models/gemini-2.5-flash",
@@ -75,14 +93,14 @@ class TestRequest:
                 fields={"generationConfig": {"temperature": 0}},
             )
             assert await told(model(turns)) == (["Hi"], "stop", None)
-        (request,) = site.requests
+        (request,) = requests
         assert request.head.startswith(
-            "POST /v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse HTTP/1.1\r\n"
+            b"POST /v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse HTTP/1.1\r\n"
         )
         assert request.headers["x-goog-api-key"] == KEY
         assert request.headers["content-type"] == "application/json"
         assert request.headers["connection"] == "close"
-        assert request.body == {
+        assert json.loads(request.body) == {
             "systemInstruction": {"parts": [{"text": "Be brief"}]},
             "generationConfig": {"temperature": 0},
             "contents": [
@@ -95,7 +113,9 @@ class TestRequest:
     @pytest.mark.parametrize("key", [KEY, None, ""])
     async def test_to_openai(self, key: str | None) -> None:
         turns = (Turn("user", "One"), Turn("model", "two"), Turn("user", "three"))
-        async with loopback_site((stream(openai("Hi", "stop"), "[DONE]"),)) as site:
+        requests: list[servers.Request] = []
+        handler = servers.seen_by(requests, stream(openai("Hi", "stop"), "[DONE]"))
+        async with servers.serving(handler) as site:
             model = OpenAIModel(
                 site.url + "/v1",
                 "llama3.2",
@@ -104,10 +124,10 @@ class TestRequest:
                 fields={"temperature": 0, "stream": False},
             )
             assert await told(model(turns)) == (["Hi"], "stop", None)
-        (request,) = site.requests
-        assert request.head.startswith("POST /v1/chat/completions HTTP/1.1\r\n")
+        (request,) = requests
+        assert request.head.startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")
         assert request.headers.get("authorization") == (f"Bearer {KEY}" if key else None)
-        assert request.body == {
+        assert json.loads(request.body) == {
             "model": "llama3.2",
             "stream": True,
             "temperature": 0,
@@ -121,7 +141,7 @@ class TestRequest:
 
     @BOTH
     async def test_a_blank_question_is_not_asked(self, kind: Kind) -> None:
-        async with loopback_site(()) as site:
+        async with live_site() as site:
             with pytest.raises(ModelError, match="blank") as raised:
                 model_of(kind, site.url)((Turn("user", " \n"),))
         assert raised.value.status == 400
@@ -130,7 +150,8 @@ class TestRequest:
     @BOTH
     async def test_by_a_proxy(self, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
         whole = stream(gemini("Hi", "STOP") | openai("Hi", "stop"))
-        async with loopback_site((whole,)) as proxy:
+        requests: list[servers.Request] = []
+        async with servers.serving(servers.seen_by(requests, whole)) as proxy:
             at = proxy.url.removeprefix("http://")
             given = model_of(kind, "http://model.test/v1", proxy=f"http://me:pass@{at}")
             assert await told(given(QUESTION)) == (["Hi"], "stop", None)
@@ -139,9 +160,9 @@ class TestRequest:
             found = model_of(kind, "http://model.test/v1")
             assert await told(found(QUESTION)) == (["Hi"], "stop", None)
             assert "pass" not in repr(given) + repr(found)
-        for request in proxy.requests:
-            assert request.head.startswith("POST http://model.test/v1/")
-        credentials = [request.headers["proxy-authorization"] for request in proxy.requests]
+        for request in requests:
+            assert request.head.startswith(b"POST http://model.test/v1/")
+        credentials = [request.headers["proxy-authorization"] for request in requests]
         assert credentials == ["Basic bWU6cGFzcw==", "Basic bWU6cEBzcw=="]
 
 
@@ -342,11 +363,11 @@ class TestOpenAI:
             event(data, "\r\n") for data in (openai("é🙂"), openai("\u2028.", "stop"), "[DONE]")
         )
         scripts: list[Script] = [
-            (HEAD + chunk(whole[:n]), anyio.wait_all_tasks_blocked, chunk(whole[n:]) + END)
+            played(HEAD + chunk(whole[:n]), anyio.wait_all_tasks_blocked, chunk(whole[n:]) + END)
             for n in range(1, len(whole), 7)
         ]
-        scripts.append((HEAD + b"".join(chunk(bytes([byte])) for byte in whole) + END,))
-        async with loopback_site(*scripts) as site:
+        scripts.append(Raw(HEAD + b"".join(chunk(bytes([byte])) for byte in whole) + END))
+        async with live_site(*scripts, strict=False) as site:
             model = OpenAIModel(site.url, "m")
             for _ in scripts:
                 said, reason, error = await told(model(QUESTION))
@@ -354,7 +375,7 @@ class TestOpenAI:
 
     async def test_the_end_does_not_wait_for_the_server(self) -> None:
         whole = HEAD + chunk(event(openai("Hi", "stop")) + event("[DONE]"))
-        assert await asked(OpenAIModel, whole, anyio.sleep_forever) == (["Hi"], "stop", None)
+        assert await asked(OpenAIModel, whole, Hang()) == (["Hi"], "stop", None)
 
     @pytest.mark.parametrize(
         ("reason", "finish"),
@@ -458,24 +479,25 @@ class TestOpenAI:
 
 class TestBrokenAnswers:
     @BOTH
-    @pytest.mark.parametrize("end", [End.FIN, End.RST, END, b"zz\r\n"])
+    @pytest.mark.parametrize("end", [Drop(), Drop(reset=True), END, b"zz\r\n"])
     @pytest.mark.parametrize("before", [b"", b"data: {"])
-    async def test_that_end_early(self, kind: Kind, end: Step, before: bytes) -> None:
+    async def test_that_end_early(self, kind: Kind, end: Drop | bytes, before: bytes) -> None:
         data = event(gemini("Hi") | {"choices": openai("Hi")["choices"]}) + before
-        said, reason, error = await asked(kind, HEAD + chunk(data), end, End.FIN)
+        ends = [end] if isinstance(end, Drop) else [end, Drop()]
+        said, reason, error = await asked(kind, HEAD + chunk(data), *ends)
         assert said in (["Hi"], [])  # a reset may overtake what was sent
         assert reason is None
         assert "broke off" in str(error) or "can not be reached" in str(error)
 
     @BOTH
     async def test_before_the_head(self, kind: Kind) -> None:
-        error = await failed(kind, End.FIN)
+        error = await failed(kind, Drop())
         assert "can not be reached at http://127.0.0.1:" in str(error)
         assert error.status == 503
 
     @BOTH
     async def test_nothing_listens(self, kind: Kind) -> None:
-        async with loopback_site(()) as site:
+        async with live_site() as site:
             pass
         _, _, error = await told(model_of(kind, site.url)(QUESTION))
         assert error is not None
@@ -498,12 +520,12 @@ class TestBrokenAnswers:
     @BOTH
     async def test_an_error_that_does_not_end(self, kind: Kind) -> None:
         head = b"HTTP/1.1 500 E\r\nContent-Length: 999999\r\n\r\n"
-        assert "500" in str(await failed(kind, head + b"x" * 70_000, anyio.sleep_forever))
-        assert "500" in str(await failed(kind, head, End.FIN))
+        assert "500" in str(await failed(kind, head + b"x" * 70_000, Hang()))
+        assert "500" in str(await failed(kind, head, Drop()))
 
     async def test_a_line_that_does_not_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("gprochat_anyio.site.models._body.EVENT_LIMIT", 1000)
-        error = await failed(OpenAIModel, HEAD, *[chunk(b"x" * 400)] * 3, anyio.sleep_forever)
+        error = await failed(OpenAIModel, HEAD, *[chunk(b"x" * 400)] * 3, Hang())
         assert "does not end" in str(error)
 
     async def test_many_lines_are_no_long_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -513,22 +535,26 @@ class TestBrokenAnswers:
         assert (len(said), error) == (5, None)
 
 
+PING = chunk(b": ping\n\n")
+HI = chunk(event(openai("Hi")))
+
+
 class TestTimeouts:
     @pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
     @pytest.mark.parametrize(
         ("script", "phase", "limit"),
         [
-            ([anyio.sleep_forever], "first_chunk", 20),
-            ([HEAD, anyio.sleep_forever], "first_chunk", 20),
-            ([HEAD + chunk(b": ping\n\n"), 15.0, chunk(b": ping\n\n"), 15.0], "first_chunk", 20),
-            ([HEAD + chunk(event(openai("Hi"))), 15.0, chunk(b": ping\n\n"), 15.0], "idle", 20),
-            ([HEAD, *[chunk(event(openai("Hi"))), 15.0] * 9], "total", 100),
-            ([b"HTTP/1.1 500 E\r\nContent-Length: 9\r\n\r\n", 90.0], "first_chunk", 20),
+            ([Hang()], "first_chunk", 20),
+            ([HEAD, Hang()], "first_chunk", 20),
+            ([HEAD + PING, Pause(15), PING, Pause(15)], "first_chunk", 20),
+            ([HEAD + HI, Pause(15), PING, Pause(15)], "idle", 20),
+            ([HEAD, *[HI, Pause(15)] * 9], "total", 100),
+            ([b"HTTP/1.1 500 E\r\nContent-Length: 9\r\n\r\n", Hang()], "first_chunk", 20),
         ],
     )
     async def test_end_a_silence(self, script: list[Any], phase: str, limit: int) -> None:
         timeouts = Timeouts(first_chunk=20, idle=20, total=100)
-        async with loopback_site(tuple(script)) as site:
+        async with scripted_site(played(*script), strict=False) as site:
             model = OpenAIModel(site.url, "m", timeouts=timeouts)
             texts = model(QUESTION)
             error = None
@@ -545,8 +571,8 @@ class TestTimeouts:
 
     @pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
     async def test_do_not_count_the_site_s_own_clients(self) -> None:
-        script = (HEAD, *[chunk(event(openai("Hi")))] * 3, chunk(event(openai(None, "stop"))) + END)
-        async with loopback_site(script) as site:
+        script = played(HEAD, *[HI] * 3, chunk(event(openai(None, "stop"))) + END)
+        async with scripted_site(script, strict=False) as site:
             model = OpenAIModel(site.url, "m", timeouts=Timeouts(idle=20))
             said = []
             async for text in model(QUESTION):
@@ -571,8 +597,8 @@ class TestLeaving:
         async def note() -> None:
             asked_for.set()
 
-        async with loopback_site((sent[when], note, 1)) as upstream:  # reads on, to notice the end
-            left = upstream.closed
+        script = played(sent[when], note, Hang())
+        async with live_site(script, strict=False) as upstream:
             async with serving(model_of(kind, upstream.url)) as port:
                 async with connected(port) as wire:
                     await wire.send(signed())
@@ -580,37 +606,31 @@ class TestLeaving:
                     if when == "after it":
                         await wire.read_head()
                         assert await wire.read_chunk() == b"Hi"
-                    assert upstream.open == 1
-                with anyio.fail_after(5):
-                    await left.wait()
+                    assert upstream.open_connections == 1
+                await closed(upstream)
         assert caplog.text == ""
 
     @BOTH
-    async def test_at_whatever_point(self, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_at_whatever_point(self, kind: Kind) -> None:
         both = gemini("Hi", "STOP") | {"choices": openai("Hi", "stop")["choices"]}
-        script = (
-            (HEAD, chunk(event(both)), chunk(event("[DONE]")))
-            if kind is OpenAIModel
-            else (HEAD, chunk(event(both)))
-        )
-        async with memory_site(monkeypatch, (*script, END)) as upstream:
+        done = [chunk(event("[DONE]"))] if kind is OpenAIModel else []
+        script = played(HEAD, chunk(event(both)), *done, END)
+        async with scripted_site(script, strict=False) as upstream:
             model = model_of(kind, upstream.url)
             for cancel in at_every_checkpoint(twice=True):
                 await cancel(lambda: told(model(QUESTION)))
                 await anyio.wait_all_tasks_blocked()
-                assert upstream.open == 0, cancel
+                assert upstream.open_connections == 0, cancel
             assert upstream.connections > 10
 
     @BOTH
     async def test_closing_the_iterator(self, kind: Kind) -> None:
         text = event(gemini("Hi") | {"choices": openai("Hi")["choices"]})
-        async with loopback_site((HEAD + chunk(text), 1)) as upstream:
-            left = upstream.closed
+        async with live_site(played(HEAD + chunk(text), Hang()), strict=False) as upstream:
             texts = cast("AsyncGenerator[str]", model_of(kind, upstream.url)(QUESTION))
             async with aclosing(texts):
                 assert await anext(texts) == "Hi"
-            with anyio.fail_after(5):
-                await left.wait()
+            await closed(upstream)
 
 
 def test_the_body_hands_itself_out() -> None:

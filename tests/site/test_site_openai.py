@@ -11,20 +11,17 @@ from typing import Any
 import anyio
 import pytest
 from loops import VIRTUAL_LOOPS
-from scripted import End, Script, loopback_site
+from prompted import closed
 from site_wire import Seen, connected, serving
 
-from gprochat_anyio import Client, Retry
+from gprochat_anyio import Client, Retry, Timeouts
 from gprochat_anyio.site import Finish, ModelError, Turn, create_app, echo_model
 from gprochat_anyio.site import _completion as completion
+from gprochat_anyio.testing import Drop, Hang, Raw, Refuse, Reply, Say, Step, live_site
 
 openai = pytest.importorskip("openai")
 
 HELLO = [{"role": "user", "content": "Hello you"}]
-PLAIN = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n"
-    b"Transfer-Encoding: chunked\r\n\r\n"
-)
 
 
 @asynccontextmanager
@@ -390,9 +387,11 @@ class TestLeaving:
             with anyio.fail_after(5):
                 await stopped.wait()
 
-    @pytest.mark.parametrize("sent", [b"", PLAIN, PLAIN + b"2\r\nHi\r\n"])
+    @pytest.mark.parametrize("sent", [[], [Say("")], [Say("Hi")]])
     @pytest.mark.parametrize("streamed", [False, True])
-    async def test_stops_the_site_behind_the_gateway(self, sent: bytes, streamed: bool) -> None:
+    async def test_stops_the_site_behind_the_gateway(
+        self, sent: list[Step], streamed: bool
+    ) -> None:
         pytest.importorskip("httpx_sse", exc_type=ImportError)
         from gprochat_anyio.site.models import GPROChatModel  # noqa: PLC0415
 
@@ -402,21 +401,19 @@ class TestLeaving:
             asked.set()
 
         async with (
-            loopback_site((sent, note, 1)) as upstream,
-            Client(upstream.url, trust_env=False) as client,
+            live_site([*sent, note, Hang()]) as upstream,
+            upstream.client() as client,
             serving(GPROChatModel(client)) as port,
         ):
-            left = upstream.closed
             async with connected(port) as wire:
                 await wire.stream.send(request(asking(stream=streamed)))
                 await asked.wait()
-                if streamed and b"Hi" in sent:
+                if streamed and Say("Hi") in sent:
                     await wire.read_head()
                     await wire.read_chunk()
                     assert b'"Hi"' in await wire.read_chunk()
-                assert upstream.open == 1
-            with anyio.fail_after(5):
-                await left.wait()
+                assert upstream.open_connections == 1
+            await closed(upstream)
 
 
 class Exchange:
@@ -499,35 +496,28 @@ class TestGateway:
     @pytest.mark.parametrize(
         ("script", "status", "said"),
         [
-            ((PLAIN + b"2\r\nHi\r\n0\r\n\r\n",), 200, '"content":"Hi"'),
-            ((PLAIN + b"0\r\n\r\n",), 200, '"content":""'),
-            ((End.FIN,), 503, "the site behind this one: "),
-            ((b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n", End.FIN), 500, "text/html"),
+            ("Hi", 200, '"content":"Hi"'),
+            ("", 200, '"content":""'),
+            (Drop(), 503, "the site behind this one: "),
             (
-                (b"HTTP/1.1 429 X\r\nRetry-After: 9\r\nContent-Length: 0\r\n\r\n",),
-                429,
-                "[429 Too Many Requests]",
-            ),
-            (
-                (
-                    b"HTTP/1.1 401 X\r\nContent-Length: 43\r\n\r\n",
-                    b'{"error":{"message":"Invalid signature. "}}',
-                ),
+                [Raw(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"), Drop()],
                 500,
-                "GPROCHAT_UPSTREAM_SECRET_KEY",
+                "text/html",
             ),
-            ((PLAIN + b"2\r\nHi\r\n", End.FIN), 500, "broke off"),
+            (Refuse(429, retry_after=9), 429, "[429 Too Many Requests]"),
+            (Refuse(401, "Invalid signature. "), 500, "GPROCHAT_UPSTREAM_SECRET_KEY"),
+            ([Say("Hi"), Drop()], 500, "broke off"),
         ],
     )
     async def test_what_the_site_behind_answers(
-        self, script: Script, status: int, said: str
+        self, script: Reply, status: int, said: str
     ) -> None:
         pytest.importorskip("httpx_sse", exc_type=ImportError)
         from gprochat_anyio.site.models import GPROChatModel  # noqa: PLC0415
 
         async with (
-            loopback_site(script) as upstream,
-            Client(upstream.url, retry=Retry(attempts=1), trust_env=False) as client,
+            live_site(script) as upstream,
+            upstream.client(retry=Retry(attempts=1)) as client,
             serving(GPROChatModel(client)) as port,
         ):
             seen = await ask(port, asking())
@@ -537,12 +527,11 @@ class TestGateway:
 
     async def test_a_site_that_is_silent(self) -> None:
         pytest.importorskip("httpx_sse", exc_type=ImportError)
-        from gprochat_anyio import Timeouts  # noqa: PLC0415
         from gprochat_anyio.site.models import GPROChatModel  # noqa: PLC0415
 
         async with (
-            loopback_site((1,)) as upstream,
-            Client(upstream.url, timeouts=Timeouts(total=0.01), trust_env=False) as client,
+            live_site(Hang()) as upstream,
+            upstream.client(timeouts=Timeouts(total=0.01)) as client,
             serving(GPROChatModel(client)) as port,
         ):
             assert (await ask(port, asking())).status == 504
