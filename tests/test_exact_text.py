@@ -11,9 +11,10 @@ import h11
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scripted import HEAD, LAST_CHUNK, chunk
+from scripted import reply
 
 from gprochat_anyio._decoder import ReplyDecoder
+from gprochat_anyio.testing._steps import REPLY_HEAD
 from gprochat_anyio.transport._failures import ProtocolViolation
 from gprochat_anyio.transport._parser import HEAD_LIMIT, AnswerParser
 
@@ -54,7 +55,7 @@ def cut_at(data: bytes, cuts: Sequence[int]) -> list[bytes]:
 
 
 def wire_of(chunks: Sequence[bytes]) -> bytes:
-    return HEAD + b"".join(map(chunk, chunks)) + LAST_CHUNK
+    return reply(*chunks)
 
 
 def model(chunks: Sequence[bytes], max_size: int | None = None) -> Outcome:
@@ -79,7 +80,7 @@ def test_every_split_into_two_and_three_chunks_and_writes() -> None:
         assert receive([wire_of(chunks)]) == (MIXED, True, False)
     for whole in ([data], [data[:4], data[4:]], [bytes([byte]) for byte in data]):
         wire = wire_of(whole)
-        body = range(len(HEAD) - 2, len(wire) + 1)
+        body = range(len(REPLY_HEAD) - 2, len(wire) + 1)
         for first, second in combinations(body, 2):
             assert receive(cut_at(wire, [first, second])) == (MIXED, True, False)
 
@@ -125,7 +126,7 @@ ANSWERS = st.sampled_from(
     [
         wire_of(["é😀".encode(), b"two", b"three" * 9]),
         wire_of([b"a", MARKER]),
-        HEAD + b"5;ext=1\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n",
+        REPLY_HEAD + b"5;ext=1\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello",
         b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + wire_of([b"late"]),
     ]
@@ -190,7 +191,11 @@ def test_damage_is_never_taken_for_another_reply(
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=300), st.integers(1, 700), st.sampled_from([b"", HEAD, HEAD + b"2;"]))
+@given(
+    st.binary(max_size=300),
+    st.integers(1, 700),
+    st.sampled_from([b"", REPLY_HEAD, REPLY_HEAD + b"2;"]),
+)
 def test_no_bytes_are_kept_without_bound(data: bytes, times: int, start: bytes) -> None:
     parser, decoder, taken = AnswerParser(), ReplyDecoder(), 0
     try:

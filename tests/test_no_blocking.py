@@ -15,23 +15,23 @@ from typing import Any
 import anyio
 import pytest
 from blocking import no_blocking
-from scripted import HEAD, LAST_CHUNK, answer, chunk
 from transport.servers import Peer, authority, server_context, serving
 
 from gprochat_anyio import Client, fan_out, gather, race
 from gprochat_anyio.batch import run_batch
+from gprochat_anyio.testing._steps import LAST_CHUNK, REPLY_HEAD, answer, chunk
 from gprochat_anyio.transport import _tls
 
 
 async def site(peer: Peer) -> None:
     while True:
         if (await peer.request()).place == "/api/auth":
-            await peer.send(answer(200, b'{"code":0}'))
+            await peer.send(answer(200, b'{"code":0}', {}))
             continue
-        await peer.send(HEAD + chunk("one"))
+        await peer.send(REPLY_HEAD + chunk(b"one"))
         for _ in range(4):
             await anyio.lowlevel.checkpoint()
-            await peer.send(chunk("one"))
+            await peer.send(chunk(b"one"))
         await peer.send(LAST_CHUNK)
 
 

@@ -18,13 +18,14 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from leaks import Operation, Place, needs_proc
-from scripted import HEAD, LAST_CHUNK, chunk, reply
+from scripted import reply
 from transport.proxies import proxying
 from transport.servers import Peer, black_hole, client_context, server_context, serving
 
 from gprochat_anyio import Client, fan_out, gather, race
 from gprochat_anyio.batch import _journal as journal_module
 from gprochat_anyio.batch import run_batch
+from gprochat_anyio.testing._steps import LAST_CHUNK, REPLY_HEAD, chunk
 
 pytestmark = needs_proc
 
@@ -47,10 +48,10 @@ async def site(peer: Peer) -> None:
         if prompt == "next":
             await peer.send(reply("next"))
             continue
-        await peer.send(HEAD)
+        await peer.send(REPLY_HEAD)
         for _ in range(4 if prompt == "short" else 7):
             await checkpoint()
-            await peer.send(chunk("text"))
+            await peer.send(chunk(b"text"))
         await checkpoint()
         await peer.send(LAST_CHUNK)
 

@@ -15,7 +15,9 @@ import anyio
 import pytest
 from batch_site import BatchSite, batch_site_in_thread
 from raw_site import BOUND, running
-from scripted import error, reply
+from scripted import reply
+
+from gprochat_anyio.testing import Refuse
 
 PROMPTS = 2000
 KILLS = 50
@@ -23,7 +25,7 @@ KILLS = 50
 
 async def answer(prompt: str) -> bytes:
     await anyio.sleep(0.01)  # so that many are in flight whenever it is killed
-    return error(400, "no") if prompt.endswith("7") else reply(f"re: {prompt}")
+    return Refuse(400, "no").data if prompt.endswith("7") else reply(f"re: {prompt}")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")

@@ -14,12 +14,13 @@ from typing import Any
 import anyio
 import pytest
 from batch_site import BatchSite, batch_site
-from scripted import error, reply
+from scripted import reply
 
 from gprochat_anyio import Client, GPROChatError, Message, Retry, Timeouts
 from gprochat_anyio.batch import BatchSummary, OutputBusyError, OutputError, run_batch
 from gprochat_anyio.batch import _journal as journal_module
 from gprochat_anyio.batch._journal import Journal
+from gprochat_anyio.testing import Refuse
 
 BOUND = 20.0
 
@@ -74,7 +75,7 @@ def jsonl(path: Path, *records: Any) -> Path:
 
 async def some_fail(prompt: str) -> bytes:
     if "fail" in prompt:
-        return error(500, "no")
+        return Refuse(500, "no").data
     return reply(f"re: {prompt}")
 
 

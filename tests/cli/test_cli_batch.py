@@ -20,7 +20,7 @@ from batch_site import BatchSite, batch_site_in_thread
 from click.testing import CliRunner, Result
 from raw_site import environment
 from rich.console import Console
-from scripted import error, reply
+from scripted import reply
 
 from gprochat_anyio.batch import BatchSummary, Percentiles
 from gprochat_anyio.cli import _batch, _progress
@@ -35,6 +35,7 @@ from gprochat_anyio.cli._progress import (
     remaining,
     status,
 )
+from gprochat_anyio.testing import Refuse
 
 BACKENDS = ["asyncio", "trio"]
 
@@ -51,7 +52,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 async def some_fail(prompt: str) -> bytes:
-    return error(400, "no") if "fail" in prompt else reply(f"re: {prompt}")
+    return Refuse(400, "no").data if "fail" in prompt else reply(f"re: {prompt}")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from http_libraries import EACH_LIBRARY, LIBRARIES, httpx
 from loops import VIRTUAL_LOOPS
-from scripted import chunk, reply
+from scripted import reply
 
 from gprochat_anyio import (
     Client,
@@ -24,6 +24,7 @@ from gprochat_anyio import (
     Timeouts,
     UnexpectedResponseError,
 )
+from gprochat_anyio.testing._steps import chunk
 from gprochat_anyio.transport import AnyIOTransport
 from gprochat_anyio.transport._foreign import HttpxAnswer
 from gprochat_anyio.transport._httpx import library_of
@@ -417,7 +418,7 @@ class TestClocks:
 async def test_its_own_transport_is_used_without_httpx_between() -> None:
     async def handle(peer: Peer) -> None:
         await peer.request()
-        await peer.send(reply("Hello")[:-5] + chunk("Internal server error") + b"0\r\n\r\n")
+        await peer.send(reply("Hello", "Internal server error"))
 
     with anyio.fail_after(10):
         async with serving(handle) as server:
