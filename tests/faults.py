@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
-from scripted import HEAD, LAST_CHUNK, End, Endless, Script, answer, chunk, error, reply
+from deaf_site import Take
+from scripted import Endless, reply
 
 from gprochat_anyio import (
     Client,
@@ -22,6 +23,8 @@ from gprochat_anyio import (
     UnexpectedResponseError,
 )
 from gprochat_anyio._errors import Phase
+from gprochat_anyio.testing import Drop, Hang, Pause, Raw, Refuse, Say, Script
+from gprochat_anyio.testing._steps import LAST_CHUNK, REPLY_HEAD, answer, chunk
 
 WAYS = ["ask", "stream", "stream_to", "provider"]
 
@@ -77,7 +80,7 @@ class Fault:
     phase: str
     kind: str
     error: type[GPROChatError]
-    script: Script
+    script: Script | Endless
     """What the site does after the request; in "tls", "proxy" and "send", on the first bytes."""
     attempts: int
     """How many requests a client with `Retry(attempts=3)` makes of it."""
@@ -99,131 +102,135 @@ _LOST, _CUT, _ODD, _LATE = (
     UnexpectedResponseError,
     RequestTimeoutError,
 )
-_STALL = anyio.sleep_forever
-_FIRST = HEAD + chunk("one")
+_FIRST = REPLY_HEAD + chunk(b"one")
 _OK = b"HTTP/1.1 200 OK\r\n"
 _500 = b"HTTP/1.1 500 Oh\r\nTransfer-Encoding: chunked\r\n\r\n"
 _TYPED = _OK + b"Content-Type: text/plain\r\n"
-
-
-def _trickle(start: bytes, byte: bytes) -> Script:
-    return (start, *[step for _ in range(1000) for step in (byte, 1.0)])
+_SSH = Raw(b"SSH-2.0-OpenSSH\r\n")
+_FIELDS = Endless(_OK, b"X: y\r\n" * 100)
+_TWO_FRAMINGS = Raw(_OK + b"Content-Length: 5\r\n" + REPLY_HEAD[17:])
+_NO_FRAMING = Raw(Refuse(500, "no").data.replace(b"Length", b"L"))
 
 
 def _ends(start: bytes, *, text: str = "", error: type[GPROChatError], attempts: int) -> Any:
-    for kind, end in (("FIN", End.FIN), ("RST", End.RST)):
-        yield kind, error, (start, end), attempts, None, text
+    for kind, end in (("FIN", Drop()), ("RST", Drop(reset=True))):
+        yield kind, error, [Raw(start), end], attempts, None, text
 
 
 def _late(start: bytes, byte: bytes, clock: Phase, text: str = "") -> Any:
-    yield "stall", _LATE, (start, _STALL), 1, clock, text
-    yield "trickle", _LATE, _trickle(start, byte), 1, clock, text
+    yield "stall", _LATE, [Raw(start), Hang()], 1, clock, text
+    yield "trickle", _LATE, [Raw(start), *[Raw(byte), Pause(1)] * 1000], 1, clock, text
 
 
 _TABLE: dict[str, list[Any]] = {
     "tls": [
         *_late(b"\x16\x03\x03\x40\x00", b"\x02", "connect"),
         *_ends(b"\x16\x03\x03", error=_LOST, attempts=3),
-        ("garbage", _LOST, (b"SSH-2.0-OpenSSH\r\n",), 3),
-        ("plain HTTP", _LOST, (reply("no TLS"),), 3),
-        ("oversize", _LOST, (Endless(b"\x16\x03\x03\x40\x00\x02\xff\xff\xff" + bytes(0x3FFC)),), 3),
-        ("wrong framing", _LOST, (b"\x16\x03\x03\xff\xff" + bytes(99), _STALL), 3),
-        ("alert", _LOST, (b"\x15\x03\x03\x00\x02\x02\x28",), 3),
+        ("garbage", _LOST, _SSH, 3),
+        ("plain HTTP", _LOST, Raw(reply("no TLS")), 3),
+        (
+            "oversize",
+            _LOST,
+            Endless(b"", b"\x16\x03\x03\x40\x00\x02\xff\xff\xff" + bytes(0x3FFC)),
+            3,
+        ),
+        ("wrong framing", _LOST, [Raw(b"\x16\x03\x03\xff\xff" + bytes(99)), Hang()], 3),
+        ("alert", _LOST, Raw(b"\x15\x03\x03\x00\x02\x02\x28"), 3),
     ],
     "proxy": [
         *_late(b"HTTP/1.1 200 ", b"O", "connect"),
         *_ends(b"HTTP/1.1 200 OK\r\n", error=_LOST, attempts=3),
-        ("garbage", _LOST, (b"SSH-2.0-OpenSSH\r\n",), 3),
-        ("oversize", _LOST, (_OK, Endless(b"X: y\r\n" * 100)), 3),
-        ("wrong framing", _LOST, (_OK + b"\r\nsurplus",), 3),
-        ("refusal", _LOST, (answer(503),), 3),
-        ("credentials", _LOST, (answer(407),), 3),
+        ("garbage", _LOST, _SSH, 3),
+        ("oversize", _LOST, _FIELDS, 3),
+        ("wrong framing", _LOST, Raw(_OK + b"\r\nsurplus"), 3),
+        ("refusal", _LOST, Refuse(503), 3),
+        ("credentials", _LOST, Refuse(407), 3),
     ],
     "socks": [
         *_late(b"\x05\x00\x05\x00\x00\x03\xff", b"x", "connect"),
         *_ends(b"\x05", error=_LOST, attempts=3),
-        ("garbage", _LOST, (b"SSH-2.0-OpenSSH\r\n",), 3),
-        ("oversize", _LOST, (Endless(b"\x05\xff" * 1000),), 3),
-        ("wrong framing", _LOST, (b"\x05\x00\x05\x00\x00\x09" + bytes(300), _STALL), 3),
-        ("refusal", _LOST, (b"\x05\x00\x05\x05\x00\x01" + bytes(6),), 3),
+        ("garbage", _LOST, _SSH, 3),
+        ("oversize", _LOST, Endless(b"", b"\x05\xff" * 1000), 3),
+        ("wrong framing", _LOST, [Raw(b"\x05\x00\x05\x00\x00\x09" + bytes(300)), Hang()], 3),
+        ("refusal", _LOST, Raw(b"\x05\x00\x05\x05\x00\x01" + bytes(6)), 3),
     ],
     "send": [
-        ("stall", _LATE, (_STALL,), 1, "first_chunk"),
-        ("trickle", _LATE, (1000, 1.0) * 1000, 1, "first_chunk"),
-        ("FIN", _LOST, (End.FIN,), 3),
-        ("RST", _LOST, (End.RST,), 3),
-        ("garbage", _ODD, (b"SSH-2.0-OpenSSH\r\n", _STALL), 1),
-        ("oversize", _ODD, (_OK, Endless(b"X: y\r\n" * 100)), 1),
-        ("answered early", SiteError, (error(400, "too much"), _STALL), 1),
+        ("stall", _LATE, Hang(), 1, "first_chunk"),
+        ("trickle", _LATE, [Take(1000), Pause(1)] * 1000, 1, "first_chunk"),
+        ("FIN", _LOST, Drop(), 3),
+        ("RST", _LOST, Drop(reset=True), 3),
+        ("garbage", _ODD, [_SSH, Hang()], 1),
+        ("oversize", _ODD, _FIELDS, 1),
+        ("answered early", SiteError, [Raw(Refuse(400, "too much").data), Hang()], 1),
     ],
     "head": [
         *_late(b"HTTP/1.1 200 ", b"O", "first_chunk"),
-        ("silence", _LATE, (_STALL,), 1, "first_chunk"),
+        ("silence", _LATE, Hang(), 1, "first_chunk"),
         *_ends(_OK, error=_CUT, attempts=3),
-        ("FIN at once", _LOST, (End.FIN,), 3),
-        ("RST at once", _LOST, (End.RST,), 3),
-        ("garbage", _ODD, (b"SSH-2.0-OpenSSH\r\n",), 1),
-        ("oversize", _ODD, (_OK, Endless(b"X: y\r\n" * 100)), 1),
-        ("endless interim answers", _ODD, (Endless(b"HTTP/1.1 103 E\r\nA: b\r\n\r\n" * 99),), 1),
-        ("wrong framing", _ODD, (_OK + b"Content-Length: 5\r\n" + HEAD[17:],), 1),
-        ("no framing", _ODD, (_TYPED + b"\r\nhalf", End.FIN), 1),
-        ("another version", _ODD, (b"HTTP/2.0 200 OK\r\n\r\n",), 1),
-        ("101", _ODD, (b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",), 1),
-        ("redirect", _ODD, (answer(307, Location="http://127.0.0.1:9/"),), 1),
-        ("HTML", _ODD, (answer(200, b"<html>", Content_Type="text/html"),), 1),
+        ("FIN at once", _LOST, Drop(), 3),
+        ("RST at once", _LOST, Drop(reset=True), 3),
+        ("garbage", _ODD, _SSH, 1),
+        ("oversize", _ODD, _FIELDS, 1),
+        ("endless interim answers", _ODD, Endless(b"", b"HTTP/1.1 103 E\r\nA: b\r\n\r\n" * 99), 1),
+        ("wrong framing", _ODD, _TWO_FRAMINGS, 1),
+        ("no framing", _ODD, [Raw(_TYPED + b"\r\nhalf"), Drop()], 1),
+        ("another version", _ODD, Raw(b"HTTP/2.0 200 OK\r\n\r\n"), 1),
+        ("101", _ODD, Raw(b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"), 1),
+        ("redirect", _ODD, Raw(answer(307, b"", {"Location": "http://127.0.0.1:9/"})), 1),
+        ("HTML", _ODD, Raw(answer(200, b"<html>", {"Content-Type": "text/html"})), 1),
         (
             "compressed",
             _ODD,
-            (HEAD[:-2] + b"Content-Encoding: gzip\r\n\r\n", Endless(chunk(bytes(999)))),
+            Endless(REPLY_HEAD[:-2] + b"Content-Encoding: gzip\r\n\r\n", chunk(bytes(999))),
             1,
         ),
     ],
     "first_chunk": [
-        *_late(HEAD + b"5;", b"a", "first_chunk"),
-        *_ends(HEAD + b"5\r\n", error=_CUT, attempts=3),
-        ("cut in a character", _CUT, (HEAD + b"5\r\n\xf0\x9f", End.FIN), 3),
-        ("garbage", _CUT, (HEAD + b"zz\r\n",), 3),
-        ("oversize", _CUT, (HEAD + b"5;", Endless(b"a=b;" * 100)), 3),
-        ("wrong framing", _CUT, (HEAD + b"1\r\n\xe2X",), 3),
-        ("the model failed", _CUT, (reply("Internal server error"),), 3),
+        *_late(REPLY_HEAD + b"5;", b"a", "first_chunk"),
+        *_ends(REPLY_HEAD + b"5\r\n", error=_CUT, attempts=3),
+        ("cut in a character", _CUT, [Raw(REPLY_HEAD + b"5\r\n\xf0\x9f"), Drop()], 3),
+        ("garbage", _CUT, Raw(REPLY_HEAD + b"zz\r\n"), 3),
+        ("oversize", _CUT, Endless(REPLY_HEAD + b"5;", b"a=b;" * 100), 3),
+        ("wrong framing", _CUT, Raw(REPLY_HEAD + b"1\r\n\xe2X"), 3),
+        ("the model failed", _CUT, Raw(reply("Internal server error")), 3),
     ],
     "body": [
         *_late(_FIRST + b"5;", b"a", "idle", "one"),
         *_ends(_FIRST + b"5\r\nt", text="onet", error=_CUT, attempts=1),
-        ("FIN between chunks", _CUT, (_FIRST, End.FIN), 1, None, "one"),
-        ("RST between chunks", _CUT, (_FIRST, End.RST), 1, None, "one"),
-        ("garbage", _CUT, (_FIRST + b"zz\r\n",), 1, None, "one"),
-        ("oversize", _CUT, (_FIRST, Endless(chunk("x" * 1000))), 1, None, "one" + "x" * 9997),
-        ("wrong framing", _CUT, (_FIRST + b"2\r\nokX",), 1, None, "oneok"),
-        ("no UTF-8", _CUT, (_FIRST + chunk(b"ok\xff") + LAST_CHUNK,), 1, None, "oneok"),
-        ("cut in a character", _CUT, (_FIRST + chunk(b"\xd0") + LAST_CHUNK,), 1, None, "one"),
-        ("the model failed", _CUT, (reply("one", "Internal server error"),), 1, None, "one"),
-        ("short", _CUT, (_TYPED + b"Content-Length: 9\r\n\r\none", End.FIN), 1, None, "one"),
+        ("FIN between chunks", _CUT, [Say("one"), Drop()], 1, None, "one"),
+        ("RST between chunks", _CUT, [Say("one"), Drop(reset=True)], 1, None, "one"),
+        ("garbage", _CUT, Raw(_FIRST + b"zz\r\n"), 1, None, "one"),
+        ("oversize", _CUT, Endless(_FIRST, chunk(b"x" * 1000)), 1, None, "one" + "x" * 9997),
+        ("wrong framing", _CUT, Raw(_FIRST + b"2\r\nokX"), 1, None, "oneok"),
+        ("no UTF-8", _CUT, Raw(_FIRST + chunk(b"ok\xff") + LAST_CHUNK), 1, None, "oneok"),
+        ("cut in a character", _CUT, Raw(_FIRST + chunk(b"\xd0") + LAST_CHUNK), 1, None, "one"),
+        ("the model failed", _CUT, Raw(reply("one", "Internal server error")), 1, None, "one"),
+        ("short", _CUT, [Raw(_TYPED + b"Content-Length: 9\r\n\r\none"), Drop()], 1, None, "one"),
     ],
     "trailers": [
         *_late(_FIRST + b"0\r\nX", b"x", "idle", "one"),
         *_ends(_FIRST + b"0\r\n", text="one", error=_CUT, attempts=1),
-        ("garbage", _CUT, (_FIRST + b"0\r\nno field\r\n\r\n",), 1, None, "one"),
-        ("oversize", _CUT, (_FIRST + b"0\r\n", Endless(b"X: y\r\n" * 100)), 1, None, "one"),
-        ("wrong framing", _CUT, (_FIRST + b"0\r\nContent-Length: 3\r\n\r\n",), 1, None, "one"),
+        ("garbage", _CUT, Raw(_FIRST + b"0\r\nno field\r\n\r\n"), 1, None, "one"),
+        ("oversize", _CUT, Endless(_FIRST + b"0\r\n", b"X: y\r\n" * 100), 1, None, "one"),
+        ("wrong framing", _CUT, Raw(_FIRST + b"0\r\nContent-Length: 3\r\n\r\n"), 1, None, "one"),
     ],
     "error answer": [
         *_late(_500 + b"5;", b"a", "first_chunk"),
         *_ends(_500 + b"5\r\n{", error=_CUT, attempts=3),
-        ("garbage", _CUT, (_500 + b"zz\r\n",), 3),
-        ("oversize", _ODD, (_500, Endless(chunk("x" * 1000))), 1),
-        ("wrong framing", _CUT, (_500 + b"2\r\nokX",), 3),
-        ("no framing", SiteError, (error(500, "no").replace(b"Length", b"L"), End.FIN), 1),
-        ("no framing, RST", _CUT, (error(500, "no").replace(b"Length", b"L"), End.RST), 3),
-        ("rate limit", RateLimitError, (error(500, "[429 Too Many Requests]"),), 3),
+        ("garbage", _CUT, Raw(_500 + b"zz\r\n"), 3),
+        ("oversize", _ODD, Endless(_500, chunk(b"x" * 1000)), 1),
+        ("wrong framing", _CUT, Raw(_500 + b"2\r\nokX"), 3),
+        ("no framing", SiteError, [_NO_FRAMING, Drop()], 1),
+        ("no framing, RST", _CUT, [_NO_FRAMING, Drop(reset=True)], 3),
+        ("rate limit", RateLimitError, Refuse(500, "[429 Too Many Requests]"), 3),
     ],
     "kept connection": [
         *_late(b"HTTP/1.1 200 ", b"O", "first_chunk"),
-        ("FIN", _LOST, (End.FIN,), 3),
-        ("RST", _LOST, (End.RST,), 3),
-        ("garbage", _ODD, (b"SSH-2.0-OpenSSH\r\n",), 1),
-        ("oversize", _ODD, (_OK, Endless(b"X: y\r\n" * 100)), 1),
-        ("wrong framing", _ODD, (_OK + b"Content-Length: 5\r\n" + HEAD[17:],), 1),
+        ("FIN", _LOST, Drop(), 3),
+        ("RST", _LOST, Drop(reset=True), 3),
+        ("garbage", _ODD, _SSH, 1),
+        ("oversize", _ODD, _FIELDS, 1),
+        ("wrong framing", _ODD, _TWO_FRAMINGS, 1),
     ],
 }
 

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from faults import WAYS, assert_ours, receive_by
 from loops import VIRTUAL_LOOPS
-from scripted import HEAD, LAST_CHUNK, End, Endless, Script, chunk, loopback_site, memory_site
+from scripted import Endless
 
 from gprochat_anyio import (
     Client,
@@ -22,15 +22,16 @@ from gprochat_anyio import (
 )
 from gprochat_anyio._client import MAX_REPLY_SIZE
 from gprochat_anyio._protocol import ERROR_BODY_LIMIT
+from gprochat_anyio.testing import Drop, Raw, Say, live_site, scripted_site
+from gprochat_anyio.testing._steps import LAST_CHUNK, REPLY_HEAD, chunk
 from gprochat_anyio.transport._exchange import READ_SIZE
 from gprochat_anyio.transport._parser import HEAD_LIMIT
 
 virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
 ONCE = Retry(attempts=1)
-CAPACITY = 4
 OK = b"HTTP/1.1 200 OK\r\n"
-FIRST = HEAD + chunk("one")
+FIRST = REPLY_HEAD + chunk(b"one")
 
 _ODD, _CUT = UnexpectedResponseError, ReplyInterruptedError
 _500 = b"HTTP/1.1 500 Oh\r\n"
@@ -43,49 +44,45 @@ ENDLESS: dict[str, tuple[bytes, bytes, type[GPROChatError], int]] = {
     "a field": (OK + b"X: ", b"y" * 1000, _ODD, HEAD_LIMIT),
     "the reason": (OK[:-2], b"K" * 1000, _ODD, HEAD_LIMIT),
     "interim answers": (b"", _INTERIM * 50, _ODD, HEAD_LIMIT),
-    "a chunk extension": (HEAD + b"5;", b"a=b;" * 100, _CUT, HEAD_LIMIT),
-    "a chunk size": (HEAD, b"0" * 1000, _CUT, HEAD_LIMIT),
+    "a chunk extension": (REPLY_HEAD + b"5;", b"a=b;" * 100, _CUT, HEAD_LIMIT),
+    "a chunk size": (REPLY_HEAD, b"0" * 1000, _CUT, HEAD_LIMIT),
     "trailers": (FIRST + b"0\r\n", b"X: y\r\n" * 100, _CUT, HEAD_LIMIT),
     "an error": (_500 + b"\r\n", b"oh " * 500, _ODD, ERROR_BODY_LIMIT),
-    "an error in chunks": (_500 + _CHUNKED, chunk("oh " * 500), _ODD, ERROR_BODY_LIMIT),
+    "an error in chunks": (_500 + _CHUNKED, chunk(b"oh " * 500), _ODD, ERROR_BODY_LIMIT),
     "HTML": (OK + b"Content-Type: text/html\r\n\r\n", b"<p>" * 500, _ODD, 0),
     "a redirect": (b"HTTP/1.1 302 F\r\nLocation: /\r\n\r\n", b"x" * 900, _ODD, 0),
-    "gzip": (HEAD[:-2] + b"Content-Encoding: gzip\r\n\r\n", chunk(bytes(900)), _ODD, 0),
-    "a body": (FIRST, chunk("x" * 1000), _CUT, 100_000),
+    "gzip": (REPLY_HEAD[:-2] + b"Content-Encoding: gzip\r\n\r\n", chunk(bytes(900)), _ODD, 0),
+    "a body": (FIRST, chunk(b"x" * 1000), _CUT, 100_000),
     "a chunk": (FIRST + b"fffffffffff\r\n", b"x" * 1000, _CUT, 100_000),
-    "a body of tiny chunks": (FIRST, chunk("x") * 200, _CUT, 6 * 100_000),
+    "a body of tiny chunks": (FIRST, chunk(b"x") * 200, _CUT, 6 * 100_000),
 }
 
 
 @virtual
 @pytest.mark.parametrize("endless", ENDLESS)
 @pytest.mark.parametrize("way", WAYS[:3])
-async def test_what_goes_on_for_ever_is_cut_short(
-    monkeypatch: pytest.MonkeyPatch, way: str, endless: str
-) -> None:
+async def test_what_goes_on_for_ever_is_cut_short(way: str, endless: str) -> None:
     start, data, kind, taken = ENDLESS[endless]
-    rest = Endless(data)
-    async with memory_site(monkeypatch, (start or data, rest), capacity=CAPACITY) as site:
-        async with Client(site.url, max_reply_size=100_000, retry=ONCE) as client:
+    rest = Endless(start, data)
+    async with scripted_site(rest) as site:
+        async with site.client(max_reply_size=100_000, retry=ONCE) as client:
             with pytest.raises(kind) as caught:
                 await receive_by(way, client)
         assert type(caught.value) is kind
-        if site.open:
-            await site.closed.wait()
-    # besides the bound, there is what the connection holds, and the read that went beyond it
-    assert rest.taken <= taken + (CAPACITY + 3) * len(data)
+        assert not site.open_connections
+    assert rest.taken <= taken + len(data)  # the bound, and the read that went beyond it
 
 
 @virtual
 @pytest.mark.parametrize("way", WAYS)
-async def test_the_size_of_a_reply_is_bounded(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-    texts = [chunk("é😀" * 100)] * 9  # 600 bytes and 200 characters each
-    async with memory_site(monkeypatch, (HEAD, *texts, LAST_CHUNK)) as site:
+async def test_the_size_of_a_reply_is_bounded(way: str) -> None:
+    texts = [Say("é😀" * 100)] * 9  # 600 bytes and 200 characters each
+    async with scripted_site(texts) as site:
         bound: Any = {"max_reply_size": 5400} if way == "provider" else {}
-        async with Client(site.url, max_reply_size=5400) as client:
+        async with site.client(max_reply_size=5400) as client:
             assert await receive_by(way, client, **bound) == "é😀" * 900
         bound = {"max_reply_size": 5399} if way == "provider" else {}
-        async with Client(site.url, max_reply_size=5399) as client:
+        async with site.client(max_reply_size=5399) as client:
             pieces: list[str] = []
             with pytest.raises(ReplyInterruptedError, match="max_reply_size, 5399 bytes") as caught:
                 await receive_by(way, client, into=pieces, **bound)
@@ -96,15 +93,14 @@ async def test_the_size_of_a_reply_is_bounded(monkeypatch: pytest.MonkeyPatch, w
 
 
 @virtual
-async def test_a_reply_is_bounded_unless_asked_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = chunk("x" * (READ_SIZE - 8))
+async def test_a_reply_is_bounded_unless_asked_otherwise() -> None:
+    text = Say("x" * (READ_SIZE - 8))
     bounds: list[tuple[dict[str, Any], int]] = [({}, MAX_REPLY_SIZE)]
     bounds.append(({"max_reply_size": None}, MAX_REPLY_SIZE + 1))
     for bound, size in bounds:
         count = size // (READ_SIZE - 8) + 1
-        script: Script = (HEAD, *[data] * count, LAST_CHUNK)
-        async with memory_site(monkeypatch, script) as site:
-            async with Client(site.url, **bound) as client:
+        async with scripted_site([text] * count) as site:
+            async with site.client(**bound) as client:
                 if bound:
                     assert (await client.ask("hello")).timing.characters > MAX_REPLY_SIZE
                 else:
@@ -121,32 +117,30 @@ def test_a_size_that_can_not_be(size: Any) -> None:
 
 @virtual
 @pytest.mark.parametrize("reads", [1, 2, 3, 9])
-async def test_a_consumer_that_stopped_stops_the_site(
-    monkeypatch: pytest.MonkeyPatch, reads: int
-) -> None:
-    rest = Endless(chunk("x" * 1000))
-    async with memory_site(monkeypatch, (FIRST, rest), capacity=CAPACITY) as site:
-        async with Client(site.url, timeouts=Timeouts(total=None)) as client:
+async def test_a_consumer_that_stopped_stops_the_site(reads: int) -> None:
+    rest = Endless(FIRST, chunk(b"x" * 1000))
+    async with scripted_site(rest) as site:
+        async with site.client(timeouts=Timeouts(total=None)) as client:
             async with client.stream("hello") as chunks:
                 for _ in range(reads):
                     await chunks.receive()
                 await anyio.sleep(1000)
                 taken = rest.taken
                 await anyio.sleep(1000)
-                assert rest.taken == taken <= (reads + CAPACITY) * len(rest.data)
+                assert rest.taken == taken <= reads * len(rest.data)
                 await chunks.receive()  # and it goes on, with no clock that ran out
 
 
 @virtual
-async def test_a_channel_that_is_full_stops_the_site(monkeypatch: pytest.MonkeyPatch) -> None:
-    rest = Endless(chunk("x" * 1000))
-    async with memory_site(monkeypatch, (FIRST, rest), capacity=CAPACITY) as site:
-        async with Client(site.url, timeouts=Timeouts(total=None)) as client:
+async def test_a_channel_that_is_full_stops_the_site() -> None:
+    rest = Endless(FIRST, chunk(b"x" * 1000))
+    async with scripted_site(rest) as site:
+        async with site.client(timeouts=Timeouts(total=None)) as client:
             send, receive = anyio.create_memory_object_stream[str](3)
             async with receive, anyio.create_task_group() as tasks:
                 tasks.start_soon(client.stream_to, "hello", send)
                 await anyio.sleep(1000)
-                assert rest.taken <= (3 + 1 + CAPACITY) * len(rest.data)
+                assert rest.taken <= (3 + 1) * len(rest.data)
                 for _ in range(9):
                     await receive.receive()
                 receive.close()
@@ -158,8 +152,8 @@ async def test_memory_is_flat_while_a_reply_is_refused() -> None:
         if "a body" in name or name == "a chunk":
             continue
         with anyio.fail_after(20):
-            async with loopback_site((start, Endless(data * 50))) as site:
-                async with Client(site.url, retry=ONCE) as client:
+            async with live_site(Endless(start, data * 50)) as site:
+                async with site.client(retry=ONCE) as client:
                     await fails(client, kind)  # what is imported and cached on first use
                     tracemalloc.start()
                     try:
@@ -176,10 +170,10 @@ async def fails(client: Client, kind: type[GPROChatError]) -> None:
 
 
 async def test_memory_is_flat_while_nobody_reads() -> None:
-    data = chunk("x" * 60_000)
+    data = chunk(b"x" * 60_000)
     with anyio.fail_after(20):
-        async with loopback_site((FIRST, Endless(data, 50_000_000))) as site:
-            async with Client(site.url) as client, client.stream("hello") as chunks:
+        async with live_site(Endless(FIRST, data, bound=50_000_000)) as site:
+            async with site.client() as client, client.stream("hello") as chunks:
                 for _ in range(5):
                     await chunks.receive()
                 tracemalloc.start()
@@ -192,8 +186,9 @@ async def test_memory_is_flat_while_nobody_reads() -> None:
 
 
 async def test_an_answer_that_ends_behind_its_bound_is_no_different() -> None:
-    async with loopback_site((FIRST, chunk("x" * 50), LAST_CHUNK, End.FIN)) as site:
-        async with Client(site.url, max_reply_size=20, retry=ONCE) as client:
+    script = [Say("one"), Say("x" * 50), Raw(LAST_CHUNK), Drop()]
+    async with live_site(script) as site:
+        async with site.client(max_reply_size=20, retry=ONCE) as client:
             with pytest.raises(ReplyInterruptedError) as caught:
                 await client.ask("hello")
             assert caught.value.partial_text == "one" + "x" * 17

@@ -7,10 +7,13 @@ import anyio
 import pytest
 from faults import FAULTS, WAYS, Fault, assert_ours, receive_by
 from loops import VIRTUAL_LOOPS
-from scripted import HEAD, LAST_CHUNK, Script, chunk, memory_site, reply
 from test_faults import in_memory, prompt_of, settings_of
 
 from gprochat_anyio import Client, RequestTimeoutError, Timeouts
+from gprochat_anyio.testing import Hang, Pause, Raw, Say, scripted_site
+
+HELD_BACK = [Raw(b"15\r\nInter"), Hang()]
+"""Of the failure marker, which is one chunk."""
 
 pytestmark = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
@@ -37,17 +40,12 @@ async def test_total_fires_in_every_phase(
 @pytest.mark.parametrize("reads", [1, 2, 5])
 @pytest.mark.parametrize("way", WAYS)
 async def test_text_that_was_held_back_comes_before_the_timeout(
-    monkeypatch: pytest.MonkeyPatch, way: str, reads: int, limits: Timeouts
+    way: str, reads: int, limits: Timeouts
 ) -> None:
     """It might have been the failure marker; soon after the first text, and under the watch."""
-    script: Script = (
-        HEAD,
-        *[step for n in range(reads) for step in (chunk(f"{n}"), 0.1)],
-        b"15\r\nInter",
-        anyio.sleep_forever,
-    )
-    async with memory_site(monkeypatch, script) as site:
-        async with Client(site.url, timeouts=limits) as client:
+    texts = [step for n in range(reads) for step in (Say(f"{n}"), Pause(0.1))]
+    async with scripted_site([*texts, *HELD_BACK]) as site:
+        async with site.client(timeouts=limits) as client:
             pieces: list[str] = []
             with pytest.raises(RequestTimeoutError) as caught:
                 await receive_by(way, client, into=pieces)
@@ -58,12 +56,10 @@ async def test_text_that_was_held_back_comes_before_the_timeout(
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3])
-async def test_text_that_was_held_back_waits_for_room(
-    monkeypatch: pytest.MonkeyPatch, size: int
-) -> None:
-    script: Script = (HEAD, chunk("a"), 0.1, chunk("b"), 0.1, b"15\r\nInter", anyio.sleep_forever)
-    async with memory_site(monkeypatch, script) as site:
-        async with Client(site.url, timeouts=Timeouts(idle=30)) as client:
+async def test_text_that_was_held_back_waits_for_room(size: int) -> None:
+    script = [Say("a"), Pause(0.1), Say("b"), Pause(0.1), *HELD_BACK]
+    async with scripted_site(script) as site:
+        async with site.client(timeouts=Timeouts(idle=30)) as client:
             send, receive = anyio.create_memory_object_stream[str](size)
             failures: list[RequestTimeoutError] = []
             pieces: list[str] = []
@@ -85,13 +81,11 @@ async def test_text_that_was_held_back_waits_for_room(
 
 
 @pytest.mark.parametrize("reads", [1, 5])
-async def test_held_back_until_total_runs_out_behind_the_consumers_back(
-    monkeypatch: pytest.MonkeyPatch, reads: int
-) -> None:
-    texts = [step for n in range(reads) for step in (chunk(f"{n}"), 0.1)]
-    script: Script = (HEAD, *texts, b"1\r\na\r\n15\r\nInter", anyio.sleep_forever)
-    async with memory_site(monkeypatch, script) as site:
-        async with Client(site.url, timeouts=Timeouts(total=50)) as client:
+async def test_held_back_until_total_runs_out_behind_the_consumers_back(reads: int) -> None:
+    texts = [step for n in range(reads) for step in (Say(f"{n}"), Pause(0.1))]
+    script = [*texts, Raw(b"1\r\na\r\n15\r\nInter"), Hang()]
+    async with scripted_site(script) as site:
+        async with site.client(timeouts=Timeouts(total=50)) as client:
             async with client.stream("hello") as chunks:
                 pieces = [await chunks.receive() for _ in range(reads + 1)]
                 await anyio.sleep(100)
@@ -110,13 +104,11 @@ async def test_held_back_until_total_runs_out_behind_the_consumers_back(
 
 
 @pytest.mark.parametrize("way", WAYS[:3])
-async def test_the_clocks_of_a_queued_request_have_not_started(
-    monkeypatch: pytest.MonkeyPatch, way: str
-) -> None:
-    slow: Script = (9.0, HEAD + chunk("a"), 9.0, chunk("b"), 9.0, LAST_CHUNK)
-    async with memory_site(monkeypatch, slow, connect_after=9.0) as site:
+async def test_the_clocks_of_a_queued_request_have_not_started(way: str) -> None:
+    slow = [Pause(9), Say("a"), Pause(9), Say("b"), Pause(9)]
+    async with scripted_site(slow, connect_after=9) as site:
         limits = Timeouts(connect=10, first_chunk=10, idle=10, total=None)
-        async with Client(site.url, timeouts=limits, max_connections=2) as client:
+        async with site.client(timeouts=limits, max_connections=2) as client:
             texts: list[str] = []
 
             async def ask() -> None:
@@ -131,14 +123,11 @@ async def test_the_clocks_of_a_queued_request_have_not_started(
 
 @pytest.mark.parametrize("pause", [29.0, 31.0, 1000.0])
 @pytest.mark.parametrize("before", range(6))
-async def test_a_consumer_that_pauses_anywhere_is_never_blamed(
-    monkeypatch: pytest.MonkeyPatch, before: int, pause: float
-) -> None:
+async def test_a_consumer_that_pauses_anywhere_is_never_blamed(before: int, pause: float) -> None:
     """Not even where the site is slow as well, just within `idle`, before and after."""
-    texts = [f"{n}" for n in range(6)]
-    script: Script = (HEAD, *[step for t in texts for step in (chunk(t), 29.0)], LAST_CHUNK)
-    async with memory_site(monkeypatch, script) as site:
-        async with Client(site.url, timeouts=Timeouts(idle=30, total=None)) as client:
+    script = [step for n in range(6) for step in (Say(f"{n}"), Pause(29))]
+    async with scripted_site(script) as site:
+        async with site.client(timeouts=Timeouts(idle=30, total=None)) as client:
             async with client.stream("hello") as chunks:
                 for _ in range(before):
                     await chunks.receive()
@@ -154,11 +143,10 @@ async def test_a_consumer_that_pauses_anywhere_is_never_blamed(
                 assert "".join([text async for text in receive]) == "012345"[before:]
 
 
-async def test_no_clock_outlives_its_reply(monkeypatch: pytest.MonkeyPatch) -> None:
-    script: Script = (HEAD, *[step for _ in range(6) for step in (chunk("a"), 1.0)], LAST_CHUNK)
-    async with memory_site(monkeypatch, script, (reply("b"),)) as site:
+async def test_no_clock_outlives_its_reply() -> None:
+    async with scripted_site([Say("a"), Pause(1)] * 6, "b") as site:
         limits = Timeouts(connect=1, first_chunk=2, idle=3, total=10)
-        async with Client(site.url, timeouts=limits) as client:
+        async with site.client(timeouts=limits) as client:
             async with client.stream("hello") as chunks:
                 assert await chunks.read() == "aaaaaa"
                 await anyio.sleep(100)  # complete, so no clock runs

@@ -9,9 +9,9 @@ from typing import Any
 
 import anyio
 import pytest
+from deaf_site import deaf_site, deaf_site_in_memory
 from faults import FAULTS, WAYS, Fault, assert_ours, receive_by
 from loops import VIRTUAL_LOOPS
-from scripted import Site, loopback_site, memory_site, reply
 from transport.servers import client_context, unused_port
 
 from gprochat_anyio import (
@@ -23,6 +23,7 @@ from gprochat_anyio import (
     Timeouts,
 )
 from gprochat_anyio._errors import Phase
+from gprochat_anyio.testing import Pause, Reply, ScriptedSite, live_site, scripted_site
 
 virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 every_fault = pytest.mark.parametrize("fault", FAULTS, ids=str)
@@ -46,7 +47,9 @@ def settings_of(fault: Fault, url: str) -> dict[str, Any]:
     return {"max_reply_size": 10_000, **ways.get(fault.phase, {"url": url})}
 
 
-async def fail(fault: Fault, way: str, site: Site, **settings: Any) -> tuple[GPROChatError, str]:
+async def fail(
+    fault: Fault, way: str, site: ScriptedSite, **settings: Any
+) -> tuple[GPROChatError, str]:
     """Make a client meet the fault: its error, and the text it gave before."""
     async with Client(**settings_of(fault, site.url), **settings) as client:
         if fault.phase == "kept connection":
@@ -57,27 +60,26 @@ async def fail(fault: Fault, way: str, site: Site, **settings: Any) -> tuple[GPR
         return caught.value, "".join(pieces)
 
 
-def scripts_of(fault: Fault) -> list[Any]:
-    if fault.greets:
-        return []
-    return [(reply("zero"),)] * (fault.phase == "kept connection") + [fault.script]
+def replies(fault: Fault, script: Reply) -> list[Reply]:
+    return ["zero", script] if fault.phase == "kept connection" else [script]
 
 
 @asynccontextmanager
-async def in_memory(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+async def in_memory(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ScriptedSite]:
     with anyio.fail_after(10_000):
-        async with memory_site(monkeypatch, *scripts_of(fault), capacity=4) as site:
-            site.greeting = fault.script if fault.greets else ()
-            yield site
+        if fault.greets:
+            async with deaf_site_in_memory(monkeypatch, fault.script) as deaf:
+                yield deaf
+        else:
+            async with scripted_site(*replies(fault, fault.script)) as site:
+                yield site
 
 
-def sent(fault: Fault, site: Site) -> int:
+def sent(fault: Fault, site: ScriptedSite) -> int:
     """How often the request was sent, as far as the site can tell."""
     if fault.greets:
         return site.connections
-    return [r.body["messages"][-1]["parts"][0]["text"] for r in site.requests].count(
-        prompt_of(fault)
-    )
+    return [request.prompt for request in site.requests].count(prompt_of(fault))
 
 
 @virtual
@@ -146,14 +148,13 @@ async def test_over_sockets(fault: Fault) -> None:
     """On every event loop; the clock that has to run out is short, the others long."""
     short: dict[Phase, float] = {fault.clock: 0.1} if fault.clock else {}
     limits: Any = {"connect": 20.0, "first_chunk": 20.0, "idle": 20.0, "total": 20.0} | short
-    script: Any = tuple(0.01 if step == 1.0 else step for step in fault.script)
+    script: Any = fault.script
+    if isinstance(script, list):
+        script = [Pause(0.01) if step == Pause(1) else step for step in script]
     async with AsyncExitStack() as stack:
         stack.enter_context(anyio.fail_after(20))
-        site = await stack.enter_async_context(loopback_site(*scripts_of(fault)))
-        if fault.greets:
-            site.greeting = script
-        else:
-            site.scripts[-1] = script
+        made = deaf_site(script) if fault.greets else live_site(*replies(fault, script))
+        site: ScriptedSite = await stack.enter_async_context(made)
         retry = Retry(attempts=1)
         failure, text = await fail(fault, "stream", site, timeouts=Timeouts(**limits), retry=retry)
         assert_ours(failure, fault.error, fault.text)
