@@ -11,21 +11,20 @@ from collections import Counter
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-import anyio
 import pytest
 from batch_site import BatchSite, batch_site_in_thread
 from raw_site import BOUND, running
-from scripted import reply
 
-from gprochat_anyio.testing import Refuse
+from gprochat_anyio.testing import Pause, Refuse, Request, Say, Script
 
 PROMPTS = 2000
 KILLS = 50
 
 
-async def answer(prompt: str) -> bytes:
-    await anyio.sleep(0.01)  # so that many are in flight whenever it is killed
-    return Refuse(400, "no").data if prompt.endswith("7") else reply(f"re: {prompt}")
+def answer(request: Request) -> Script:
+    pause = Pause(0.01)  # so that many are in flight whenever it is killed
+    fails = request.prompt.endswith("7")
+    return pause, Refuse(400, "no") if fails else Say(f"re: {request.prompt}")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")

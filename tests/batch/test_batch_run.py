@@ -13,14 +13,13 @@ from typing import Any
 
 import anyio
 import pytest
-from batch_site import BatchSite, batch_site
-from scripted import reply
+from batch_site import BatchSite, batch_site, echo
 
 from gprochat_anyio import Client, GPROChatError, Message, Retry, Timeouts
 from gprochat_anyio.batch import BatchSummary, OutputBusyError, OutputError, run_batch
 from gprochat_anyio.batch import _journal as journal_module
 from gprochat_anyio.batch._journal import Journal
-from gprochat_anyio.testing import Refuse
+from gprochat_anyio.testing import Hang, Refuse, Request, Say, Script
 
 BOUND = 20.0
 
@@ -73,10 +72,8 @@ def jsonl(path: Path, *records: Any) -> Path:
     return path
 
 
-async def some_fail(prompt: str) -> bytes:
-    if "fail" in prompt:
-        return Refuse(500, "no").data
-    return reply(f"re: {prompt}")
+def some_fail(request: Request) -> Script:
+    return Refuse(500, "no") if "fail" in request.prompt else echo(request)
 
 
 class Held:
@@ -87,11 +84,11 @@ class Held:
         self.go_on = anyio.Event()
         self.holding = anyio.Event()
 
-    async def __call__(self, prompt: str) -> bytes:
-        if prompt in self.held:
-            self.holding.set()
-            await self.go_on.wait()
-        return reply(f"re: {prompt}")
+    def __call__(self, request: Request) -> Script:
+        if request.prompt not in self.held:
+            return echo(request)
+        self.holding.set()
+        return self.go_on.wait, Say(f"re: {request.prompt}")
 
 
 class TestSource:
@@ -219,9 +216,9 @@ class TestSource:
         async with batch_site() as site, anyio.create_task_group() as tg:
             stop = anyio.Event()
 
-            async def answer(prompt: str) -> bytes:
+            def answer(request: Request) -> Script:
                 stop.set()
-                return reply(prompt)
+                return request.prompt
 
             site.answer = answer
             tg.start_soon(partial(run, site, items(), out, stop=stop))
@@ -326,7 +323,7 @@ class TestResume:
             summary = await run(site, items, out)
             assert (summary.failed, summary.failed_before) == (0, 3)
             assert not summary.all_answered
-            site.answer = BatchSite().answer
+            site.answer = echo
             summary = await run(site, items, out, retry_failed=True)
             assert site.counts == {"one": 1, "fail two": 2, "fail three": 2}
         assert texts(out) == ["re: one", "re: fail two", None, "re: fail three"]
@@ -351,8 +348,8 @@ class TestResume:
 
 class TestFailures:
     async def test_are_recorded_with_what_came_before(self, out: Path) -> None:
-        async def cut(prompt: str) -> bytes:
-            return reply("half")[:-5] if prompt == "cut" else await some_fail(prompt)
+        def cut(request: Request) -> Script:
+            return [Say("half"), Hang()] if request.prompt == "cut" else some_fail(request)
 
         async with batch_site(cut) as site:
             limits = Timeouts(idle=0.05)
@@ -419,9 +416,8 @@ class TestFailures:
             tried.set()
             raise OSError(5, "no")
 
-        async def answer(prompt: str) -> bytes:
-            await tried.wait()
-            return reply(prompt)
+        def answer(request: Request) -> Script:
+            return tried.wait, Say(request.prompt)
 
         monkeypatch.setattr("gprochat_anyio.batch._lines.LineReader.count", fail)
         async with batch_site(answer) as site:

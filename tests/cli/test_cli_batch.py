@@ -16,11 +16,10 @@ from typing import Any
 import anyio
 import click
 import pytest
-from batch_site import BatchSite, batch_site_in_thread
+from batch_site import BatchSite, batch_site_in_thread, echo
 from click.testing import CliRunner, Result
 from raw_site import environment
 from rich.console import Console
-from scripted import reply
 
 from gprochat_anyio.batch import BatchSummary, Percentiles
 from gprochat_anyio.cli import _batch, _progress
@@ -35,7 +34,7 @@ from gprochat_anyio.cli._progress import (
     remaining,
     status,
 )
-from gprochat_anyio.testing import Refuse
+from gprochat_anyio.testing import Hang, Refuse, Request, Script
 
 BACKENDS = ["asyncio", "trio"]
 
@@ -51,8 +50,8 @@ def backend(request: pytest.FixtureRequest) -> str:
     return f"--backend={request.param}"
 
 
-async def some_fail(prompt: str) -> bytes:
-    return Refuse(400, "no").data if "fail" in prompt else reply(f"re: {prompt}")
+def some_fail(request: Request) -> Script:
+    return Refuse(400, "no") if "fail" in request.prompt else echo(request)
 
 
 @pytest.fixture
@@ -120,7 +119,7 @@ class TestRuns:
         assert result.exit_code == 1
         assert "SiteError" in result.stderr
         assert run(*arguments, "--quiet").exit_code == 1, "one is still failed"
-        site.answer = BatchSite().answer
+        site.answer = echo
         result = run(*arguments, "--retry-failed", "--quiet")
         assert (result.exit_code, result.output) == (0, "")
         assert [line["text"] for line in written(out)] == ["re: one", "re: fail"]
@@ -130,11 +129,7 @@ class TestRuns:
         source, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
         source.write_text("one")
 
-        async def never(_: str) -> bytes:
-            await anyio.sleep_forever()
-            raise AssertionError
-
-        site.answer = never
+        site.answer = lambda _: Hang()
         env = {"GPROCHAT_URL": site.url}
         result = run(source, "--out", out, "--timeout-first-chunk=0.05", **env)
         assert result.exit_code == 1
@@ -251,11 +246,9 @@ class TestCtrlC:
     def test_ends_with_130_unless_it_is_ignored(
         self, tmp_path: Path, site: BatchSite, backend: str, ignored: bool
     ) -> None:
-        async def interrupting(prompt: str) -> bytes:
+        def interrupting(request: Request) -> Script:
             os.kill(os.getpid(), signal.SIGINT)
-            if not ignored:
-                await anyio.sleep_forever()
-            return reply(f"re: {prompt}")
+            return echo(request) if ignored else Hang()
 
         if ignored:
             signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -18,7 +18,8 @@ import pytest
 from anyio import to_thread
 from batch_site import BatchSite, batch_site_in_thread
 from raw_site import BOUND, environment, running
-from scripted import reply
+
+from gprochat_anyio.testing import Request, Say, Script
 
 BACKENDS = ["--backend=asyncio", "--backend=trio"]
 
@@ -33,10 +34,12 @@ class Holding:
         self.go_on = threading.Event()
         self._threads = anyio.CapacityLimiter(100)
 
-    async def __call__(self, prompt: str) -> bytes:
-        if prompt.startswith("held"):
-            await to_thread.run_sync(self.go_on.wait, BOUND, limiter=self._threads)
-        return reply(f"re: {prompt}")
+    def __call__(self, request: Request) -> Script:
+        held = [self.hold] * request.prompt.startswith("held")
+        return *held, Say(f"re: {request.prompt}")
+
+    async def hold(self) -> None:
+        await to_thread.run_sync(self.go_on.wait, BOUND, limiter=self._threads)
 
 
 @pytest.fixture
