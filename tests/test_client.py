@@ -11,7 +11,7 @@ import anyio
 import pytest
 from prompted import closed
 from scripted import reply
-from transport.servers import Handler, Peer, Request, seen_by, serving
+from transport.servers import Request, closing, repeating, serving
 
 from gprochat_anyio import (
     Client,
@@ -34,7 +34,7 @@ ONCE = Retry(attempts=1)
 
 async def test_what_is_sent() -> None:
     requests: list[Request] = []
-    async with serving(seen_by(requests, reply("ok"))) as site:
+    async with serving(repeating(reply("ok"), seen=requests)) as site:
         async with Client(f"{site.url}/sub/path/", secret_key="ключ", password="pw") as client:
             await client.ask([{"role": "user", "content": "é"}])
         (request,) = requests
@@ -61,7 +61,7 @@ async def test_what_is_sent() -> None:
 
 async def test_headers_are_overridable() -> None:
     requests: list[Request] = []
-    async with serving(seen_by(requests, reply("ok"))) as site:
+    async with serving(repeating(reply("ok"), seen=requests)) as site:
         headers = {"user-AGENT": "mine", "Origin": "https://o", "X-More": "é"}
         async with Client(site.url, headers=headers) as client:
             await client.ask("hi")
@@ -172,16 +172,6 @@ def test_from_env(monkeypatch: pytest.MonkeyPatch) -> None:
     assert repr(Client.from_env(url="https://given")) == "<Client of https://given>"
 
 
-def closing_behind(requests: list[Request], data: bytes) -> Handler:
-    """Keeps the request of each connection, answers with these bytes and closes."""
-
-    async def handle(peer: Peer) -> None:
-        requests.append(await peer.request())
-        await peer.send(data)
-
-    return handle
-
-
 @pytest.mark.parametrize(
     ("data", "outcome"),
     [
@@ -197,7 +187,7 @@ def closing_behind(requests: list[Request], data: bytes) -> Handler:
 )
 async def test_check_password(data: bytes, outcome: bool | type[Exception] | None) -> None:
     requests: list[Request] = []
-    async with serving(closing_behind(requests, data)) as site:
+    async with serving(closing(data, seen=requests)) as site:
         async with Client(site.url, password="pw") as client:
             if outcome is None or isinstance(outcome, bool):
                 assert await client.check_password() is (outcome is not False)

@@ -12,7 +12,7 @@ import anyio
 import pytest
 from prompted import closed
 from scripted import reply
-from transport.servers import Request, seen_by, serving
+from transport.servers import Request, repeating, serving
 
 from gprochat_anyio import GPROChat, InvalidPromptError, ReplyInterruptedError, Timeouts
 from gprochat_anyio._protocol import sign
@@ -90,7 +90,7 @@ async def test_the_history_is_flattened() -> None:
 )
 async def test_subclasses(attributes: dict[str, str], path: str) -> None:
     requests: list[Request] = []
-    async with serving(seen_by(requests, reply("ok"))) as site:
+    async with serving(repeating(reply("ok"), seen=requests)) as site:
         made: Any = type(
             "Mine",
             (GPROChat,),
@@ -109,7 +109,7 @@ async def test_a_url_given_goes_before_a_subclass() -> None:
         api_endpoint = "http://elsewhere/v2/generate"
 
     requests: list[Request] = []
-    async with serving(seen_by(requests, reply("ok"))) as site:
+    async with serving(repeating(reply("ok"), seen=requests)) as site:
         pieces = Mine.create_async_generator("", HELLO, url=site.url, timeouts=Timeouts(total=5))
         assert [piece async for piece in pieces] == ["ok"]
     assert (requests[0].method, requests[0].place) == ("POST", "/api/generate")

@@ -13,7 +13,7 @@ import anyio.streams.tls
 import pytest
 import trustme
 from scripted import reply
-from transport.servers import Request, seen_by, serving
+from transport.servers import Request, repeating, serving
 
 from gprochat_anyio import (
     Client,
@@ -34,10 +34,10 @@ SECRETS: dict[str, Any] = {"secret_key": KEY, "password": PASSWORD}
 @pytest.mark.parametrize("where", ["another host", "the same host", "nowhere"])
 async def test_no_redirect_is_followed(status: int, where: str) -> None:
     requests: list[Request] = []
-    async with serving(seen_by([], reply("stolen"))) as other:
+    async with serving(repeating(reply("stolen"))) as other:
         there = {"another host": other.url, "the same host": "/api/auth", "nowhere": "\\"}[where]
         redirect = answer(status, b"", {"Location": there})
-        async with serving(seen_by(requests, redirect)) as site:
+        async with serving(repeating(redirect, seen=requests)) as site:
             async with Client(site.url, **SECRETS, retry=Retry(attempts=1)) as client:
                 for ask in (partial(client.ask, PROMPT), client.check_password):
                     with pytest.raises(UnexpectedResponseError, match="redirect"):

@@ -315,7 +315,7 @@ def test_errors_hold_no_prompt(prompt: str) -> None:
 def test_check_password(right: bool) -> None:
     data = answer(200, b'{"code": 0}' if right else b'{"code": -1}', {})
     requests: list[servers.Request] = []
-    handler = servers.seen_by(requests, data)
+    handler = servers.repeating(data, seen=requests)
     with start_blocking_portal() as portal:
         with portal.wrap_async_context_manager(servers.serving(handler)) as site:
             with SyncClient(site.url, password="a password") as client:

@@ -83,7 +83,7 @@ class TestRequest:
             Turn("user", "three"),
         )
         requests: list[servers.Request] = []
-        handler = servers.seen_by(requests, stream(gemini("Hi", "STOP")))
+        handler = servers.repeating(stream(gemini("Hi", "STOP")), seen=requests)
         async with servers.serving(handler) as site:
             model = GeminiModel(
                 KEY,
@@ -114,7 +114,7 @@ class TestRequest:
     async def test_to_openai(self, key: str | None) -> None:
         turns = (Turn("user", "One"), Turn("model", "two"), Turn("user", "three"))
         requests: list[servers.Request] = []
-        handler = servers.seen_by(requests, stream(openai("Hi", "stop"), "[DONE]"))
+        handler = servers.repeating(stream(openai("Hi", "stop"), "[DONE]"), seen=requests)
         async with servers.serving(handler) as site:
             model = OpenAIModel(
                 site.url + "/v1",
@@ -151,7 +151,7 @@ class TestRequest:
     async def test_by_a_proxy(self, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
         whole = stream(gemini("Hi", "STOP") | openai("Hi", "stop"))
         requests: list[servers.Request] = []
-        async with servers.serving(servers.seen_by(requests, whole)) as proxy:
+        async with servers.serving(servers.repeating(whole, seen=requests)) as proxy:
             at = proxy.url.removeprefix("http://")
             given = model_of(kind, "http://model.test/v1", proxy=f"http://me:pass@{at}")
             assert await told(given(QUESTION)) == (["Hi"], "stop", None)

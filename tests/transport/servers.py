@@ -200,33 +200,27 @@ def scripted(*answers: bytes) -> Handler:
     return handle
 
 
-def repeating(answer: bytes = OK) -> Handler:
-    """Gives every request the same answer."""
+def repeating(answer: bytes = OK, *, seen: list[Request] | None = None) -> Handler:
+    """Gives every request the same answer.
+
+    :param seen: gets the requests
+    """
+    kept = [] if seen is None else seen
 
     async def handle(peer: Peer) -> None:
         while True:
-            await peer.request()
+            kept.append(await peer.request())
             await peer.send(answer)
 
     return handle
 
 
-def seen_by(requests: list[Request], answer: bytes = OK) -> Handler:
-    """Keeps requests, and gives each the same answer."""
+def closing(answer: bytes, *, seen: list[Request] | None = None) -> Handler:
+    """Answers one request of each connection and closes it."""
+    kept = [] if seen is None else seen
 
     async def handle(peer: Peer) -> None:
-        while True:
-            requests.append(await peer.request())
-            await peer.send(answer)
-
-    return handle
-
-
-def closing(answer: bytes) -> Handler:
-    """Answers one request and closes."""
-
-    async def handle(peer: Peer) -> None:
-        await peer.request()
+        kept.append(await peer.request())
         await peer.send(answer)
 
     return handle

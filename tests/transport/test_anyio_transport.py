@@ -32,7 +32,6 @@ from .servers import (
     open_sockets,
     repeating,
     scripted,
-    seen_by,
     server_context,
     serving,
     unused_port,
@@ -62,7 +61,10 @@ class TestRequests:
     @EACH_LIBRARY
     async def test_get(self, library: Any, *, tls: bool) -> None:
         requests: list[Request] = []
-        async with client_of(seen_by(requests), library=library, tls=tls) as (client, server):
+        async with client_of(repeating(seen=requests), library=library, tls=tls) as (
+            client,
+            server,
+        ):
             got = await client.get("/path%20x?a=b&c=%C3%A9", headers=[(b"X-Own", b"\xe9")])
             assert type(got) is library.Response
             assert (got.status_code, got.text, got.http_version) == (200, "ok", "HTTP/1.1")
@@ -79,7 +81,7 @@ class TestRequests:
     @EACH_LIBRARY
     async def test_post(self, library: Any) -> None:
         requests: list[Request] = []
-        async with client_of(seen_by(requests), library=library) as (client, _):
+        async with client_of(repeating(seen=requests), library=library) as (client, _):
             await client.post("/", content=b"hello")
             await client.post("/", json={"a": "b"})
             await client.post("/", data={"a": "b"})
@@ -108,7 +110,7 @@ class TestRequests:
                 yield b""
 
         requests: list[Request] = []
-        async with client_of(seen_by(requests), library=library) as (client, server):
+        async with client_of(repeating(seen=requests), library=library) as (client, server):
             for _ in range(2):
                 await client.post("/", content=parts())
             assert server.accepted == 1
@@ -121,7 +123,7 @@ class TestRequests:
             yield b"lo"
 
         requests: list[Request] = []
-        async with client_of(seen_by(requests)) as (client, _):
+        async with client_of(repeating(seen=requests)) as (client, _):
             await client.post("/", content=parts(), headers={"Content-Length": "5"})
         assert "transfer-encoding" not in requests[0].headers
         assert requests[0].body == b"hello"
@@ -140,7 +142,7 @@ class TestRequests:
 
         requests: list[Request] = []
         headers = {"Transfer-Encoding": "chunked"}
-        async with client_of(seen_by(requests)) as (client, server):
+        async with client_of(repeating(seen=requests)) as (client, server):
             request = httpx.Request("POST", server.url, headers=headers, stream=Parts())
             await client.send(request)
         assert requests[0].body == b"okok"
@@ -216,7 +218,7 @@ class TestRequests:
     async def test_ipv6(self) -> None:
         requests: list[Request] = []
         try:
-            async with serving(seen_by(requests), host="::1") as server:
+            async with serving(repeating(seen=requests), host="::1") as server:
                 async with httpx.AsyncClient(transport=AnyIOTransport()) as client:
                     assert (await client.get(f"http://[::1]:{server.port}/")).text == "ok"
         except OSError:
