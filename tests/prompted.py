@@ -1,4 +1,4 @@
-"""A live site that answers by what it is asked, and a client of it, for many prompts at once."""
+"""A live site and a client of it, and what is asked of such a pair."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class AtOnce:
 
 @asynccontextmanager
 async def prompted(*replies: Reply, **settings: Any) -> AsyncIterator[tuple[Client, ScriptedSite]]:
-    """A site on 127.0.0.1, which echoes if it is not told what to say, and a client of it.
+    """A site on 127.0.0.1, which echoes unless it is told what to say, and a client of it.
 
     :param settings: of the client
     """

@@ -28,7 +28,8 @@ class Step:
 class Say(Step):
     """Send a piece of the reply, as one HTTP chunk and for one read of the client's.
 
-    :param text: bytes are for what is no whole text, such as half of a character
+    :param text: bytes are for what is no whole text, such as half of a character; an empty
+        one at the start sends the answer's head alone
     """
 
     text: str | bytes

@@ -156,6 +156,12 @@ async def test_a_drop_instead_of_an_answer() -> None:
             await client.ask("Hi")
 
 
+async def test_a_drop_behind_the_head() -> None:
+    async with scripted_site([Say(""), Drop()]) as site, site.client(retry=ONCE) as client:
+        with pytest.raises(ReplyInterruptedError):
+            await client.ask("Hi")
+
+
 async def test_the_model_fails() -> None:
     async with scripted_site(Fail("boom"), [Say("a"), Fail()]) as site:
         async with site.client(retry=ONCE) as client:
