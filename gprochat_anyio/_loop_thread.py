@@ -50,9 +50,7 @@ class LoopThread:
         # So that nothing is sent into a loop that is about to end. A signal's handler may call in
         # while its thread holds it.
         self._lock = threading.RLock()
-        self._thread = threading.Thread(
-            target=self._main, name=f"gprochat_anyio {name}", daemon=True
-        )
+        self._thread: threading.Thread | None = None
         self._pid: int | None = None  # the thread's, once it was started
         self._ready: Future[BlockingPortal] = Future()
         self._ended = threading.Event()
@@ -104,6 +102,8 @@ class LoopThread:
                 with suppress(Exception):  # the loop could not start, or broke
                     self._submit(self._end)
             self._closed = self._stopping = True
+        if self._thread is None:
+            return
         while not self._ended.is_set():
             self._ended.wait(_TICK)
         self._thread.join(_GRACE)
@@ -149,8 +149,16 @@ class LoopThread:
     def _submit(self, func: Callable[[], Awaitable[_T]]) -> Future[_T]:
         if self._pid is None:
             self._pid = os.getpid()
+            # Made only now, as a process that was forked meanwhile could not start it.
+            self._thread = threading.Thread(
+                target=self._main, name=f"gprochat_anyio {self._name}", daemon=True
+            )
+            try:
+                self._thread.start()
+            except RuntimeError:  # the system has no more threads
+                self._thread = self._pid = None
+                raise
             atexit.register(self._at_exit)
-            self._thread.start()
         return self._ready.result().start_task_soon(func)
 
     def _is_foreign(self) -> bool:

@@ -20,10 +20,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import anyio
-import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
 from anyio.lowlevel import checkpoint
+from http_libraries import httpx
 from raw_site import (
     BOUND,
     END,
@@ -784,6 +784,21 @@ def test_a_program_ends_without_closing(way: str, backend: str, site: Site) -> N
     assert err.count(b"ResourceWarning: a SyncClient was not closed") == 1
     assert err.count(b"Warning") == 1
     assert b"Traceback" not in err
+
+
+def test_no_thread_can_be_started(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    client = SyncClient(site.url)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                client.ask("hi")
+        SyncClient(site.url).close()
+    assert client.ask("hi").text == "HI"
+    client.close()
 
 
 @POSIX
