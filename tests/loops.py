@@ -79,3 +79,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._jumping.now
+
+    async def shutdown_default_executor(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109 - asyncio's own
+    ) -> None:
+        """Without a limit, which would be over at once: threads take real time."""
+        await super().shutdown_default_executor()

@@ -10,9 +10,9 @@ from contextlib import suppress
 from typing import Any
 
 import anyio
-import httpx
 import pytest
 from embedded_site import ROOT
+from http_libraries import httpx
 from loops import VIRTUAL_LOOPS
 from prompted import closed
 from scripted import reply
