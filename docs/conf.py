@@ -47,7 +47,6 @@ intersphinx_timeout = 30
 intersphinx_mapping = {
     "python": ("https://docs.python.org/3", None),
     "anyio": ("https://anyio.readthedocs.io/en/stable", None),
-    "trio": ("https://trio.readthedocs.io/en/stable", None),
 }
 # These publish no inventory: their names lead to a page.
 other_projects = {
@@ -63,13 +62,14 @@ nitpick_ignore_regex = [
 if OFFLINE:
     intersphinx_mapping = {}
     nitpick_ignore_regex += [
-        ("py:.*", r"(anyio|asyncio|collections|contextlib|os|pathlib|ssl|trio|typing)\..*"),
+        ("py:.*", r"(anyio|asyncio|collections|contextlib|os|pathlib|ssl|typing)\..*"),
         ("py:.*", "|".join(dir(builtins))),
     ]
 
 html_theme = "furo"
 html_title = f"gprochat_anyio {release}"
 html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_copy_source = False
 
 linkcheck_ignore = [r"https?://(127\.0\.0\.1|localhost|chat\.example\.org|proxy\.example\.org)"]

@@ -63,11 +63,11 @@ class RequestTimeoutError(GPROChatError, TimeoutError):
         super().__init__(message)
         self.phase: Phase = phase
         """Which clock: the name of the field of `Timeouts`."""
-        self.limit = limit
+        self.limit: float = limit
         """The limit that was passed, in seconds."""
-        self.elapsed = elapsed
+        self.elapsed: float = elapsed
         """Seconds on that clock when it ran out."""
-        self.partial_text = partial_text
+        self.partial_text: str = partial_text
         """The text received before."""
 
 
@@ -84,13 +84,13 @@ class SiteError(GPROChatError):
         retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.status = status
+        self.status: int = status
         """The HTTP status."""
-        self.code = code
+        self.code: str | None = code
         """`error.code` of the answer's JSON, if it had one."""
-        self.site_message = site_message
+        self.site_message: str | None = site_message
         """`error.message` of the answer's JSON, if it had one."""
-        self.retry_after = retry_after
+        self.retry_after: float | None = retry_after
         """Seconds that the answer's `Retry-After` asks to wait, if it had one."""
 
 
@@ -112,7 +112,7 @@ class ReplyInterruptedError(GPROChatError):
 
     def __init__(self, message: str, *, partial_text: str = "") -> None:
         super().__init__(message)
-        self.partial_text = partial_text
+        self.partial_text: str = partial_text
         """The text received before."""
 
 

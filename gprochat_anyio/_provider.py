@@ -32,9 +32,13 @@ class GPROChat:
     secret_key: ClassVar[str | None] = None
     """The site's secret key; None takes GPROCHAT_SECRET_KEY."""
     working: ClassVar[bool] = True
+    """What callers ask before they use a provider."""
     supports_stream: ClassVar[bool] = True
+    """The reply comes in pieces."""
     supports_message_history: ClassVar[bool] = True
+    """More than one message may be given."""
     default_model: ClassVar[str] = "gemini-1.5-pro"
+    """What callers find here; the site chooses its model."""
 
     @staticmethod
     def generate_signature(timestamp: int, message: str, secret_key: str | None = None) -> str:

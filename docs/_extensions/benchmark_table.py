@@ -49,7 +49,7 @@ def rows(text: str) -> Iterator[tuple[str, ...]]:
         if "of aiohttp's" not in head:
             continue
         ratios = {tuple(line[:2]): line[head.index("of aiohttp's")] for line in lines}
-        yield (f"{name}: {title}", *(ratios.get(client) or "-" for client in CLIENTS))
+        yield (f"{name}: {title}", *(ratios.get(client) or "–" for client in CLIENTS))  # noqa: RUF001
 
 
 class BenchmarkTable(SphinxDirective):
@@ -65,7 +65,8 @@ class BenchmarkTable(SphinxDirective):
         group += [nodes.colspec("", colwidth=1) for _ in head]
         group += nodes.thead("", _row(head))
         group += nodes.tbody("", *map(_row, body))
-        return [nodes.table("", group), nodes.paragraph(machine, machine)]
+        table = nodes.table("", group, classes=["colwidths-auto", "benchmarks"])
+        return [table, nodes.paragraph(machine, machine)]
 
 
 def _row(cells: tuple[str, ...]) -> nodes.row:

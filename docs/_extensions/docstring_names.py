@@ -39,6 +39,8 @@ _TARGETS = _targets()
 
 def _link(*arguments: Any) -> None:
     lines: list[str] = arguments[-1]
+    if isinstance(arguments[3], str):
+        lines.clear()  # a constant has none of its own, and would show that of `str`
 
     def linked(found: re.Match[str]) -> str:
         text = found[1]

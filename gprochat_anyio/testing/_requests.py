@@ -12,8 +12,6 @@ from gprochat_anyio._protocol import sign
 from ._steps import Refuse
 
 Outcome: TypeAlias = Literal["running", "complete", "left", "dropped", "refused", "failed"]
-"""What became of a request: `"left"` if the client closed the connection before the end of the
-reply, `"dropped"` if the site did, `"failed"` by a `Fail`, `"refused"` by an error answer."""
 
 
 class Turn(NamedTuple):
@@ -31,6 +29,7 @@ class Request:
     number: int
     """0 for the first that the site let in; those it refused of itself have no number: -1."""
     path: str
+    """Of its URL."""
     headers: Mapping[str, str] = field(repr=False)
     """By lower-case name."""
     body: Mapping[str, Any] = field(repr=False)
@@ -44,6 +43,8 @@ class Request:
     time: float
     """When it had arrived, by the event loop's clock."""
     outcome: Outcome = "running"
+    """What became of it: `"left"` if the client closed the connection before the end of the reply,
+    `"dropped"` if the site did, `"failed"` by a `Fail`, `"refused"` by an error answer."""
 
     @property
     def prompt(self) -> str:
