@@ -40,7 +40,7 @@ RUN = {name: s for name, s in PYTHON.items() if s.run and name not in FOR_PYTEST
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 NAMED_FILE = re.compile(r"`((?:benchmarks|docs|examples|gprochat_anyio|tests)/[\w./-]+)[`:]")
 ROLE = re.compile(r"\{py:\w+\}`~?([\w.]+)`")
-COMMAND = re.compile(r"\bgprochat (\w+)((?:[^|;&#)\n]|\\\n)*)")
+COMMAND = re.compile(r"\bgprochat (\w+)((?:\\\n|[^|;&#)\n])*)")
 DIRECTIVE = re.compile(r"^\.\. (?:auto\w+|py:type|(currentmodule)):: ([\w.]+)", re.MULTILINE)
 
 PROGRAM: click.Group = gprochat
