@@ -39,8 +39,8 @@ _TARGETS = _targets()
 
 def _link(*arguments: Any) -> None:
     lines: list[str] = arguments[-1]
-    if isinstance(arguments[3], str):
-        lines.clear()  # a constant has none of its own, and would show that of `str`
+    if arguments[1] == "data":
+        lines.clear()  # a constant has none of its own, and would show that of its class
 
     def linked(found: re.Match[str]) -> str:
         text = found[1]
