@@ -79,13 +79,13 @@ async def serve(
 
 async def _listen(host: str, port: int, *, protected: bool) -> socket.socket:
     found = await getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, _, _, _, address = found[0]
+    family, kind, protocol, _, address = found[0]
     if not protected and not ip_address(address[0]).is_loopback:
         raise ValueError(
             f"others could reach the site on {host} and use its model; give passwords, or listen "
             "on 127.0.0.1"
         )
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, kind, protocol)  # asyncio looks for TCP to send at once
     try:
         # Elsewhere than on POSIX it would let two servers share the port.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, os.name == "posix")

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import os
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import SocketStream
+from anyio.abc import SocketAttribute, SocketStream
 from site_wire import Wire, ask, connected, serving, signed
 from starlette.applications import Starlette
 
@@ -323,3 +324,24 @@ def test_another_module_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "ipaddress", None)
     with pytest.raises(ModuleNotFoundError, match="ipaddress"):
         importlib.import_module("gprochat_anyio.site")
+
+
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="the site's own end is found among these")
+async def test_texts_are_sent_at_once() -> None:
+    """Without Nagle's algorithm, which would hold all but the first back for what was sent before
+    to be confirmed: 40 ms, by clients that are in no hurry with that."""
+    async with serving(waiting) as port, connected(port) as wire:
+        await wire.send(signed())
+        await wire.read_head()
+        assert delays_of(port) == {wire.stream.extra(SocketAttribute.local_port): False}
+
+
+def delays_of(port: int) -> dict[int, bool]:
+    """Which connections from this port are delayed, by the port at their other end."""
+    found = {}
+    for entry in Path("/dev/fd").iterdir():
+        with suppress(OSError), socket.socket(fileno=os.dup(int(entry.name))) as sock:
+            if sock.getsockname()[1:2] == (port,):
+                at_once = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                found[sock.getpeername()[1]] = not at_once
+    return found
