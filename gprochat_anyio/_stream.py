@@ -46,6 +46,7 @@ class ReplyStream(ObjectReceiveStream[str]):
         self._given = 0  # characters handed to the caller
         self._failure: Exception | None = None
         self._tasks: TaskGroup | None = None
+        self._watching: anyio.CancelScope | None = None
         self._owner = 0
         self._guard = anyio.ResourceGuard("receiving from")
         self._home = Home("ReplyStream")
@@ -80,8 +81,8 @@ class ReplyStream(ObjectReceiveStream[str]):
         finally:
             if tasks is not None:
                 self._tasks = None
-                if self._reads > _READS_IN_SCOPES:
-                    tasks.cancel_scope.cancel()
+                if self._watching is not None:  # not the group: this task would be cancelled, too
+                    self._watching.cancel()
                 await leave(tasks)
 
     def __del__(self) -> None:
@@ -179,7 +180,8 @@ class ReplyStream(ObjectReceiveStream[str]):
             if self._reads == _READS_IN_SCOPES + 1:
                 assert self._tasks is not None
                 live.clocks.pause("idle")
-                self._tasks.start_soon(self._watch, live, name="gprochat_anyio clocks")
+                self._watching = anyio.CancelScope()
+                self._tasks.start_soon(_watch, live, self._watching, name="gprochat_anyio clocks")
             live.clocks.renew()
             return await live.next_text()
         except Exception as error:  # noqa: BLE001 - it is raised behind the text
@@ -188,6 +190,8 @@ class ReplyStream(ObjectReceiveStream[str]):
         finally:
             live.clocks.pause("idle")
 
-    async def _watch(self, live: LiveReply) -> None:
+
+async def _watch(live: LiveReply, scope: anyio.CancelScope) -> None:
+    with scope:
         await live.clocks.watch()
         await live.time_out()

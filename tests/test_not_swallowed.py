@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterable
 from contextlib import suppress
+from typing import Any
 
 import anyio
 import pytest
@@ -20,7 +22,7 @@ from cancelling import (
 )
 from loops import VIRTUAL_LOOPS
 
-from gprochat_anyio import Retry, Timeouts
+from gprochat_anyio import Client, Retry, Timeouts, fan_out, race
 from gprochat_anyio.testing import scripted_site
 
 virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
@@ -92,6 +94,70 @@ async def test_cancelled_before_it_begins(operation: Operation) -> None:
             await operation(client)
         assert scope.cancelled_caught
         assert not site.requests
+
+
+async def in_stream(client: Client, seen: list[BaseException]) -> None:
+    async with client.stream("hi") as chunks:
+        await until_cancelled(chunks, seen)
+
+
+async def in_race(client: Client, seen: list[BaseException]) -> None:
+    async with race([client], "hi") as chunks:
+        await until_cancelled(chunks, seen)
+
+
+async def in_fan_out(client: Client, seen: list[BaseException]) -> None:
+    async with fan_out(client, ["hi"]) as events:
+        await until_cancelled(events, seen)
+
+
+async def until_cancelled(items: AsyncIterable[object], seen: list[BaseException]) -> None:
+    try:
+        async for _ in items:
+            pass
+    except BaseException as error:
+        seen.append(error)
+        raise
+
+
+@pytest.mark.parametrize(
+    ("anyio_backend", "native"),
+    [*[(loop.values[0], False) for loop in VIRTUAL_LOOPS], (VIRTUAL_LOOPS[0].values[0], True)],
+    ids=["asyncio", "trio", "natively"],
+    indirect=["anyio_backend"],
+)
+@pytest.mark.parametrize("block", [in_stream, in_race, in_fan_out])
+@pytest.mark.parametrize("script", [ONE_TEXT, FOUR_TEXTS], ids=["early", "watched"])
+async def test_it_leaves_a_block_by_identity(block: Any, script: Steps, native: bool) -> None:
+    """What the block was cancelled with is what leaves it, with its message."""
+    seen: list[BaseException] = []
+    left: list[BaseException] = []
+
+    async def run() -> None:
+        with scope:
+            try:
+                await block(client, seen)
+            except BaseException as error:
+                left.append(error)
+                raise
+
+    async with scripted_site(script) as site, site.client() as client:
+        scope = anyio.CancelScope()
+        if native:
+            task = asyncio.create_task(run())
+            await anyio.sleep(1)
+            task.cancel("by its owner")
+            await asyncio.wait([task])
+            assert task.cancelled()
+            assert left[0].args == ("by its owner",)
+        else:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(run)
+                await anyio.sleep(1)
+                scope.cancel()
+            assert scope.cancelled_caught
+    assert left == seen
+    assert left[0] is seen[0]
 
 
 def assert_clean() -> None:
