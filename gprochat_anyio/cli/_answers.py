@@ -149,7 +149,7 @@ async def _show(answer: Answer, show: Callable[[Answer], View]) -> None:
             await anyio.sleep(max(view.pause, time.perf_counter() - began))
     await to_thread.run_sync(view.end)
     if answer.error is not None:
-        say(str(answer.error))
+        say(answer.speaker.site.words_of(answer.error))
     elif answer.stopped:
         say("stopped")
 

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import anyio
 import click
 
-from gprochat_anyio._client import Client
-from gprochat_anyio._timeouts import Timeouts
 from gprochat_anyio.batch import BatchSummary, OutputError, run_batch
 
 from ._ctrl_c import INTERRUPTED, CtrlC
 from ._exits import FAILED, USAGE, say
-from ._sites import overlay, site_option
+from ._inside import opened_client
+from ._sites import Site, one_site, site_option
 
 if TYPE_CHECKING:
     from ._progress import Progress
 
-_CLOCKS: Final = ("connect", "first_chunk", "idle", "total")
-
+_SETTINGS: Final = (
+    *("out", "format", "max_at_once", "max_per_second", "sync_every", "retry_failed", "grace"),
+)
 _EPILOG: Final = """\b
 As for ask: --secret-key, --password, --proxy, --backend, --timeout-connect,
 --timeout-first-chunk, --timeout-idle, --timeout-total.
@@ -60,9 +59,9 @@ _seconds = click.FloatRange(min=0)
 )
 @click.option("--quiet", is_flag=True, help="No progress, no summary.")
 @site_option()
-@click.option("--url", envvar="GPROCHAT_URL", help="The site; or set GPROCHAT_URL.")
-@click.option("--secret-key", envvar="GPROCHAT_SECRET_KEY", hidden=True)
-@click.option("--password", envvar="GPROCHAT_PASSWORD", hidden=True)
+@click.option("--url", help="The site; or set GPROCHAT_URL.")
+@click.option("--secret-key", hidden=True)
+@click.option("--password", hidden=True)
 @click.option("--proxy", hidden=True)
 @click.option("--backend", type=click.Choice(["asyncio", "trio"]), default="trio", hidden=True)
 @click.option("--timeout-connect", type=float, hidden=True)
@@ -75,24 +74,20 @@ def batch(
     /,
     *,
     source: str,
-    url: str | None,
     backend: str,
     quiet: bool,
-    **options: Any,
+    **_: Any,
 ) -> None:
     """Ask every prompt of INPUT, a file or - for stdin; keep each outcome in FILE.
 
     A line of INPUT is a prompt, or JSON with "prompt" or "messages", and other
     fields to keep. Run again, killed or not: it asks what FILE does not have.
     """
-    del options["site"]
-    options |= overlay(ctx)
-    url = options.pop("url")
-    if options["proxy"] and not url:
-        raise click.UsageError("--proxy needs a site: give --url, or set GPROCHAT_URL.")
+    site = one_site(ctx)
+    settings = {key: ctx.params[key] for key in _SETTINGS}
     try:
         with _progress(quiet=quiet) as progress:
-            running = _Running(_opened(source), url or None, progress, **options)
+            running = _Running(_opened(source), site, progress, **settings)
             status = anyio.run(running.run, backend=backend)
     except (OutputError, ValueError) as error:
         say(str(error))
@@ -113,28 +108,16 @@ class _Running:
     def __init__(
         self,
         source: str | BinaryIO,
-        url: str | None,
+        site: Site,
         progress: Progress | None,
         *,
         out: str,
-        secret_key: str | None,
-        password: str | None,
-        proxy: str | None,
         grace: float,
-        timeout_connect: float | None,
-        timeout_first_chunk: float | None,
-        timeout_idle: float | None,
-        timeout_total: float | None,
         **settings: Any,
     ) -> None:
-        limits = (timeout_connect, timeout_first_chunk, timeout_idle, timeout_total)
-        self._limits = {c: s for c, s in zip(_CLOCKS, limits, strict=True) if s is not None}
         self._source = source
+        self._site = site
         self._out = out
-        self._url = url
-        self._secret_key = secret_key or ""
-        self._password = password
-        self._proxy = proxy
         self._grace = grace
         self._settings = settings
         self._progress = progress
@@ -151,7 +134,7 @@ class _Running:
             tg.start_soon(self._ctrl_c.watch)
             with self._ctrl_c.scope:
                 try:
-                    await self._ask_some_site()
+                    await self._ask()
                 except Exception as error:  # noqa: BLE001 - bare; the task group would wrap it
                     self._failure = error
             tg.cancel_scope.cancel()
@@ -161,42 +144,17 @@ class _Running:
             return INTERRUPTED
         return 0 if self._summary and self._summary.all_answered else FAILED
 
-    async def _ask_some_site(self) -> None:
-        if self._url is not None:
-            await self._ask(self._url, site=None, trust_env=True)
-            return
-        from gprochat_anyio.site import serve  # noqa: PLC0415 - 100 ms
-
-        passwords = () if self._password is None else (self._password,)
-        async with anyio.create_task_group() as tg:
-            try:
-                url = await tg.start(
-                    partial(serve, secret_key=self._secret_key, passwords=passwords)
-                )
-                self._say("no --url or GPROCHAT_URL: the embedded site answers, offline")
-                # its port is another one each time, so the keys must not hold it
-                await self._ask(url, site="embedded", trust_env=False)
-            except Exception as error:  # noqa: BLE001 - bare; the task group would wrap it
-                self._failure = error
-            tg.cancel_scope.cancel()
-
-    async def _ask(self, url: str, *, site: str | None, trust_env: bool) -> None:
-        at_once = self._settings["max_at_once"]
-        client = Client(
-            url,
-            secret_key=self._secret_key,
-            password=self._password,
-            timeouts=Timeouts(**self._limits),
-            proxy=self._proxy,
-            trust_env=trust_env,
-            max_connections=at_once,
+    async def _ask(self) -> None:
+        opening = opened_client(
+            self._site, tell=self._say, max_connections=self._settings["max_at_once"]
         )
-        async with client:
+        async with opening as client:
             await run_batch(
                 client,
                 self._source,
                 self._out,
-                site=site,
+                # its port is another one each time, so the keys must not hold it
+                site="embedded" if self._site.inside else None,
                 on_progress=self._see,
                 on_bad_line=None if self._progress is None else self._progress.bad_line,
                 stop=self._ctrl_c.stop,

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, closing, contextmanager, nullcontext
 from functools import partial
 from itertools import zip_longest
-from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -15,11 +14,15 @@ import click
 
 from ._config import Config, read_config
 from ._exits import FAILED, USAGE, say
+from ._inside import opened_client
+from ._model import model_name_option, model_option
 from ._output import Output, PipeClosedError
-from ._sites import Site, chosen_sites, kept_site, named_site, site_option
+from ._sites import Site, chosen_sites, embedded_site, kept_site, named_site, site_option
 from ._store import Kept, Store, StoreError, Turn, store_path
 
 if TYPE_CHECKING:
+    from gprochat_anyio._client import Client
+
     from ._speaker import Speaker
 
 _HISTORY: Final = 1000
@@ -33,7 +36,16 @@ _seconds = partial(click.option, metavar="SECONDS", type=float, hidden=True)
 
 @click.command(epilog=_EPILOG)
 @site_option(multiple=True)
-@click.option("--url", multiple=True, help="A site; or set GPROCHAT_URL.  Several: all answer.")
+@click.option(
+    "--url",
+    "--base-url",
+    "url",
+    metavar="URL",
+    multiple=True,
+    help="A site; or set GPROCHAT_URL.  Several: all answer.",
+)
+@model_option
+@model_name_option
 @click.option("--secret-key", metavar="KEY", help="Of --url; or set GPROCHAT_SECRET_KEY.")
 @click.option("--password", metavar="WORD", help="Of --url; or set GPROCHAT_PASSWORD.")
 @click.option("--proxy", metavar="URL", help="http://, https:// or socks5://")
@@ -45,6 +57,7 @@ _seconds = partial(click.option, metavar="SECONDS", type=float, hidden=True)
 @click.option("--continue", "go_on", is_flag=True, help="Go on with the chat that was the last.")
 @click.option("--no-log", is_flag=True, help="Do not keep this chat; `gprochat logs` has the rest.")
 @click.option("--plain", is_flag=True, help="The replies as they are, no Markdown.")
+@click.help_option("--help", hidden=True)  # whoever sees the screen that this fills knows it
 @click.pass_context
 def chat(ctx: click.Context, /, *, system: str | None, go_on: bool, **options: Any) -> None:
     """Chat in the terminal; /help there tells the commands.
@@ -60,10 +73,10 @@ def chat(ctx: click.Context, /, *, system: str | None, go_on: bool, **options: A
             last = store.last() if go_on and store is not None else []
             if go_on and not last:
                 say("no chat was kept; this is a new one")
-            if last and not options["site"] and not options["url"]:
-                sites = [kept_site(ctx, config, part.site, part.url) for part in last]
+            if last and not any(options[name] for name in ("site", "url", "model", "model_name")):
+                sites = [kept_site(ctx, config, part.site, part.url, part.model) for part in last]
             else:
-                sites = chosen_sites(ctx, config) or [Site(None)]
+                sites = chosen_sites(ctx, config) or [embedded_site(ctx)]
             chat = _Chat(config, sites, last, system, plain=options["plain"])
             history = [] if store is None else [t.question for t in store.latest(_HISTORY)]
             run = partial(chat.run, store if keep else None, history)
@@ -112,25 +125,15 @@ class _Chat:
         self._last = last
         self._system = system
         self._plain = plain
-        self._embedded: tuple[str, str] | None = None
+        self._clients: dict[tuple[str | None, ...], Client] = {}
 
     async def run(self, store: Store | None, history: Sequence[str]) -> int:
         """The exit status, once the person has left.
 
         :raises Exception: bare, whatever ends it
         """
-        failure: Exception | None = None
-        status = FAILED
-        async with anyio.create_task_group() as self._tasks:
-            try:
-                async with AsyncExitStack() as self._clients:
-                    status = await self._talk(store, history)
-            except Exception as error:  # noqa: BLE001 - the task group would wrap it
-                failure = error
-            self._tasks.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-        return status
+        async with AsyncExitStack() as self._open_until_the_end:
+            return await self._talk(store, history)
 
     async def _talk(self, store: Store | None, history: Sequence[str]) -> int:
         try:
@@ -172,12 +175,15 @@ class _Chat:
 
     async def _open(self, names: Sequence[str], before: Sequence[Speaker]) -> list[Speaker]:
         """For `/site`: who is there already goes on; others begin with what the first one has."""
-        there = {speaker.site.name: speaker for speaker in before}
+        there = {speaker.site.label: speaker for speaker in before}
+        known = {site.label: site for site in self._sites}
         first = before[0]
         return [
             there.get(name)
             or await self._speaker(
-                named_site(self._config, name), first.turns, first.conversation.system
+                known.get(name) or named_site(self._config, name),
+                first.turns,
+                first.conversation.system,
             )
             for name in names
         ]
@@ -185,18 +191,9 @@ class _Chat:
     async def _speaker(self, site: Site, turns: Iterable[Turn], system: str | None) -> Speaker:
         from ._speaker import Speaker  # noqa: PLC0415
 
-        settings: dict[str, Any] = {}
-        if site.url is None:
-            url, key = await self._embedded_site()
-            settings = {"url": url, "secret_key": key, "password": None, "trust_env": False}
-        client = await self._clients.enter_async_context(site.client(**settings))
+        who = (site.name, site.model, site.url)
+        client = self._clients.get(who)
+        if client is None:
+            client = await self._open_until_the_end.enter_async_context(opened_client(site))
+            self._clients[who] = client
         return Speaker(site, client, turns, system)
-
-    async def _embedded_site(self) -> tuple[str, str]:
-        if self._embedded is None:
-            from gprochat_anyio.site import serve  # noqa: PLC0415 - 100 ms
-
-            key = token_urlsafe()  # others on this machine have no business here
-            self._embedded = await self._tasks.start(partial(serve, secret_key=key)), key
-            say("no site was named: the embedded one answers, offline")
-        return self._embedded

@@ -28,7 +28,7 @@ from gprochat_anyio.transport._target import Target
 
 from ._exits import EPILOG, exit_status, say
 from ._output import Output, PipeClosedError
-from ._sites import Site, chosen_sites, site_option
+from ._sites import Site, one_site, site_option
 
 _QUESTION: Final = "Say hello."
 
@@ -51,15 +51,13 @@ def check(ctx: click.Context, /, *, backend: str, **_: Any) -> None:
     It asks the site one short question. The first step that fails says what
     to do, and decides the exit status.
     """
-    sites = chosen_sites(ctx)
-    if not sites:
+    site = one_site(ctx)
+    if site.url is None:
         raise click.UsageError(
             "no site: give --url or --site, set GPROCHAT_URL, or configure a default."
         )
-    if len(sites) > 1:
-        raise click.UsageError("give --site or --url, not both.")
     try:
-        status = anyio.run(_Check(sites[0]).run, backend=backend)
+        status = anyio.run(_Check(site).run, backend=backend)
     except PipeClosedError:
         status = 0
     except OSError as error:  # of stdout

@@ -10,6 +10,7 @@ import click
 
 from ._exits import FAILED, say
 from ._output import Output, PipeClosedError, json_line
+from ._sites import label
 from ._store import Store, StoreError, Turn, store_path
 
 _EPILOG: Final = """\b
@@ -53,6 +54,5 @@ def _as_text(turn: Turn) -> str:
     when = f"{datetime.fromtimestamp(turn.asked or 0):%Y-%m-%d %H:%M}"  # noqa: DTZ006 - local time
     end = "" if turn.complete else "  (stopped)"
     question = "".join(f"> {line}\n" for line in turn.question.splitlines())
-    return (
-        f"{when}  {turn.site or turn.url or 'embedded'}{end}\n{question}{turn.reply.rstrip()}\n\n"
-    )
+    who = label(turn.site, turn.model, turn.url)
+    return f"{when}  {who}{end}\n{question}{turn.reply.rstrip()}\n\n"

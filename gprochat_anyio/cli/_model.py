@@ -1,4 +1,4 @@
-"""`--model`: what answers behind a site of the commands' own."""
+"""`--model`: what answers behind a site of the commands' own, or with no site at all."""
 
 from __future__ import annotations
 
@@ -9,10 +9,6 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from gprochat_anyio._client import Client
-from gprochat_anyio._retry import Retry
-from gprochat_anyio._timeouts import Timeouts
-
 if TYPE_CHECKING:
     from gprochat_anyio.site import Model
 
@@ -22,9 +18,22 @@ BEHIND_A_SITE: Final = (*IN_PROCESS, "gprochat")
 
 _OPENAI_URL: Final = "https://api.openai.com/v1"
 
+model_option = click.option(
+    "--model",
+    metavar="KIND",
+    type=click.Choice(IN_PROCESS),
+    help="No site: offline, echo, gemini, openai.",
+)
 model_name_option = click.option(
     "--model-name", metavar="NAME", help="Which of its API's: gemini-2.5-pro, llama3.2"
 )
+
+
+def api_url(kind: str, given: str | None) -> str | None:
+    """The address of a model's API; None is the one that the model has by itself."""
+    if kind == "openai":
+        return given or os.environ.get("OPENAI_BASE_URL") or _OPENAI_URL
+    return given
 
 
 @asynccontextmanager
@@ -60,7 +69,7 @@ async def opened(
     elif kind == "openai":
         if not name:
             raise ValueError("--model openai needs --model-name, one of the server's models")
-        url = url or os.environ.get("OPENAI_BASE_URL") or _OPENAI_URL
+        url = api_url(kind, url) or ""
         key = os.environ.get("OPENAI_API_KEY", "").strip()
         if not key and url == _OPENAI_URL:
             raise ValueError(
@@ -74,6 +83,10 @@ async def opened(
         url = url or os.environ.get("GPROCHAT_UPSTREAM_URL")
         if not url:
             raise ValueError("--model gprochat needs the site to ask: give --url")
+        from gprochat_anyio._client import Client  # noqa: PLC0415 - not for `--help`
+        from gprochat_anyio._retry import Retry  # noqa: PLC0415
+        from gprochat_anyio._timeouts import Timeouts  # noqa: PLC0415
+
         async with Client(
             url,
             secret_key=os.environ.get("GPROCHAT_UPSTREAM_SECRET_KEY", ""),

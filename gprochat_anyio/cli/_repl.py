@@ -95,7 +95,8 @@ class Repl:
 
     @property
     def _prompt(self) -> str:
-        names = [speaker.site.name for speaker in self._commands.speakers if speaker.site.name]
+        sites = (speaker.site for speaker in self._commands.speakers)
+        names = [name for site in sites if (name := site.name or site.model)]
         return visible("+".join(names)).replace("\n", " ") + "> "
 
     async def _answers(self, line: str) -> list[Answer]:

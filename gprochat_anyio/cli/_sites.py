@@ -1,4 +1,4 @@
-"""Which site is asked: options over the environment over the configuration file."""
+"""Who is asked: options over the environment over the configuration file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from ._config import CLOCKS, Config, ConfigError, read_config
+from ._model import api_url
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -21,16 +22,18 @@ _CREDENTIALS: Final = (("secret_key", "GPROCHAT_SECRET_KEY"), ("password", "GPRO
 
 
 class Site(NamedTuple):
-    """A site to ask. Its `repr` shows no secret."""
+    """A site to ask, or a model with no site. Its `repr` shows no secret."""
 
     url: str | None
-    """None: the embedded one."""
+    """Of the site, or of the model's API. None, and no model: the embedded site."""
     name: str | None = None
     """Of the configuration file."""
     secret_key: str = ""
     password: str | None = None
     proxy: str | None = None
     timeouts: Mapping[str, float] = {}
+    model: str | None = None
+    """What `--model` says, and after a slash what `--model-name` says."""
 
     def __repr__(self) -> str:
         return f"<Site {self.label}>"
@@ -38,7 +41,17 @@ class Site(NamedTuple):
     @property
     def label(self) -> str:
         """What a person calls it."""
-        return self.name or self.url or "embedded"
+        return label(self.name, self.model, self.url)
+
+    @property
+    def inside(self) -> bool:
+        """Whether it is inside this process, to be served first."""
+        return self.url is None or self.model is not None
+
+    def words_of(self, error: Exception) -> str:
+        """What to say of a failure; of a model's what it says itself, as there is no site."""
+        own: str | None = getattr(error, "site_message", None)
+        return own if own and self.inside else str(error)
 
     def client(self, **settings: Any) -> Client:
         """A client of it, which the caller closes.
@@ -59,6 +72,11 @@ class Site(NamedTuple):
         return Client(**own | settings)
 
 
+def label(name: str | None, model: str | None, url: str | None) -> str:
+    """What a person calls who answers."""
+    return name or model or url or "embedded"
+
+
 def complete_site(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """For the shell: the names in the configuration file."""
     from click.shell_completion import CompletionItem  # noqa: PLC0415 - only for the shell
@@ -71,7 +89,7 @@ def complete_site(_: click.Context, __: click.Parameter, incomplete: str) -> lis
 
 
 def site_option(*, multiple: bool = False) -> Callable[[_F], _F]:
-    """`--site NAME`, for a command that gives its context to `chosen_sites` or `overlay`."""
+    """`--site NAME`, for a command that gives its context to `chosen_sites` or `one_site`."""
     return click.option(
         "--site",
         metavar="NAME",
@@ -82,17 +100,26 @@ def site_option(*, multiple: bool = False) -> Callable[[_F], _F]:
 
 
 def chosen_sites(ctx: click.Context, config: Config | None = None) -> list[Site]:
-    """The sites that a command's options name: all of them, or else the environment's, or the
-    configuration's default; none, if nothing names one.
+    """What a command's options name: a model, or sites, all of them; or else the environment's
+    site, or the configuration's default; none, if nothing names one.
 
     A password is sent to no site that it was not meant for: GPROCHAT_SECRET_KEY and
     GPROCHAT_PASSWORD belong to GPROCHAT_URL if that is set; else they go before the file's.
 
     :param config: if it was read already
     :raises ConfigError: for a name that the configuration does not have
+    :raises click.UsageError: for options that contradict each other
     """
     names, urls = _several(ctx, "site"), _several(ctx, "url")
     given, env = _given(ctx), _environment()
+    if "model" in given:
+        if names:
+            raise click.UsageError("--model asks no site: give --model or --site.")
+        if len(urls) > 1:
+            raise click.UsageError("--model takes one --base-url.")
+        return [_model(given, "".join(urls) or None)]
+    if "model_name" in given:
+        raise click.UsageError("--model-name needs its --model: gemini or openai.")
     env_url = os.environ.get("GPROCHAT_URL")
     if not names and not urls:
         if env_url:
@@ -125,42 +152,58 @@ def named_site(
     return _site(site.url, name, file | clocks | dict(env or {}) | dict(given or {}))
 
 
-def overlay(ctx: click.Context) -> dict[str, Any]:
-    """For a command of one site: its options `url`, `secret_key`, `password`, `proxy` and
-    `timeout_...`, with what the environment and the configuration file say.
+def one_site(ctx: click.Context) -> Site:
+    """For a command that asks one: what its options, the environment or the configuration name,
+    or else the embedded site.
 
-    :raises click.UsageError: for more than one site
+    :raises click.UsageError: for more than one, or options that need a site without one
     :raises ConfigError: if the configuration can not be used
     """
     sites = chosen_sites(ctx)
     if len(sites) > 1:
         raise click.UsageError("give --site or --url, not both.")
-    site = sites[0] if sites else environment_site(ctx, None)
-    clocks = {f"timeout_{clock}": site.timeouts.get(clock) for clock in CLOCKS}
-    return {
-        "url": site.url,
-        "secret_key": site.secret_key,
-        "password": site.password,
-        "proxy": site.proxy,
-        **clocks,
-    }
+    return sites[0] if sites else embedded_site(ctx)
 
 
-def environment_site(ctx: click.Context, url: str | None) -> Site:
-    """A site that has no name: what it needs besides is of the options and the environment.
+def embedded_site(ctx: click.Context) -> Site:
+    """The site that answers where none is named.
 
-    :param url: None is the embedded one
+    :raises click.UsageError: for a proxy, which is no way to it
     """
+    given = _given(ctx)
+    if given.get("proxy"):
+        raise click.UsageError("--proxy needs a site: give --url, or set GPROCHAT_URL.")
+    return _site(None, None, given)
+
+
+def environment_site(ctx: click.Context, url: str) -> Site:
+    """A site that has no name: what it needs besides is of the options and the environment."""
     return _site(url, None, _environment() | _given(ctx))
 
 
-def kept_site(ctx: click.Context, config: Config, name: str | None, url: str | None) -> Site:
-    """The site of a chat that was kept. Its name goes before its URL, which may have moved."""
+def kept_site(
+    ctx: click.Context,
+    config: Config,
+    name: str | None,
+    url: str | None,
+    model: str | None = None,
+) -> Site:
+    """Who answered in a chat that was kept. A site's name goes before its URL, which may have
+    moved."""
+    given = _given(ctx)
+    if model is not None or url is None:
+        return _site(url, None, given)._replace(model=model)
     elsewhere = os.environ.get("GPROCHAT_URL") or url
     if name in config.sites:
-        env = _environment() if elsewhere == url else {}
-        return named_site(config, str(name), _given(ctx), env)
-    return environment_site(ctx, url) if elsewhere == url else _site(url, None, _given(ctx))
+        return named_site(config, str(name), given, _environment() if elsewhere == url else {})
+    return environment_site(ctx, url) if elsewhere == url else _site(url, None, given)
+
+
+def _model(given: Mapping[str, Any], url: str | None) -> Site:
+    kind = given["model"]
+    name = given.get("model_name")
+    model = f"{kind}/{name}" if name else kind
+    return _site(api_url(kind, url), None, given)._replace(model=model)
 
 
 def _site(url: str | None, name: str | None, settings: Mapping[str, Any]) -> Site:

@@ -42,7 +42,7 @@ class Speaker:
     def kept(self) -> Kept:
         """What is to be kept of it."""
         site = self.site
-        return Kept(site.name, site.url, self.conversation.system, tuple(self.turns))
+        return Kept(site.name, site.url, self.conversation.system, tuple(self.turns), site.model)
 
     def load(self, data: bytes) -> None:
         """Go on with a conversation that was saved.
@@ -136,5 +136,6 @@ class Answer:
                 not self.stopped,
                 timing.first_chunk,
                 timing.total,
+                site.model,
             )
         ]

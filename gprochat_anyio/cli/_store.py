@@ -10,10 +10,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-VERSION: Final = 1
-"""Of the schema."""
-
-_SCHEMA: Final = """
+_SCHEMAS: Final = (
+    """
 CREATE TABLE chats (id INTEGER PRIMARY KEY, used REAL NOT NULL);
 CREATE TABLE conversations (
     id INTEGER PRIMARY KEY,
@@ -38,8 +36,15 @@ CREATE TABLE turns (
     PRIMARY KEY (conversation, number)
 );
 CREATE INDEX turns_by_time ON turns (asked);
-"""
-_TURN: Final = "question, reply, site, url, asked, complete, first_chunk, total"
+""",
+    """
+ALTER TABLE conversations ADD COLUMN model TEXT;
+ALTER TABLE turns ADD COLUMN model TEXT;
+""",
+)
+"""What makes each version of the one before it."""
+VERSION: Final = len(_SCHEMAS)
+_TURN: Final = "question, reply, site, url, asked, complete, first_chunk, total, model"
 
 
 class StoreError(Exception):
@@ -54,7 +59,7 @@ class Turn(NamedTuple):
     site: str | None = None
     """The name of the site that answered; None if it has none."""
     url: str | None = None
-    """None: the embedded one."""
+    """Of the site, or of the model's API. None, and no model: the embedded site."""
     asked: float | None = None
     """Unix time; None for a turn that was loaded, not asked in this chat."""
     complete: bool = True
@@ -62,18 +67,21 @@ class Turn(NamedTuple):
     """Seconds to the first text."""
     total: float | None = None
     """Seconds to the end."""
+    model: str | None = None
+    """As of `Site`: what answered where there was no site."""
 
     def __repr__(self) -> str:
         return f"<Turn, {len(self.question)} and {len(self.reply)} characters>"
 
 
 class Kept(NamedTuple):
-    """A conversation: one site's part of a chat."""
+    """A conversation: the part of a chat that one site has, or one model."""
 
     site: str | None
     url: str | None
     system: str | None
     turns: Sequence[Turn]
+    model: str | None = None
 
 
 def store_path() -> Path:
@@ -126,12 +134,13 @@ class Store:
         query = "SELECT id FROM chats ORDER BY used DESC, id DESC LIMIT 1"
         for (chat,) in self._rows(query):
             query = (
-                "SELECT id, site, url, system FROM conversations WHERE chat = ? ORDER BY position"
+                "SELECT id, site, url, system, model FROM conversations"
+                " WHERE chat = ? ORDER BY position"
             )
             self._chat = chat
             self._saved = [
-                (row, Kept(site, url, system, self._turns(row)))
-                for row, site, url, system in list(self._rows(query, chat))
+                (row, Kept(site, url, system, self._turns(row), model))
+                for row, site, url, system, model in list(self._rows(query, chat))
             ]
             return [conversation for _, conversation in self._saved]
         return []
@@ -156,14 +165,14 @@ class Store:
             row, old = self._saved[position] if position < len(self._saved) else (None, None)
             same = 0 if old is None else _in_common(old.turns, new.turns)
             row = db.execute(
-                "INSERT INTO conversations VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
-                " SET site = excluded.site, url = excluded.url, system = excluded.system"
-                " RETURNING id",
-                (row, chat_id, position, new.site, new.url, new.system),
+                "INSERT INTO conversations VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
+                " SET site = excluded.site, url = excluded.url, system = excluded.system,"
+                " model = excluded.model RETURNING id",
+                (row, chat_id, position, new.site, new.url, new.system, new.model),
             ).fetchone()[0]
             db.execute("DELETE FROM turns WHERE conversation = ? AND number >= ?", (row, same))
             db.executemany(
-                "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(row, number, *new.turns[number]) for number in range(same, len(new.turns))],
             )
             saved.append((row, new._replace(turns=tuple(new.turns))))
@@ -207,10 +216,10 @@ class Store:
                 raise StoreError(
                     f"{self._path} was made by a newer gprochat (schema {version}); update this one"
                 )
-            if version == 0:
-                for statement in _SCHEMA.split(";"):
+            for number, schema in enumerate(_SCHEMAS[version:], version + 1):
+                for statement in schema.split(";"):
                     db.execute(statement)
-                db.execute(f"PRAGMA user_version = {VERSION}")
+                db.execute(f"PRAGMA user_version = {number}")
 
 
 def _turn(row: Sequence[Any]) -> Turn:

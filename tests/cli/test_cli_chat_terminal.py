@@ -17,6 +17,8 @@ from typing import Any
 
 import click
 import pytest
+from model_servers import HEAD as EVENTS
+from model_servers import chunk, event, openai
 from prompt_toolkit.application import create_app_session
 from raw_site import (
     BOUND,
@@ -270,6 +272,28 @@ class TestTyping:
         with raw_site(replying("reply")) as site:
             config.write_text(f"[sites.a]\nurl = '{site.url}'\n[sites.b]\nurl = '{site.url}'\n")
             assert chat(does, "--site=a", "--site=b") == 0
+
+    def test_a_model_with_no_site(self, chat: Chat) -> None:
+        left = threading.Event()
+
+        def answer(exchange: Exchange) -> None:
+            exchange.send(EVENTS + chunk(event(openai("half a **bold** reply"))))
+            exchange.until_left()
+            left.set()
+
+        def does(person: Person) -> None:
+            person.sees("openai/m>")
+            person.types("Hello\r")
+            person.sees("half a bold reply")
+            interrupt()
+            person.sees("gprochat: stopped")
+            assert left.wait(BOUND)
+            person.enters("/site")
+            person.sees("asking openai/m;")
+            person.enters("/quit")
+
+        with raw_site(answer) as server:
+            assert chat(does, "--model=openai", "--model-name=m", "--url", server.url) == 0
 
     def test_plain_text_is_as_it_is(self, chat: Chat) -> None:
         def does(person: Person) -> None:

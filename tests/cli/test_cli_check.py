@@ -17,7 +17,6 @@ from click.testing import CliRunner, Result
 from embedded_site import embedded_site
 from raw_site import BOUND
 
-from gprochat_anyio.cli import _check
 from gprochat_anyio.cli._main import gprochat
 from gprochat_anyio.cli._output import Output, PipeClosedError
 from gprochat_anyio.transport import _tls
@@ -207,7 +206,7 @@ def test_what_can_not_be_checked(arguments: list[str], said: str) -> None:
 
 
 def test_one_site_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_check, "chosen_sites", lambda _: [None, None])
+    monkeypatch.setattr("gprochat_anyio.cli._sites.chosen_sites", lambda _: [None, None])
     assert "not both" in check().stderr
 
 

@@ -210,6 +210,8 @@ class TestPrecedence:
         assert kept_site(ctx, config, "work", "http://moved").password == "of the file"
         assert kept_site(ctx, config, None, "http://x").password is None
         assert kept_site(ctx, config, None, "http://y").password == "of the environment"
+        model = kept_site(ctx, config, None, "http://y", "openai/m")
+        assert (model.password, model.label, model.url) == (None, "openai/m", "http://y")
 
 
 def test_a_site_shows_no_secret() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from click.testing import CliRunner, Result
 
 from gprochat_anyio.cli._main import gprochat
 from gprochat_anyio.cli._output import Output, PipeClosedError
-from gprochat_anyio.cli._store import Kept, Store, StoreError, Turn, store_path
+from gprochat_anyio.cli._store import _SCHEMAS, VERSION, Kept, Store, StoreError, Turn, store_path
 
 ONE = Turn("one?", "1", "work", "https://w", 100.0, True, 0.1, 0.2)
 TWO = Turn("two\nlines?", "2 \x1b[2J", None, "https://u", 200.0, False, 0.1, 0.2)
 THREE = Turn("three?", "3", None, None, 300.0)
+FOUR = Turn("four?", "4", None, "http://api/v1", 400.0, model="openai/m")
 LOADED = Turn("before?", "0")
 
 
@@ -73,7 +75,10 @@ class TestStore:
         assert store.last() == []
 
     def test_keeps_several_sites(self, store: Store, path: Path) -> None:
-        two = [Kept("a", "https://a", None, (ONE,)), Kept(None, None, "s", (TWO, THREE))]
+        two = [
+            Kept("a", "https://a", None, (ONE,)),
+            Kept(None, "http://api/v1", "s", (TWO, FOUR), "openai/m"),
+        ]
         store.save(two)
         assert reopened(path) == two
         store.save(two[:1])
@@ -109,9 +114,25 @@ class TestStore:
         assert sqlite3.connect(path).execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
     def test_of_a_newer_version_is_left_alone(self, store: Store, path: Path) -> None:
-        store._db.execute("PRAGMA user_version = 2")
+        store._db.execute(f"PRAGMA user_version = {VERSION + 1}")
         with pytest.raises(StoreError, match="newer gprochat"):
             Store(path)
+
+    def test_of_an_older_version_is_gone_on_with(self, path: Path) -> None:
+        path.parent.mkdir()
+        with closing(sqlite3.connect(path)) as db:
+            db.executescript(_SCHEMAS[0])
+            db.executescript(
+                "PRAGMA user_version = 1; INSERT INTO chats VALUES (1, 1.0);"
+                "INSERT INTO conversations VALUES (1, 1, 0, 'work', 'https://w', NULL);"
+                "INSERT INTO turns"
+                " VALUES (1, 0, 'one?', '1', 'work', 'https://w', 100.0, 1, 0.1, 0.2)"
+            )
+        assert reopened(path) == kept(ONE)
+        with closing(Store(path)) as store:
+            (chat,) = store.last()
+            store.save([chat._replace(turns=[*chat.turns, FOUR], model="echo")])
+        assert reopened(path) == [Kept("work", "https://w", None, (ONE, FOUR), "echo")]
 
     def test_that_is_none(self, path: Path) -> None:
         path.parent.mkdir()
@@ -148,12 +169,13 @@ class TestLogs:
         assert not store_path().exists()
 
     def test_are_for_people(self, store: Store) -> None:
-        store.save(kept(ONE, TWO, THREE))
+        store.save(kept(ONE, TWO, THREE, FOUR))
         blocks = logs().stdout.split("\n\n")
         assert [block[16:] for block in blocks] == [
             "  work\n> one?\n1",
             "  https://u  (stopped)\n> two\n> lines?\n2 \x1b[2J",
             "  embedded\n> three?\n3",
+            "  openai/m\n> four?\n4",
             "",
         ]
 
