@@ -100,7 +100,8 @@ class TestFailures:
         assert chatted.exit_code == asked.exit_code == status
         assert said in chatted.stderr
         assert chatted.stderr == asked.stderr
-        assert chatted.stderr.startswith("gprochat: the model's server ") == (status != 9)
+        words = ("gprochat: the model's server ", "gprochat: [429 Too Many Requests] the model's ")
+        assert chatted.stderr.startswith(words) == (status != 9)
         assert "sk-made-up" not in chatted.output
 
     @pytest.mark.parametrize(
