@@ -136,7 +136,9 @@ class Commands:
                 speaker.conversation.system = None if argument == "off" else argument
             except ValueError as error:
                 raise CommandError(str(error)) from None
-        self._tell("no instructions any more" if argument == "off" else "told the site")
+        self._tell(
+            "no instructions any more" if argument == "off" else "it goes with each question"
+        )
 
     async def _site(self, argument: str) -> None:
         if argument:

@@ -10,8 +10,11 @@ from anyio import to_thread
 from prompt_toolkit import PromptSession
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import Completer, WordCompleter
+from prompt_toolkit.enums import DEFAULT_BUFFER
+from prompt_toolkit.filters import has_focus
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.search import stop_search
 from prompt_toolkit.shortcuts import CompleteStyle
 
 _HINT = "Ctrl-C again leaves"
@@ -61,8 +64,9 @@ class Editor:
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
+        editing = has_focus(DEFAULT_BUFFER)  # not searching the history, which has its own keys
 
-        @keys.add("enter")
+        @keys.add("enter", filter=editing)
         def _(event: KeyPressEvent) -> None:
             buffer = event.current_buffer
             if buffer.document.current_line_before_cursor.endswith("\\"):
@@ -71,13 +75,16 @@ class Editor:
             else:
                 buffer.validate_and_handle()
 
-        @keys.add("escape", "enter")
+        @keys.add("escape", "enter", filter=editing)
         def _(event: KeyPressEvent) -> None:
             event.current_buffer.newline(copy_margin=False)
 
         @keys.add("c-c")
         @keys.add("<sigint>")
         def _(event: KeyPressEvent) -> None:
+            if not editing():
+                stop_search()
+                return
             if not event.current_buffer.text and self._pressed:
                 event.app.exit(exception=CtrlCLeftError, style="class:aborting")
             event.current_buffer.reset()

@@ -189,7 +189,7 @@ class TestCommands:
         )
         assert result.stderr.splitlines() == [
             "no instructions; /system TEXT gives some",
-            "told the site",
+            "it goes with each question",
             "Be brief.",
             "no instructions any more",
             "no instructions; /system TEXT gives some",

@@ -39,7 +39,7 @@ from gprochat_anyio.cli._store import store_path
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="a POSIX terminal")
 
-CTRL_C, CTRL_D, ALT_ENTER, UP = "\x03", "\x04", "\x1b\r", "\x1b[A"
+CTRL_C, CTRL_D, CTRL_R, ALT_ENTER, UP = "\x03", "\x04", "\x12", "\x1b\r", "\x1b[A"
 _DRIVING = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[>=]|\r")
 
 
@@ -208,6 +208,31 @@ class TestTyping:
         with raw_site(replying("done")) as site:
             assert chat(does, "--url", site.url) == 0
         assert site.prompts[:2] == ["one\ntwo\nthree", "pasted\nlines"]
+
+    def test_searching_the_history(self, chat: Chat) -> None:
+        def does(person: Person) -> None:
+            for line in ("find me", "not me"):
+                person.enters(line)
+                person.sees("done")
+            person.sees(PROMPT)
+            person.types(CTRL_R + "find")
+            person.sees("find me")
+            person.types(CTRL_C)  # ends the search alone, and so does one of another process
+            person.types(CTRL_R + "not")
+            person.sees("not me")
+            interrupt()
+            person.types(CTRL_C)
+            person.sees("Ctrl-C again leaves")
+            person.types(CTRL_R + "find")
+            person.sees("find me")
+            person.types("\r")
+            person.types("\r")
+            person.sees("done")
+            person.enters("/quit")
+
+        with raw_site(replying("done")) as site:
+            assert chat(does, "--url", site.url) == 0
+        assert site.prompts == ["find me", "not me", "find me"]
 
     def test_history_of_earlier_chats(self, chat: Chat) -> None:
         with raw_site(replying("done")) as site:
