@@ -166,10 +166,9 @@ class _Chat:
         )
         if not interactive:
             return await repl.run(Interrupts())
+        tell("/help shows the commands, Ctrl-D leaves")
         if self._last:
             await repl.show_last_turns()
-        else:
-            tell("/help shows the commands, Ctrl-D leaves")
         with Interrupts() as interrupts:
             return await repl.run(interrupts)
 
@@ -185,7 +184,7 @@ class _Chat:
                 first.turns,
                 first.conversation.system,
             )
-            for name in names
+            for name in dict.fromkeys(names)
         ]
 
     async def _speaker(self, site: Site, turns: Iterable[Turn], system: str | None) -> Speaker:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Final, NamedTuple
 
 from anyio import to_thread
@@ -67,6 +68,12 @@ class Commands:
         self._open_speakers = open_speakers
         self._tell = tell
         self._own_files: set[Path] = set()
+        self._question = self._last_answered()
+
+    def ask(self, question: str) -> list[Answer]:
+        """The answers to come."""
+        self._question = question
+        return [speaker.ask(question) for speaker in self.speakers]
 
     async def run(self, line: str) -> list[Answer]:
         """Do what a line says; the answers that this brings.
@@ -86,23 +93,22 @@ class Commands:
         return await getattr(self, f"_{name[1:]}")(argument) or []
 
     async def _retry(self, _: str) -> list[Answer]:
-        try:
-            return [speaker.retry() for speaker in self.speakers]
-        except RuntimeError:
-            raise CommandError("there is no question yet to ask again") from None
+        question = self._question
+        if question is None:
+            raise CommandError("there is no question yet to ask again")
+        return [speaker.retry(question) for speaker in self.speakers]
 
     async def _undo(self, _: str) -> None:
-        undone = [speaker.undo() for speaker in self.speakers]
-        if not any(undone):
+        question = self._last_answered()
+        if question is None:
             raise CommandError("there is no turn to forget")
-        self._tell("forgot the last turn")
+        for speaker in self.speakers:  # one that failed to answer it keeps the turns before
+            speaker.undo(question)
+        self._question = self._last_answered()
+        self._tell(f"forgot: {shorten(question, 60, placeholder=' ...')}")
 
     async def _save(self, argument: str) -> None:
-        several = len(self.speakers) > 1
-        for number, speaker in enumerate(self.speakers, 1):
-            path = _path(argument)
-            if several:
-                path = path.with_name(f"{path.stem}.{speaker.site.name or number}{path.suffix}")
+        for path, speaker in zip(self._files(argument), self.speakers, strict=True):
             text = speaker.conversation.to_json() + "\n"
             try:
                 await to_thread.run_sync(self._write, path, text)
@@ -114,17 +120,21 @@ class Commands:
             self._tell(f"saved to {path}")
 
     async def _load(self, argument: str) -> None:
-        path = _path(argument)
+        files = [_path(argument)] * len(self.speakers)
+        if not files[0].exists():  # /save has made one for each
+            files = self._files(argument)
+        loaded = []
         try:
-            data = await to_thread.run_sync(path.read_bytes)
-            for speaker in self.speakers:
-                speaker.load(data)
+            for path, speaker in zip(files, self.speakers, strict=True):
+                loaded.append(speaker.loaded(await to_thread.run_sync(path.read_bytes)))
         except OSError as error:
             raise CommandError(f"can not read {path}: {error.strerror}") from None
         except ValueError as error:
             raise CommandError(f"{path} is no conversation: {error}") from None
-        self._own_files.add(path)
-        self._tell(f"going on with {_turns(len(self.speakers[0].turns))} of {path}")
+        self.speakers = loaded
+        self._own_files.update(files)
+        self._question = self._last_answered()
+        self._tell(f"going on with {_turns(len(self.speakers[0].turns))} of {files[0]}")
 
     async def _system(self, argument: str) -> None:
         if not argument:
@@ -159,6 +169,19 @@ class Commands:
 
     async def _quit(self, _: str) -> None:
         raise LeaveChat
+
+    def _last_answered(self) -> str | None:
+        """The last question that has an answer, of any site."""
+        last = [speaker.turns[-1] for speaker in self.speakers if speaker.turns]
+        return max(last, key=lambda turn: turn.asked or 0).question if last else None
+
+    def _files(self, argument: str) -> list[Path]:
+        """A file for each site."""
+        path = _path(argument)
+        if len(self.speakers) == 1:
+            return [path]
+        names = [speaker.site.name or number for number, speaker in enumerate(self.speakers, 1)]
+        return [path.with_name(f"{path.stem}.{name}{path.suffix}") for name in names]
 
     def _write(self, path: Path, text: str) -> None:
         """Others may not read it, and nothing is lost that this chat has not written itself."""

@@ -10,8 +10,9 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.markdown import Heading, Markdown
+from rich.markdown import CodeBlock, Heading, Markdown
 from rich.segment import Segment, Segments
+from rich.syntax import Syntax
 
 from ._output import visible
 
@@ -86,8 +87,21 @@ class _Heading(Heading):
         yield self.text
 
 
+class _CodeBlock(CodeBlock):
+    """At the left, as it is to be copied."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        code = str(self.text).rstrip()
+        yield Syntax(code, self.lexer_name, theme=self.theme, word_wrap=True)
+
+
 class _Markdown(Markdown):
-    elements = {**Markdown.elements, "heading_open": _Heading}  # noqa: RUF012
+    elements = {  # noqa: RUF012
+        **Markdown.elements,
+        "heading_open": _Heading,
+        "fence": _CodeBlock,
+        "code_block": _CodeBlock,
+    }
 
 
 def _top_level(tokens: Iterable[Token]) -> list[tuple[int, int]]:

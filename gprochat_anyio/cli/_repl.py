@@ -104,7 +104,7 @@ class Repl:
             return await self._commands.run(line)
         if not line.strip():
             return []
-        return [speaker.ask(line.strip()) for speaker in self._commands.speakers]
+        return self._commands.ask(line.strip())
 
     def _show_turn(self, speaker: Speaker, turn: Turn) -> None:
         view = self._view(speaker)
@@ -114,6 +114,8 @@ class Repl:
         self._output.write("\n")
 
     def _show(self, answer: Answer) -> View:
+        if self._interactive and answer.speaker is not self._commands.speakers[0]:
+            self._output.write("\n")
         view = self._view(answer.speaker)
         view.show("")
         return view

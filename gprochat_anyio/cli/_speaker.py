@@ -44,30 +44,39 @@ class Speaker:
         site = self.site
         return Kept(site.name, site.url, self.conversation.system, tuple(self.turns), site.model)
 
-    def load(self, data: bytes) -> None:
-        """Go on with a conversation that was saved.
+    def loaded(self, data: bytes) -> Speaker:
+        """The same site, going on with a conversation that was saved.
 
-        :raises ValueError: if it can not be read; nothing has changed then
+        :raises ValueError: if it can not be read
         """
-        self.conversation = Conversation.from_json(self.client, data)
-        texts = [message.content for message in self.conversation.messages]
-        self.turns = [Turn(*pair) for pair in zip(texts[::2], texts[1::2], strict=True)]
+        speaker = Speaker(self.site, self.client)
+        speaker.conversation = Conversation.from_json(self.client, data)
+        texts = [message.content for message in speaker.conversation.messages]
+        speaker.turns = [Turn(*pair) for pair in zip(texts[::2], texts[1::2], strict=True)]
+        return speaker
 
-    def undo(self) -> bool:
-        """Forget the last turn; whether there was one."""
-        del self.turns[-1:]
-        return bool(self.conversation.undo())
+    @property
+    def answered(self) -> str | None:
+        """The last question that has an answer."""
+        return self.turns[-1].question if self.turns else None
+
+    def undo(self, question: str) -> None:
+        """Forget the last turn, if that was its question; and a question without an answer."""
+        if self.answered == question:
+            del self.turns[-1]
+            self.conversation.undo()
+        else:
+            self.conversation = Conversation.from_json(self.client, self.conversation.to_json())
 
     def ask(self, question: str) -> Answer:
         """An answer to come."""
         return Answer(self, self.conversation.stream(question))
 
-    def retry(self) -> Answer:
-        """Another answer to the last question.
-
-        :raises RuntimeError: if there was none
-        """
-        return Answer(self, self.conversation.retry())
+    def retry(self, question: str) -> Answer:
+        """Another answer to a question, in the place of the last one if that was to the same."""
+        if self.answered == question:
+            return Answer(self, self.conversation.retry())
+        return self.ask(question)
 
 
 class Answer:

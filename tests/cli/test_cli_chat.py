@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import sys
 import threading
@@ -142,7 +143,30 @@ class TestCommands:
     def test_undo(self, site: RawSite) -> None:
         result = self.run(site, "one", "/undo", "/undo", "two")
         assert result.stdout == "1: one\n1: two\n"
-        assert result.stderr == "forgot the last turn\ngprochat: there is no turn to forget\n"
+        assert result.stderr == "forgot: one\ngprochat: there is no turn to forget\n"
+
+    def test_undo_and_retry_where_one_site_failed(self, site: RawSite) -> None:
+        answers = iter([replying("b1"), failing(500, "no"), *[replying("b")] * 4])
+        with raw_site(in_turn(answers)) as other:
+            lines = "one\ntwo\n/undo\n/retry\nthree\n/retry\n"
+            result = chat("--url", site.url, "--url", other.url, lines=lines)
+        assert "forgot: two\n" in result.stderr
+        sent = [[m["parts"][0]["text"] for m in body["messages"]] for body in other.bodies]
+        assert sent == [
+            ["one"],
+            ["one", "b1", "two"],
+            ["one"],
+            ["one", "b", "three"],
+            ["one", "b", "three"],
+        ]
+        assert [len(body["messages"]) for body in site.bodies] == [1, 3, 1, 3, 3]
+
+    def test_retry_asks_again_where_it_failed(self, site: RawSite) -> None:
+        answers = iter([replying("b1"), failing(500, "no"), replying("b2")])
+        with raw_site(in_turn(answers)) as other:
+            chat("--url", site.url, "--url", other.url, lines="one\ntwo\n/retry\n")
+        assert [len(body["messages"]) for body in other.bodies] == [1, 3, 3]
+        assert [len(body["messages"]) for body in site.bodies] == [1, 3, 3]
 
     def test_save_and_load(self, site: RawSite, tmp_path: Path) -> None:
         path = tmp_path / "saved.json"
@@ -159,11 +183,23 @@ class TestCommands:
         assert "exists: give another name" in again.stderr
         assert again.stderr.count("saved to") == 1
 
-    def test_save_of_several_sites(self, site: RawSite, tmp_path: Path) -> None:
-        arguments = ("--url", site.url, "--url", site.url)
-        chat(*arguments, lines=f"one\n/save {tmp_path / 'saved.json'}\n")
-        names = sorted(file.name for file in tmp_path.glob("saved*"))
-        assert names == ["saved.1.json", "saved.2.json"]
+    def test_save_and_load_of_several_sites(self, site: RawSite, tmp_path: Path) -> None:
+        path = tmp_path / "saved.json"
+        with raw_site(replying("other")) as other:
+            arguments = ("--url", site.url, "--url", other.url)
+            chat(*arguments, lines=f"one\n/save {path}\n")
+            names = sorted(file.name for file in tmp_path.glob("saved*"))
+            assert names == ["saved.1.json", "saved.2.json"]
+            result = chat(*arguments, lines=f"/load {path}\ntwo\n")
+            assert f"going on with 1 turn of {tmp_path / 'saved.1.json'}" in result.stderr
+            assert other.bodies[1]["messages"][1]["parts"][0]["text"] == "other"
+            (tmp_path / "saved.2.json").unlink()
+            result = chat(*arguments, lines=f"/load {path}\ntwo\n")
+        assert f"can not read {tmp_path / 'saved.2.json'}" in result.stderr
+        assert result.stdout.startswith(f"{site.url}:\n1: two\n"), "nothing has changed"
+        shutil.copy(tmp_path / "saved.1.json", path)
+        chat("--url", site.url, "--url", site.url, lines=f"/load {path}\ntwo\n")
+        assert [len(body["messages"]) for body in site.bodies[-2:]] == [3, 3]
 
     def test_files_that_can_not_be(self, site: RawSite, tmp_path: Path) -> None:
         other = tmp_path / "other.json"
@@ -231,7 +267,7 @@ class TestCommands:
                 f"[sites.b]\nurl = '{other.url}'\npassword = 'of b'\n"
                 "[sites.d]\nurl = 'nonsense'\n"
             )
-            lines = "one\n/site\n/site b\ntwo\n/site c\n/site d\n/site a b\nthree\n"
+            lines = "one\n/site\n/site b b\ntwo\n/site c\n/site d\n/site a b\nthree\n"
             result = chat(lines=lines, GPROCHAT_CONFIG=str(config))
         assert result.stdout == "1: one\n3: two\na:\n5: three\nb:\n5: three\n"
         said = result.stderr.splitlines()

@@ -62,9 +62,9 @@ in two lines, <T> and \ufffd[2J.
  1 first
  2 second
 
- def f():
+def f():
 
-     return 1
+    return 1
 
  a  b
  ──────
