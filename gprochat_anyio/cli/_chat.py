@@ -72,7 +72,7 @@ def chat(ctx: click.Context, /, *, system: str | None, go_on: bool, **options: A
         with _kept_chats(needed=keep or (go_on and store_path().exists())) as store:
             last = store.last() if go_on and store is not None else []
             if go_on and not last:
-                say("no chat was kept; this is a new one")
+                say("there is no chat to go on with; this is a new one")
             if last and not any(options[name] for name in ("site", "url", "model", "model_name")):
                 sites = [kept_site(ctx, config, part.site, part.url, part.model) for part in last]
             else:

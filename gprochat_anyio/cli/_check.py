@@ -90,7 +90,7 @@ class _Check:
         return 0
 
     def _tell(self, how: str, step: str, said: str) -> None:
-        self._output.write(f"{how:6}  {step:10}  {' '.join(said.split())}\n")
+        self._output.line(f"{how:6}  {step:10}  {' '.join(said.split())}", indent=20)
 
     def _steps(
         self, client: Client, address: SiteAddress
@@ -150,8 +150,13 @@ class _Way:
             with self._within(f"no {what}"):
                 return await connect(target, ssl_context=None, uds=None)
         except ConnectFailure as error:
-            advice = "check the URL, and whether the site is up and no firewall is in between"
-            if target.scheme == "https":
+            advice = (
+                f"check the URL of {self._whose.strip() or 'the site'},"
+                " and whether it is up and no firewall is in between"
+            )
+            if "WRONG_VERSION_NUMBER" in str(error):
+                advice = "nothing speaks TLS there; check the port, or try http://"
+            elif target.scheme == "https":
                 advice = "check the URL; for an authority of one's own set SSL_CERT_FILE"
             raise SiteConnectionError(f"{error}; {advice}") from None
 

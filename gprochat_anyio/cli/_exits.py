@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from typing import Final
 
@@ -19,7 +20,7 @@ from gprochat_anyio._errors import (
     UnexpectedResponseError,
 )
 
-from ._output import visible
+from ._output import visible, wrapped
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -50,7 +51,7 @@ def exit_status(error: Exception) -> int:
 
 
 def say(text: str) -> None:
-    """Put one line on stderr, if it is still open."""
+    """Put one line on stderr, if it is still open; in a terminal it may take several."""
     line = " ".join(visible(text).split())
     with suppress(OSError):
-        click.echo(f"gprochat: {line}", err=True)
+        click.echo(wrapped(f"gprochat: {line}", sys.stderr), err=True)

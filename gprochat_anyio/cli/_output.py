@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from textwrap import fill
 from typing import Final, TextIO
 
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -59,11 +60,11 @@ class Output:
 
     def size(self) -> os.terminal_size:
         """Columns and lines of the terminal, as it is now."""
-        try:
-            columns, lines = os.get_terminal_size(self._stream.fileno())
-        except OSError:
-            columns = lines = 0
-        return os.terminal_size((columns or 80, lines or 24))
+        return _size(self._stream)
+
+    def line(self, text: str, *, indent: int = 0) -> None:
+        """Write a line of our own, `wrapped`. Then as `write`."""
+        self.write(wrapped(text, self._stream, indent=indent) + "\n")
 
     def _put(self, text: str) -> None:
         try:
@@ -90,6 +91,30 @@ class Output:
 def visible(text: str) -> str:
     r"""The text with control characters, but for newlines and tabs, spelled out: `\x1b`."""
     return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text.replace("\r", ""))
+
+
+def wrapped(text: str, stream: TextIO | None, *, indent: int = 0) -> str:
+    """A line, broken between words if the stream is a terminal that is too narrow for it.
+
+    :param indent: of what goes on below
+    """
+    if stream is None or not stream.isatty():
+        return text
+    return fill(
+        text,
+        _size(stream).columns,
+        subsequent_indent=" " * indent,
+        break_long_words=False,  # an address, a path
+        break_on_hyphens=False,
+    )
+
+
+def _size(stream: TextIO) -> os.terminal_size:
+    try:
+        columns, lines = os.get_terminal_size(stream.fileno())
+    except OSError:
+        columns = lines = 0
+    return os.terminal_size((columns or 80, lines or 24))
 
 
 def json_line(value: object) -> str:

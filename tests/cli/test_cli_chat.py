@@ -279,7 +279,10 @@ class TestCommands:
 
 class TestKeeping:
     def test_goes_on(self, site: RawSite) -> None:
-        assert "no chat was kept" in chat("--continue", "--url", site.url, lines="one\n").stderr
+        assert (
+            "there is no chat to go on with"
+            in chat("--continue", "--url", site.url, lines="one\n").stderr
+        )
         result = chat("--continue", lines="two\n")
         assert (result.stdout, result.stderr) == ("3: two\n", "")
         assert chat("--continue", lines="/undo\n/undo\n").exit_code == 0

@@ -172,6 +172,12 @@ class TestTLS:
         assert "FAILED  TLS" in last_line(result)
         assert "SSL_CERT_FILE" in last_line(result)
 
+    def test_of_a_port_that_does_not_speak_it(self, backend: str) -> None:
+        with answering('{"code":0}', "Hello") as url:
+            result = check(backend, "--url", url.replace("http", "https"))
+        assert result.exit_code == 3
+        assert "nothing speaks TLS there; check the port, or try http://" in last_line(result)
+
     def test_of_a_known_one(
         self, server: str, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, backend: str
     ) -> None:
@@ -187,6 +193,7 @@ def test_a_proxy_is_the_first_step() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     result = check("--url=https://chat.example.org", f"--proxy=http://127.0.0.1:{port}")
+    assert "; check the URL of the proxy, and whether it is up" in last_line(result)
     assert "ok      name        the proxy 127.0.0.1 is 127.0.0.1" in result.stdout
     assert "FAILED  TCP" in last_line(result)
 

@@ -18,7 +18,7 @@ import pytest
 from gprochat_anyio import GPROChatError
 from gprochat_anyio.cli import _prompt, main
 from gprochat_anyio.cli._exits import exit_status, say
-from gprochat_anyio.cli._output import Output, PipeClosedError, visible
+from gprochat_anyio.cli._output import Output, PipeClosedError, visible, wrapped
 
 
 class Ended(BaseException):
@@ -115,6 +115,28 @@ class TestOutput:
         output.end_line()
         output.end_line()
         assert stream.buffer.getvalue() == b"text\n"
+
+    def test_breaks_lines_between_words_in_a_terminal_alone(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Terminal(io.StringIO):
+            def isatty(self) -> bool:
+                return True
+
+        line = f"ok      TCP    {'words ' * 15}http://{'x' * 90}"
+        assert wrapped(line, None) == line
+        assert wrapped(line, io.StringIO()) == line
+        screen = Terminal()
+        monkeypatch.setattr(sys, "stderr", screen)
+        say(line)
+        assert screen.getvalue().splitlines() == [
+            f"gprochat: ok TCP {'words ' * 9}words",
+            "words words words words words",
+            f"http://{'x' * 90}",
+        ]
+        first, *others = wrapped(line, Terminal(), indent=15).splitlines()
+        assert first == f"ok      TCP    {'words ' * 10}words"[: len(first)]
+        assert all(other.startswith(" " * 15) for other in others)
 
     def test_keeps_control_characters_from_a_terminal(
         self, monkeypatch: pytest.MonkeyPatch
