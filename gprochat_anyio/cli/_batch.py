@@ -34,7 +34,13 @@ _seconds = click.FloatRange(min=0)
 @click.argument(
     "source", metavar="INPUT", type=click.Path(exists=True, dir_okay=False, allow_dash=True)
 )
-@click.option("--out", metavar="FILE", required=True, help="JSON lines; continued if it exists.")
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(),
+    required=True,
+    help="JSON lines; continued if it exists.",
+)
 @click.option(
     "--format",
     type=click.Choice(["jsonl", "text"]),

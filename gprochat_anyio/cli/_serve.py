@@ -186,7 +186,10 @@ def _tls(certfile: str | None, keyfile: str | None) -> ssl.SSLContext | None:
     try:
         context.load_cert_chain(certfile, keyfile)
     except OSError as error:
-        raise ValueError(f"can not use the certificate: {error.strerror or error}") from None
+        raise ValueError(
+            f"can not use the certificate: {error.strerror or error}; give PEM files, and the"
+            " certificate's own key"
+        ) from None
     return context
 
 

@@ -288,8 +288,8 @@ class TestTyping:
         def does(person: Person) -> None:
             person.sees("a+b>")
             person.types("Hello\r")
-            person.sees("reply")
-            person.sees("b")
+            person.sees("a\n")
+            person.sees("reply\n\nb\n")
             person.sees("reply")
             person.sees("a+b>")
             person.types(CTRL_D)

@@ -236,6 +236,10 @@ class TestCompletion:
         assert self.complete("gprochat ch", "ch") == "plain,chat\nplain,check\n"
         assert self.complete("gprochat ask --site w", "w") == "plain,work\n"
 
+    @pytest.mark.parametrize("words", ["batch", "batch in.txt --out", "serve --certfile"])
+    def test_knows_where_a_file_is_to_be_named(self, words: str) -> None:
+        assert self.complete(f"gprochat {words} x", "x") == "file,x\n"
+
     def test_says_nothing_of_a_wrong_file(self, file: Path) -> None:
         file.write_text("nonsense")
         assert self.complete("gprochat ask --site w", "w").strip() == ""
