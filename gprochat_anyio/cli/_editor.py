@@ -17,6 +17,8 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.search import stop_search
 from prompt_toolkit.shortcuts import CompleteStyle
 
+from ._exits import say
+
 _HINT = "Ctrl-C again leaves"
 
 
@@ -56,7 +58,14 @@ class Editor:
         :raises CtrlCLeftError: if it is Ctrl-C for the second time
         """
         self._pressed = pressed
-        return await self._session.prompt_async(prompt, set_exception_handler=False)
+        while True:
+            try:
+                return await self._session.prompt_async(prompt, set_exception_handler=False)
+            except KeyboardInterrupt:  # in a dumb terminal, where the keys are not all ours
+                if self._pressed:
+                    raise CtrlCLeftError from None
+                self._pressed = True
+                say(_HINT)
 
     def _typed(self, buffer: Buffer) -> None:
         if buffer.text:

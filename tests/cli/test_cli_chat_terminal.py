@@ -12,14 +12,19 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
 import click
 import pytest
 from model_servers import HEAD as EVENTS
 from model_servers import chunk, event, openai
+from prompt_toolkit import PromptSession
 from prompt_toolkit.application import create_app_session
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
 from raw_site import (
     BOUND,
     END,
@@ -33,6 +38,7 @@ from raw_site import (
 )
 
 from gprochat_anyio.cli import _answers
+from gprochat_anyio.cli._editor import CtrlCLeftError, Editor
 from gprochat_anyio.cli._main import gprochat
 from gprochat_anyio.cli._output import Output
 from gprochat_anyio.cli._store import store_path
@@ -71,6 +77,15 @@ class Person:
         before, _, after = plain.partition(text)
         self._seen = after
         return before
+
+    def watches_until(self, ended: threading.Event) -> None:
+        """What nobody looks at must not stop the chat."""
+        for _ in range(int(BOUND / 0.05)):
+            if ended.is_set():
+                return
+            if select.select([self._terminal], [], [], 0.05)[0]:
+                os.read(self._terminal, 65536)
+        raise AssertionError("the chat goes on")
 
     def types(self, text: str) -> None:
         os.write(self._terminal, text.encode())
@@ -120,15 +135,12 @@ def chat(monkeypatch: pytest.MonkeyPatch) -> Chat:
             def act() -> None:
                 try:
                     does(person)
+                    person.watches_until(ended)
                 except BaseException as error:  # noqa: BLE001 - raised below
                     failures.append(error)
                     while not ended.wait(0.2):  # leave, wherever it is
                         person.types(CTRL_D)
                         os.kill(os.getpid(), signal.SIGINT)
-                while not ended.is_set():  # what nobody looks at must not stop it
-                    reading = [person._terminal]
-                    if select.select(reading, [], [], 0.05)[0]:
-                        os.read(person._terminal, 65536)
 
             with (
                 open(os.dup(slave), encoding="utf-8") as stdin,  # noqa: PTH123
@@ -401,6 +413,35 @@ class TestCtrlC:
         with raw_site(replying("done")) as site:
             assert chat(does, "--url", site.url) == 130
         assert site.prompts == []
+
+    def test_of_a_dumb_terminal(self, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TERM", "dumb")
+
+        def does(person: Person) -> None:
+            person.sees("> ")
+            person.types("/qu\t")
+            person.sees("/qut")  # the last of each change: the keys are the command's by now
+            person.types(CTRL_C)
+            person.sees("gprochat: Ctrl-C again leaves")
+            person.sees("> ")
+            person.types("Hello\r")
+            person.sees("a **bold** reply")
+            person.sees("> ")
+            person.types("/quit\r")
+
+        with raw_site(replying("a **bold** reply")) as site:
+            assert chat(does, "--url", site.url) == 0
+        assert site.prompts == ["Hello"]
+
+    def test_of_a_dumb_terminal_twice_leaves(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def interrupted(*_: object, **__: object) -> str:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(PromptSession, "prompt_async", interrupted)
+        with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+            editor = Editor([], [])
+            with pytest.raises(CtrlCLeftError):
+                anyio.run(partial(editor.line, "> ", pressed=False))
 
     def test_of_another_process_counts_too(self, chat: Chat) -> None:
         def does(person: Person) -> None:
