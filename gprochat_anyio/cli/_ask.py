@@ -22,7 +22,7 @@ from ._prompt import read_prompt
 from ._sites import Site, one_site, site_option
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=EPILOG, short_help="Ask one prompt, and stream the reply.")
 @click.argument("prompt", required=False)
 @site_option()
 @click.option("--url", "--base-url", "url", metavar="URL", help="The site; or set GPROCHAT_URL.")

@@ -30,7 +30,7 @@ Exit status: 0 all answered; 1 some failed; 2 usage or output; 130 Ctrl-C."""
 _seconds = click.FloatRange(min=0)
 
 
-@click.command(epilog=_EPILOG)
+@click.command(epilog=_EPILOG, short_help="Ask every prompt of a file; keep each outcome.")
 @click.argument(
     "source", metavar="INPUT", type=click.Path(exists=True, dir_okay=False, allow_dash=True)
 )

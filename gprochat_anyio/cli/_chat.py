@@ -34,7 +34,7 @@ as with ask, by the last question."""
 _seconds = partial(click.option, metavar="SECONDS", type=float, hidden=True)
 
 
-@click.command(epilog=_EPILOG)
+@click.command(epilog=_EPILOG, short_help="Chat in the terminal.")
 @site_option(multiple=True)
 @click.option(
     "--url",

@@ -33,7 +33,7 @@ from ._sites import Site, one_site, site_option
 _QUESTION: Final = "Say hello."
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=EPILOG, short_help="Find out what is wrong with a site, and what to do.")
 @site_option()
 @click.option("--url", help="The site; or set GPROCHAT_URL.")
 @click.option("--secret-key", metavar="KEY", help="Signs requests; or set GPROCHAT_SECRET_KEY.")

@@ -13,7 +13,7 @@ zsh:  eval "$(gprochat completion zsh)" in ~/.zshrc, after compinit
 fish: gprochat completion fish > ~/.config/fish/completions/gprochat.fish"""
 
 
-@click.command(epilog=_EPILOG)
+@click.command(epilog=_EPILOG, short_help="Print a script for the Tab key of a shell.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, /, *, shell: str) -> None:

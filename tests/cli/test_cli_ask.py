@@ -56,6 +56,7 @@ def test_help_fits_a_screen(command: list[str]) -> None:
     assert len(lines) <= 23, "one line is the shell's"
     assert max(map(len, lines)) <= 79
     assert "s3" not in result.stdout
+    assert "..." not in result.stdout.partition("Commands:")[2], "nothing is cut off"
 
 
 class TestPrompt:
