@@ -153,11 +153,11 @@ class _Chat:
             before = part or (self._last[0] if self._last else Kept(None, None, None, ()))
             system = before.system if self._system is None else self._system
             speakers.append(await self._speaker(site, before.turns, system))
-        commands = Commands(
-            speakers, sites=list(self._config.sites), open_speakers=self._open, tell=tell
-        )
+        sites = list(self._config.sites)
+        commands = Commands(speakers, sites=sites, open_speakers=self._open, tell=tell)
+        arguments = {name: command.argument for name, command in COMMANDS.items()}
         repl = Repl(
-            Editor(history, COMMANDS) if interactive else Lines(),
+            Editor(history, arguments, sites) if interactive else Lines(),
             commands,
             output,
             None if self._plain else console_of(output),

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from anyio import to_thread
 from prompt_toolkit import PromptSession
 from prompt_toolkit.buffer import Buffer
-from prompt_toolkit.completion import Completer, WordCompleter
+from prompt_toolkit.completion import (
+    CompleteEvent,
+    Completer,
+    Completion,
+    PathCompleter,
+    WordCompleter,
+)
+from prompt_toolkit.document import Document
 from prompt_toolkit.enums import DEFAULT_BUFFER
 from prompt_toolkit.filters import has_focus
 from prompt_toolkit.history import InMemoryHistory
@@ -31,14 +38,17 @@ class Editor:
     Alt-Enter, or pasting, makes further ones. For asyncio.
 
     :param history: what was entered before, oldest first
-    :param commands: words to complete at the beginning of a line
+    :param commands: to complete at the beginning of a line, and what each takes
+    :param sites: to complete where a command takes names
     """
 
-    def __init__(self, history: Iterable[str], commands: Iterable[str]) -> None:
+    def __init__(
+        self, history: Iterable[str], commands: Mapping[str, str], sites: Sequence[str]
+    ) -> None:
         self._pressed = False
         self._session: PromptSession[str] = PromptSession(
             history=InMemoryHistory(list(history)),
-            completer=_at_line_start(commands),
+            completer=_Completer(commands, sites),
             complete_style=CompleteStyle.READLINE_LIKE,
             complete_while_typing=False,
             key_bindings=self._keys(),
@@ -125,5 +135,19 @@ class Lines:
         raise EOFError
 
 
-def _at_line_start(words: Iterable[str]) -> Completer:
-    return WordCompleter(list(words), sentence=True)
+class _Completer(Completer):
+    """Commands, and what follows them."""
+
+    def __init__(self, commands: Mapping[str, str], sites: Sequence[str]) -> None:
+        words = [f"{name} " if argument else name for name, argument in commands.items()]
+        self._commands = WordCompleter(words, sentence=True)
+        names, files = WordCompleter(list(sites), WORD=True), PathCompleter(expanduser=True)
+        kinds = {"FILE": files, "[NAME ...]": names}
+        self._arguments = {name: kinds.get(argument) for name, argument in commands.items()}
+
+    def get_completions(self, document: Document, event: CompleteEvent) -> Iterable[Completion]:
+        command, space, argument = document.text_before_cursor.partition(" ")
+        completer = self._arguments.get(command) if space else self._commands
+        if completer is None:
+            return ()
+        return completer.get_completions(Document(argument) if space else document, event)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from math import inf
 from secrets import token_urlsafe
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -17,6 +18,9 @@ from ._sites import Site
 if TYPE_CHECKING:
     from gprochat_anyio._client import Client
     from gprochat_anyio.site import Model
+
+_PATIENCE: Final = {"first_chunk": 300.0, "idle": 120.0, "total": inf}
+"""As models have it themselves: one may have to be loaded first, or to think."""
 
 
 @asynccontextmanager
@@ -44,8 +48,14 @@ async def opened_client(
     ):
         if site.model is None:
             tell("no --url, --site or GPROCHAT_URL: the embedded site answers, offline")
-        own = {"url": url, "secret_key": key, "password": None, "proxy": None, "trust_env": False}
-        async with site.client(**own | settings) as client:
+        site = site._replace(
+            url=url,
+            secret_key=key,
+            password=None,
+            proxy=None,
+            timeouts=_PATIENCE | dict(site.timeouts),
+        )
+        async with site.client(trust_env=False, **settings) as client:
             yield client
 
 

@@ -221,6 +221,25 @@ class TestTyping:
             assert chat(does, "--url", site.url) == 0
         assert site.prompts[:2] == ["one\ntwo\nthree", "pasted\nlines"]
 
+    def test_completion(self, chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        config = tmp_path / "config.toml"
+        monkeypatch.setenv("GPROCHAT_CONFIG", str(config))
+
+        def does(person: Person) -> None:
+            person.sees(PROMPT)
+            person.types("/si\twor\t\r")
+            person.sees("asking work-1")
+            person.enters("/lo\tsav\t")
+            person.sees("can not read saved: ")
+            person.enters("/undo w\t")
+            person.sees("/undo takes nothing else")
+            person.enters("/quit")
+
+        config.write_text("[sites.work-1]\nurl = 'http://127.0.0.1:9'\n")
+        (tmp_path / "saved").mkdir()
+        monkeypatch.chdir(tmp_path)
+        assert chat(does, "--model=echo") == 0
+
     def test_searching_the_history(self, chat: Chat) -> None:
         def does(person: Person) -> None:
             for line in ("find me", "not me"):
@@ -439,7 +458,7 @@ class TestCtrlC:
 
         monkeypatch.setattr(PromptSession, "prompt_async", interrupted)
         with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
-            editor = Editor([], [])
+            editor = Editor([], {}, [])
             with pytest.raises(CtrlCLeftError):
                 anyio.run(partial(editor.line, "> ", pressed=False))
 

@@ -12,6 +12,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,10 @@ from raw_site import (
 )
 
 from gprochat_anyio import Client, RateLimitError, Retry
+from gprochat_anyio.cli._inside import opened_client
 from gprochat_anyio.cli._main import gprochat
 from gprochat_anyio.cli._serve import serve
+from gprochat_anyio.cli._sites import Site
 
 pytest.importorskip("httpx_sse", exc_type=ImportError)
 
@@ -170,6 +173,13 @@ class TestAsk:
         monkeypatch.setattr("gprochat_anyio.site.models.OpenAIModel", model)
         run("ask", "Hi", "--model=openai", "--model-name=m", **env)
         assert made == [env.get("OPENAI_BASE_URL", "https://api.openai.com/v1")]
+
+
+@pytest.mark.parametrize("model", [None, "echo"])
+async def test_a_model_has_time_to_think(model: str | None) -> None:
+    async with opened_client(Site(None, model=model, timeouts={"idle": 5.0})) as client:
+        limits = client.timeouts
+        assert (limits.connect, limits.first_chunk, limits.idle, limits.total) == (10, 300, 5, inf)
 
 
 class TestServe:
