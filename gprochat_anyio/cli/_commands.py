@@ -120,8 +120,9 @@ class Commands:
             self._tell(f"saved to {path}")
 
     async def _load(self, argument: str) -> None:
-        files = [_path(argument)] * len(self.speakers)
-        if not files[0].exists():  # /save has made one for each
+        path = _path(argument)
+        files = [path] * len(self.speakers)
+        if not await to_thread.run_sync(path.exists):  # /save has made one for each
             files = self._files(argument)
         loaded = []
         try:

@@ -145,9 +145,11 @@ class _Completer(Completer):
         kinds = {"FILE": files, "[NAME ...]": names}
         self._arguments = {name: kinds.get(argument) for name, argument in commands.items()}
 
-    def get_completions(self, document: Document, event: CompleteEvent) -> Iterable[Completion]:
+    def get_completions(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> Iterable[Completion]:
         command, space, argument = document.text_before_cursor.partition(" ")
         completer = self._arguments.get(command) if space else self._commands
         if completer is None:
             return ()
-        return completer.get_completions(Document(argument) if space else document, event)
+        return completer.get_completions(Document(argument) if space else document, complete_event)
