@@ -111,7 +111,8 @@ class TestStore:
         assert store.latest(2) == [TWO, THREE]
 
     def test_waits_for_nobody_who_reads(self, store: Store, path: Path) -> None:
-        assert sqlite3.connect(path).execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        with closing(sqlite3.connect(path)) as database:
+            assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
     def test_of_a_newer_version_is_left_alone(self, store: Store, path: Path) -> None:
         store._db.execute(f"PRAGMA user_version = {VERSION + 1}")
