@@ -41,6 +41,8 @@ class DirectAnswer:
 
     __slots__ = ("_parser", "aclose", "framed", "headers", "open_chunk_size", "receive", "status")
 
+    resumable = True
+
     def __init__(self, made: Exchange) -> None:
         self._parser = parser = made.parser
         self.status = parser.status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 from anyio.abc import ObjectSendStream
@@ -93,8 +94,8 @@ class LiveReply:
     async def next_text(self) -> str:
         """The next text, all of it that is ready; empty at the end of the reply.
 
-        Cancelled, it loses nothing, and can be called again. It runs on no clock: its caller
-        starts `clocks`.
+        Cancelled, it loses nothing, and can be called again; but over a foreign transport the
+        reply has broken off then. It runs on no clock: its caller starts `clocks`.
 
         :raises ReplyInterruptedError: if the reply broke off or is too large, once all text before
             that was given
@@ -153,13 +154,15 @@ class LiveReply:
         :raises ReplyInterruptedError: if the reply broke off
         """
         clocks = self.clocks
+        # what can not be taken up again must not be cancelled by a deadline that means nothing
+        renew = clocks.renew if self._answer.resumable else partial(clocks.start, "idle")
         scope = clocks.enforced("idle")
         while True:
             with scope:
                 while text := await self.next_text():
                     if not take(text):
                         break
-                    clocks.renew()
+                    renew()
                 return text
             if clocks.ran_out():
                 await self.time_out()

@@ -40,6 +40,12 @@ class Answer(Protocol):
         """Whether the body has been received to its end."""
         ...
 
+    @property
+    def resumable(self) -> bool:
+        """Whether a `receive` that was cancelled has lost nothing, and can be called again. If
+        not, the next one raises: what is missing must not pass for the end."""
+        ...
+
     async def receive(self) -> list[bytes]:
         """The next pieces of body, an empty one for each end of an HTTP chunk; none at its end.
 

@@ -106,7 +106,8 @@ class ReplyStream(ObjectReceiveStream[str]):
         return self._reply.timing
 
     async def receive(self) -> str:
-        """The next piece of text. Always a checkpoint; cancelled, it loses nothing.
+        """The next piece of text. Always a checkpoint; cancelled, it loses nothing, unless a
+        transport of httpx's brings the text: then the reply has broken off.
 
         :raises anyio.EndOfStream: at the end of the reply, or once it was stopped
         :raises anyio.ClosedResourceError: if it was closed

@@ -68,7 +68,13 @@ class HttpxSender:
 
 
 class HttpxAnswer:
-    """The answer of a foreign transport."""
+    """The answer of a foreign transport.
+
+    Its stream most likely is a generator, which a cancellation ends for good, and which then looks
+    as if the body were complete.
+    """
+
+    resumable = False
 
     def __init__(self, library: ModuleType, response: httpx.Response) -> None:
         self._library = library
@@ -77,6 +83,7 @@ class HttpxAnswer:
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
         self.complete = False
+        self._cancelled = False
         self._receiving: anyio.CancelScope | None = None
         http1 = response.extensions.get("http_version", b"").startswith(b"HTTP/1")
         self.framed = not http1 or bool(
@@ -84,6 +91,13 @@ class HttpxAnswer:
         )
 
     async def receive(self) -> list[bytes]:
+        if self._cancelled:
+            raise ConnectionLost(
+                "a read was cancelled, which a foreign transport can not take up again",
+                answered=True,
+                reused=False,
+                reset=True,
+            )
         failure: Exception = anyio.ClosedResourceError()
         with anyio.CancelScope() as self._receiving:
             try:
@@ -92,6 +106,9 @@ class HttpxAnswer:
                         return [piece, b""]
             except _foreign_errors(self._library) as error:
                 failure = error
+            except BaseException:
+                self._cancelled = True
+                raise
             else:
                 self.complete = True
                 return []

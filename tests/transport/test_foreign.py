@@ -14,6 +14,7 @@ from scripted import reply
 from gprochat_anyio import (
     Client,
     EmptyReplyError,
+    Finished,
     GPROChatError,
     RateLimitError,
     ReplyInterruptedError,
@@ -23,6 +24,8 @@ from gprochat_anyio import (
     SiteError,
     Timeouts,
     UnexpectedResponseError,
+    fan_out,
+    gather,
 )
 from gprochat_anyio.testing._steps import chunk
 from gprochat_anyio.transport import AnyIOTransport
@@ -463,3 +466,59 @@ def test_how_long_a_chunk_will_be_is_never_known() -> None:
 )
 def test_objects_tell_their_library(thing: object, library: Any) -> None:
     assert library_of(thing) is library
+
+
+class TestCancelledReads:
+    """A generator ends for good where it is cancelled, and must not pass for a complete reply."""
+
+    def transport(self, pause: float) -> Any:
+        async def body() -> AsyncGenerator[bytes]:
+            for piece in (b"one ", b"two ", b"three ", b"four"):
+                yield piece
+                await anyio.sleep(pause)
+
+        return streaming(httpx, body)
+
+    @VIRTUAL
+    @pytest.mark.parametrize("way", ["ask", "stream", "stream_to", "fan_out", "gather"])
+    async def test_a_reply_that_takes_longer_than_idle(self, way: str) -> None:
+        """No clock that is renewed in time cancels anything."""
+        async with client_by(self.transport(6), timeouts=Timeouts(idle=10)) as client:
+            assert await text_by(client, way) == "one two three four"
+
+    @VIRTUAL
+    @pytest.mark.parametrize("way", ["ask", "stream", "stream_to", "fan_out", "gather"])
+    async def test_a_site_that_falls_silent(self, way: str) -> None:
+        async with client_by(self.transport(11), timeouts=Timeouts(idle=10)) as client:
+            with pytest.raises(RequestTimeoutError) as caught:
+                await text_by(client, way)
+        assert caught.value.phase == "idle"
+        assert caught.value.partial_text == "one "
+
+    @VIRTUAL
+    async def test_by_the_caller(self) -> None:
+        async with client_by(self.transport(6)) as client, client.stream("Hi") as chunks:
+            assert await chunks.receive() == "one "
+            with anyio.move_on_after(1):
+                await chunks.receive()
+            with pytest.raises(ReplyInterruptedError, match="cancelled") as caught:
+                await chunks.read()
+        assert caught.value.partial_text == chunks.text == "one "
+
+
+async def text_by(client: Client, way: str) -> str:
+    if way == "ask":
+        return (await client.ask("Hi")).text
+    if way == "stream":
+        async with client.stream("Hi") as chunks:
+            return await chunks.read()
+    if way == "stream_to":
+        send, receive = anyio.create_memory_object_stream[str](10)
+        with receive:
+            return (await client.stream_to("Hi", send)).text
+    if way == "gather":
+        return (await gather(client, ["Hi"], on_error="raise"))[0].unwrap().text
+    async with fan_out(client, ["Hi"], on_error="raise") as events:
+        *_, last = [event async for event in events]
+    assert isinstance(last, Finished)
+    return last.reply.text
