@@ -87,9 +87,8 @@ def race(
         or not 0 <= hedge_after < math.inf
     ):
         raise ValueError("hedge_after must be a number of seconds, at least 0")
-    if not isinstance(timeouts, Timeouts | None):
-        raise ValueError(f"timeouts must be Timeouts or None, not {type(timeouts).__name__}")
-    return RaceStream(Race(tuple(clients), checked(history, prompt), hedge_after, timeouts))
+    limits = [client.timeouts.under(timeouts) for client in clients]
+    return RaceStream(Race(tuple(clients), checked(history, prompt), hedge_after, limits))
 
 
 class Race:
@@ -100,13 +99,13 @@ class Race:
         clients: tuple[Client, ...],
         messages: tuple[Message, ...] | InvalidPromptError,
         hedge_after: float,
-        timeouts: Timeouts | None,
+        limits: Sequence[Timeouts],
     ) -> None:
         self.clients = clients
         self.winner: int | None = None
         self._messages = messages
         self._hedge_after = hedge_after
-        self._timeouts = timeouts
+        self._limits = limits
         self._first: LiveReply | None = None
         self._errors: list[tuple[int, GPROChatError]] = []
         self._changed = anyio.Event()
@@ -149,9 +148,8 @@ class Race:
             await self._changed.wait()
 
     async def _try(self, number: int, client: Client, messages: tuple[Message, ...]) -> None:
-        limits = client.timeouts.under(self._timeouts)
         try:
-            live = await client.open(messages, limits)
+            live = await client.open(messages, self._limits[number])
         except GPROChatError as error:
             clean(error)
             self._errors.append((number, error))

@@ -52,8 +52,6 @@ class Results(ObjectReceiveStream[_Item], Generic[_Item]):
     ) -> None:
         if not isinstance(client, Client):
             raise ValueError(f"client must be a Client, not {type(client).__name__}")
-        if not isinstance(timeouts, Timeouts | None):
-            raise ValueError(f"timeouts must be Timeouts or None, not {type(timeouts).__name__}")
         if on_error not in get_args(OnError):
             raise ValueError("on_error must be 'collect' or 'raise'")
         self._on_error = on_error

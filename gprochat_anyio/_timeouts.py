@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Literal
 
@@ -56,7 +56,7 @@ class Timeouts:
     total: float | None
     """The whole request: waiting for a connection slot, all attempts, the waits between them,
     and the reply to its end."""
-    _given: frozenset[str]
+    _given: frozenset[str] = field(init=False)  # `dataclasses.replace` names all four
 
     def __init__(
         self,
@@ -89,7 +89,12 @@ class Timeouts:
         return Timeouts(**kept, **named)
 
     def under(self, override: Timeouts | None) -> Timeouts:
-        """These limits, but for those that the override names; None overrides nothing."""
+        """These limits, but for those that the override names; None overrides nothing.
+
+        :raises ValueError: for an override that is neither
+        """
+        if not isinstance(override, Timeouts | None):
+            raise ValueError(f"timeouts must be Timeouts or None, not {type(override).__name__}")
         return self if override is None else override.over(self)
 
 
