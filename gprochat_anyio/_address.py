@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 from ._errors import InsecureSiteWarning
 from ._protocol import REQUEST_CONTENT_TYPE
@@ -16,6 +17,7 @@ from .transport._target import Proxy, Target, ascii_host, environment_proxy, spl
 USER_AGENT = f"gprochat-anyio/{__version__}"
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_IN_A_PATH = "/?%:@!$&'()*+,;=~"  # what stays as it is (RFC 3986), an escape's % included
 _LIBRARY = str(Path(__file__).parent)
 _FRAMING = frozenset({"connection", "content-length", "host", "transfer-encoding"})
 
@@ -53,7 +55,7 @@ class SiteAddress:
         elif trust_env:
             via = environment_proxy(parts.scheme, host, port)
         self.target = Target(parts.scheme, host, port, via)
-        self.path = parts.path.rstrip("/")
+        self.path = quote(parts.path.rstrip("/"), safe=_IN_A_PATH)
         self.origin = f"{parts.scheme}://{self.target.authority}"
         self.url = self.origin + self.path
         self.headers = self._headers(headers or {})
@@ -76,7 +78,7 @@ class SiteAddress:
     def head(self, path: str) -> bytes:
         """The head of a POST below the site's path, up to the value of `Content-Length`."""
         forwarded_by = self.target.forwarded_by
-        place = f"{self.origin if forwarded_by else ''}{self.path}{path}"
+        place = f"{self.origin if forwarded_by else ''}{self.path}{quote(path, safe=_IN_A_PATH)}"
         fields = [("Host", self.target.authority), *self.headers.items()]
         if forwarded_by and forwarded_by.authorization:
             fields.append(("Proxy-Authorization", forwarded_by.authorization.decode()))

@@ -85,6 +85,8 @@ async def test_a_large_prompt() -> None:
         ("https://host:443/a/", "https://host", "/a"),
         ("http://[::1]:80/a/b", "http://[::1]", "/a/b"),
         ("http://b\u00fccher.example", "http://xn--bcher-kva.example", ""),
+        ("http://host/\u65e5/%E6%97%A5/a:@b", "http://host", "/%E6%97%A5/%E6%97%A5/a:@b"),
+        ('http://host/"\\', "http://host", "/%22%5C"),
     ],
 )
 def test_urls(url: str, origin: str, path: str) -> None:

@@ -86,6 +86,7 @@ async def test_the_history_is_flattened() -> None:
         ({"api_endpoint": "{url}/v2/generate"}, "/v2/generate"),
         ({"url": "http://elsewhere", "api_endpoint": "{url}/v2/generate"}, "/v2/generate"),
         ({"url": "{url}", "api_endpoint": "v3/generate"}, "/v3/generate"),
+        ({"url": "{url}", "api_endpoint": "\u00e9/\u65e5?x=%20 1"}, "/%C3%A9/%E6%97%A5?x=%20%201"),
     ],
 )
 async def test_subclasses(attributes: dict[str, str], path: str) -> None:
