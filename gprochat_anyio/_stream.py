@@ -97,8 +97,8 @@ class ReplyStream(ObjectReceiveStream[str]):
 
     @property
     def text(self) -> str:
-        """All text handed over so far, also after a failure."""
-        return self._reply.text[: self._given]
+        """All text handed over so far, also after a failure: none, if that was on entering."""
+        return self._reply.text[: self._given] if self._live or self._open_reply else ""
 
     @property
     def timing(self) -> Timing:

@@ -74,12 +74,12 @@ class SyncReplyStream:
     @property
     def text(self) -> str:
         """All text handed over so far, also after a failure."""
-        return self._state()[0]
+        return self._final[0] if self._final else self._loop.run(self._text)
 
     @property
     def timing(self) -> Timing:
         """How the request went until now, or until it ended."""
-        return self._state()[1]
+        return self._final[1] if self._final else self._loop.run(self._timing)
 
     def read(self) -> str:
         """The rest of the text, to the end of the reply.
@@ -114,9 +114,6 @@ class SyncReplyStream:
         while (piece := self._loop.run(self._next)) is not None:
             yield piece
 
-    def _state(self) -> tuple[str, Timing]:
-        return self._final or self._loop.run(self._look)
-
     async def _enter(self) -> None:
         await self._loop.tasks.start(self._hold)
 
@@ -148,8 +145,11 @@ class SyncReplyStream:
     async def _stop(self) -> None:
         self._stream.stop()
 
-    async def _look(self) -> tuple[str, Timing]:
-        return self._stream.text, self._stream.timing
+    async def _text(self) -> str:
+        return self._stream.text
+
+    async def _timing(self) -> Timing:
+        return self._stream.timing
 
     async def _close(self) -> None:
         assert self._leave is not None

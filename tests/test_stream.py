@@ -17,8 +17,14 @@ from loops import VIRTUAL_LOOPS
 from prompted import closed, prompted
 from scripted import reply
 
-from gprochat_anyio import ReplyInterruptedError, ReplyStream, Retry, SiteConnectionError
-from gprochat_anyio.testing import Drop, Hang, Pause, Raw, Say, Script, scripted_site
+from gprochat_anyio import (
+    ReplyInterruptedError,
+    ReplyStream,
+    Retry,
+    SiteConnectionError,
+    SiteError,
+)
+from gprochat_anyio.testing import Drop, Hang, Pause, Raw, Refuse, Say, Script, scripted_site
 from gprochat_anyio.testing._steps import REPLY_HEAD
 
 OPEN_ENDED = [Say("one"), Hang()]
@@ -424,3 +430,16 @@ async def test_ctrl_c_in_the_watch_is_bare(monkeypatch: pytest.MonkeyPatch) -> N
                 monkeypatch.setattr(type(chunks._reply.clocks), "watch", lambda _: interrupted())
                 await chunks.read()
         await closed(site)
+
+
+async def test_text_where_entering_the_block_fails() -> None:
+    async with scripted_site(Refuse(500, "broken")) as site, site.client() as client:
+        chunks = client.stream("Hi")
+        with pytest.raises(RuntimeError, match="entered first"):
+            _ = chunks.text
+        with pytest.raises(SiteError):
+            async with chunks:
+                pass
+        assert chunks.text == ""
+        with pytest.raises(RuntimeError, match="entered first"):
+            _ = chunks.timing

@@ -53,6 +53,7 @@ from gprochat_anyio import (
     gather,
 )
 from gprochat_anyio._loop_thread import LoopThread, _Call
+from gprochat_anyio.testing import Refuse, scripted_site
 from gprochat_anyio.testing._steps import answer
 
 BACKENDS = ["asyncio", "trio"]
@@ -832,3 +833,17 @@ unused.close()
     assert lines[0] == "HI"
     assert "used before the process forked" in lines[1]
     assert lines[2:] == ["CHILD", "TWO- PARENT"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_text_where_entering_the_block_fails(backend: Any) -> None:
+    with scripted_site(Refuse(500, "broken")) as site:
+        with SyncClient(site.url, backend=backend) as client:
+            chunks = client.stream("Hi")
+            with pytest.raises(RuntimeError, match="entered first"):
+                _ = chunks.text
+            with pytest.raises(SiteError), chunks:
+                pass
+            assert chunks.text == ""
+            with pytest.raises(RuntimeError, match="entered first"):
+                _ = chunks.timing
