@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import socket
 import stat
 import threading
 from typing import BinaryIO, Final
@@ -88,8 +90,7 @@ class LineReader:
     A file is read in a worker thread, a pipe or terminal when the loop says that it is readable,
     so waiting for one can be cancelled.
 
-    :param source: a path, or a binary file, which is read by its descriptor if it has one and is
-        not closed
+    :param source: a path, or a binary file, which is not closed
     """
 
     def __init__(self, source: str | os.PathLike[str] | BinaryIO) -> None:
@@ -99,6 +100,7 @@ class LineReader:
         self._limiter = anyio.CapacityLimiter(1)  # other work in threads must not hold this up
         self._descriptor: int | None = None
         self._waits = False
+        self._held = b""
         self._ended = False
         self._closed = False
         self._mutex = threading.Lock()
@@ -118,12 +120,14 @@ class LineReader:
         assert self._file is not None
         try:
             self._descriptor = self._file.fileno()
-        except OSError:  # in memory
+        except (OSError, AttributeError):  # in memory
             return
         mode = os.fstat(self._descriptor).st_mode
         terminal = stat.S_ISCHR(mode) and os.isatty(self._descriptor)
-        polled = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or terminal
-        self._waits = polled and os.name == "posix"
+        piped = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+        self._waits = (piped or terminal) and os.name == "posix" and _is_plain(self._file)
+        if piped and self._waits:
+            self._held = _buffered(self._file, self._descriptor)
 
     def close(self) -> None:
         """Close what `open` has opened; waits for a read of a file that is under way."""
@@ -174,6 +178,9 @@ class LineReader:
     async def _next_block(self) -> bytes:
         if self._waits:
             assert self._descriptor is not None
+            if self._held:
+                held, self._held = self._held, b""
+                return held
             await anyio.wait_readable(self._descriptor)
             return os.read(self._descriptor, _BLOCK)
         return await to_thread.run_sync(self._read_block, limiter=self._limiter)
@@ -181,6 +188,23 @@ class LineReader:
     def _read_block(self) -> bytes:
         assert self._file is not None
         return self._file.read(_BLOCK)
+
+
+def _is_plain(file: object) -> bool:
+    """Whether a file gives what its descriptor does, and not what it makes of that."""
+    return isinstance(getattr(file, "raw", file), io.FileIO | socket.SocketIO)
+
+
+def _buffered(file: object, descriptor: int) -> bytes:
+    """What a file has read from its pipe already, and nobody from the file."""
+    if not isinstance(file, io.BufferedReader):
+        return b""
+    blocks = os.get_blocking(descriptor)
+    os.set_blocking(descriptor, False)
+    try:
+        return file.read1() or b""
+    finally:
+        os.set_blocking(descriptor, blocks)
 
 
 class _Counter:

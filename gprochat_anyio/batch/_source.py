@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections import deque
 from collections.abc import AsyncIterable, Iterable, Sized
@@ -56,9 +55,9 @@ def records_of(source: Source, format: Format | None, site: str) -> Records:
     if isinstance(source, str | os.PathLike):
         jsonl = os.fspath(source).lower().endswith(_JSON_SUFFIXES)
         return FileRecords(LineReader(source), format or ("jsonl" if jsonl else "text"), site)
-    if isinstance(source, io.TextIOBase):
-        raise ValueError("source: open the file in binary mode; stdin is sys.stdin.buffer")
-    if isinstance(source, io.IOBase):
+    if hasattr(source, "read") and not isinstance(source, AsyncIterable):
+        if hasattr(source, "encoding"):
+            raise ValueError("source: open the file in binary mode; stdin is sys.stdin.buffer")
         return FileRecords(LineReader(cast("BinaryIO", source)), format, site)
     return ItemRecords(source, site)
 

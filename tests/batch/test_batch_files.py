@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -152,6 +153,39 @@ class TestReader:
             assert await reader.next_lines() == [b"two"]
             os.close(write)
             assert await reader.next_lines() == []
+
+    @posix
+    @pytest.mark.parametrize("buffering", [0, 65536])
+    async def test_of_a_pipe_that_somebody_has_read_from(self, buffering: int) -> None:
+        """What a buffer holds of it is not lost, and is not waited for."""
+        read, write = os.pipe()
+        with anyio.fail_after(10), os.fdopen(read, "rb", buffering=buffering) as end:
+            os.write(write, b"header\none\n")
+            assert end.readline() == b"header\n"
+            assert os.get_blocking(read)
+            reader = LineReader(end)
+            reader.open()
+            assert os.get_blocking(read)
+            assert await reader.next_lines() == [b"one"]
+            os.write(write, b"two")
+            os.close(write)
+            assert await reader.next_lines() == [b"two"]
+            assert await reader.next_lines() == []
+
+    @posix
+    async def test_of_a_pipe_that_a_file_unpacks(self) -> None:
+        read, write = os.pipe()
+        os.write(write, gzip.compress(b"one\ntwo"))
+        os.close(write)
+        with os.fdopen(read, "rb") as end, gzip.GzipFile(fileobj=end) as file:
+            assert await all_lines(LineReader(file)) == [b"one", b"two"]  # type: ignore[arg-type]
+
+    async def test_of_an_object_with_nothing_but_read(self) -> None:
+        class Reading:
+            read = io.BytesIO(b"one\ntwo").read
+
+        source: Any = Reading()
+        assert await all_lines(LineReader(source)) == [b"one", b"two"]
 
     def test_finds_itself(self, tmp_path: Path) -> None:
         path = tmp_path / "in"

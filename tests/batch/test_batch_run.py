@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import json
 import math
+import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from gprochat_anyio import Client, GPROChatError, Message, Retry, Timeouts
 from gprochat_anyio.batch import BatchSummary, OutputBusyError, OutputError, run_batch
 from gprochat_anyio.batch import _journal as journal_module
 from gprochat_anyio.batch._journal import Journal
-from gprochat_anyio.testing import Hang, Refuse, Request, Say, Script
+from gprochat_anyio.testing import Hang, Refuse, Request, Say, Script, scripted_site
 
 BOUND = 20.0
 
@@ -523,3 +524,17 @@ class TestStop:
             await anyio.wait_all_tasks_blocked()
             held.go_on.set()
         assert results[0].all_answered
+
+
+@pytest.mark.parametrize("make", [tempfile.NamedTemporaryFile, tempfile.SpooledTemporaryFile])
+async def test_a_temporary_file(out: Path, make: Callable[..., Any]) -> None:
+    """It is a file by what it does; its class is none of a file's."""
+    async with scripted_site(lambda request: request.prompt) as site, site.client() as client:
+        with make(mode="w+b") as file:
+            file.write(b'{"prompt": "one"}\n{"prompt": "two"}\n')
+            file.seek(0)
+            await run_batch(client, file, out)
+            assert texts(out) == ["one", "two"]
+        with make(mode="w+") as file, pytest.raises(ValueError, match="binary mode"):
+            await run_batch(client, file, out)
+        assert len(site.requests) == 2
