@@ -27,7 +27,6 @@ class LiveReply:
 
     __slots__ = (
         "_answer",
-        "_characters",
         "_chunks",
         "_decoder",
         "_end",
@@ -35,6 +34,7 @@ class LiveReply:
         "_pieces",
         "_watch",
         "attempts",
+        "characters",
         "clocks",
         "connect",
         "ended",
@@ -49,7 +49,9 @@ class LiveReply:
         self._decoder = decoder
         self._failure: ReplyInterruptedError | RequestTimeoutError | None = None
         self._pieces: list[str] = []
-        self._chunks = self._characters = 0
+        self._chunks = 0
+        self.characters = 0
+        """How many have been received."""
         self._end: float | None = None
         self._watch: Watch | None = None
         # what `Timing` says of the opening, set by it
@@ -71,7 +73,7 @@ class LiveReply:
             first_chunk=self.first_chunk,
             total=end - self.clocks.began,
             chunks=self._chunks,
-            characters=self._characters,
+            characters=self.characters,
             attempts=self.attempts,
         )
 
@@ -114,15 +116,15 @@ class LiveReply:
                 self.ended = decoder.failure is None
             if decoder.failure is not None:
                 self._break_off(decoder.failure)
+            text = text and self._taken(text)  # before anything that can be cancelled
             if self.ended:
                 await self._close()
-                text = text and self._taken(text)
                 self._tell()
                 return text
             if self._failure is not None:
                 await self._close()
             if text:
-                return self._taken(text)
+                return text
         if self._failure is None:
             return ""
         await self._close()
@@ -240,12 +242,12 @@ class LiveReply:
         """Tell the watch how the reply ended, once."""
         watch, self._watch = self._watch, None
         if watch is not None:
-            watch.ended(self._failure, self.ended, self._chunks, self._characters)
+            watch.ended(self._failure, self.ended, self._chunks, self.characters)
 
     def _taken(self, text: str) -> str:
         self._pieces.append(text)
         self._chunks += 1
-        self._characters += len(text)
+        self.characters += len(text)
         return text
 
     def _break_off(self, reason: str) -> None:

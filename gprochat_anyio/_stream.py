@@ -168,10 +168,12 @@ class ReplyStream(ObjectReceiveStream[str]):
         return self._live
 
     async def _next(self, live: LiveReply) -> str:
-        """The next piece: the first text, what follows it, nothing at the end. One checkpoint."""
-        if self._stopped or self._closed or self._failure or live.ended or not self._given:
+        """The next piece: what is there already (the first text, or what a cancelled call had
+        received), what follows it, nothing at the end. One checkpoint."""
+        there = self._given < live.characters
+        if there or self._stopped or self._closed or self._failure or live.ended:
             await checkpoint()
-            return "" if self._given else live.text
+            return live.text[self._given :]
         self._reads += 1
         try:
             if live.failed:

@@ -24,7 +24,17 @@ from gprochat_anyio import (
     SiteConnectionError,
     SiteError,
 )
-from gprochat_anyio.testing import Drop, Hang, Pause, Raw, Refuse, Say, Script, scripted_site
+from gprochat_anyio.testing import (
+    Drop,
+    Hang,
+    Pause,
+    Raw,
+    Refuse,
+    Say,
+    Script,
+    at_every_checkpoint,
+    scripted_site,
+)
 from gprochat_anyio.testing._steps import REPLY_HEAD
 
 OPEN_ENDED = [Say("one"), Hang()]
@@ -443,3 +453,31 @@ async def test_text_where_entering_the_block_fails() -> None:
         assert chunks.text == ""
         with pytest.raises(RuntimeError, match="entered first"):
             _ = chunks.timing
+
+
+@pytest.mark.parametrize(
+    ("last", "error"),
+    [
+        (chunk("two") + LAST_CHUNK, anyio.EndOfStream),
+        (chunk("two") + b"x\r\n", ReplyInterruptedError),
+        (chunk(b"two\xff"), ReplyInterruptedError),
+    ],
+)
+async def test_the_last_text_is_not_lost_to_a_cancelled_read(
+    last: bytes, error: type[Exception]
+) -> None:
+    """It has come, and the connection is being closed, when the cancellation comes."""
+    head = HEAD.replace(b"Keep-Alive: timeout=5", b"Connection: close")
+    async with scripted_site([Raw(head + chunk("one")), Raw(last)]) as site:
+        for cancel in at_every_checkpoint():
+            async with site.client() as client, client.stream("Hi") as chunks:
+                got = [await chunks.receive()]
+
+                async def read(chunks: ReplyStream = chunks, got: list[str] = got) -> None:
+                    got.append(await chunks.receive())
+
+                await cancel(read)
+                with pytest.raises(error):
+                    while True:
+                        await read()
+            assert got == ["one", "two"], cancel
