@@ -100,12 +100,13 @@ async def _take_in(stream: SocketStream, connection: SiteConnection) -> None:
 
 async def _give_out(connection: SiteConnection, stream: SocketStream) -> None:
     """Send what the script has, to its end, or until the client leaves."""
-    raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
     while True:
         try:
             data = await connection.receive(_READ_SIZE)
         except anyio.BrokenResourceError:  # the script resets the connection
-            with suppress(OSError, ValueError):  # the client has left, which closed it
+            # The client may have left, and AnyIO asks a socket for its addresses, too.
+            with suppress(OSError, AttributeError, ValueError):
+                raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return
         except (anyio.EndOfStream, anyio.ClosedResourceError):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import SocketStream
+from anyio.abc import ByteStream, SocketStream
 from anyio.lowlevel import checkpoint
 
 from gprochat_anyio import Client, ReplyInterruptedError, Retry, SiteConnectionError
@@ -22,7 +23,9 @@ from gprochat_anyio.testing import (
     Step,
     live_site,
     no_leaks,
+    scripted_site,
 )
+from gprochat_anyio.testing._live import _give_out
 
 ONCE = Retry(attempts=1)
 
@@ -149,3 +152,34 @@ async def test_a_port_of_ones_own() -> None:
         with pytest.raises(OSError):
             async with live_site("b", port=port):
                 pytest.fail("the port is taken")
+
+
+class Gone(ByteStream):
+    """A connection whose client has reset it: AnyIO's knows no socket then, or no addresses."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def send(self, item: bytes) -> None:
+        raise anyio.BrokenResourceError
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        raise anyio.BrokenResourceError
+
+    async def send_eof(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [OSError(107, "not connected"), AttributeError("getpeername")])
+async def test_a_client_that_has_reset_when_a_piece_is_sent(error: Exception) -> None:
+    async with scripted_site("a", strict=False) as site:
+        connection = site.connect()
+        await connection.send(b"POST /api/generate HTTP/1.1\r\n\r\n")
+        await _give_out(connection, Gone(error))  # type: ignore[arg-type] # raises nothing
+        await connection.aclose()
+    assert site.requests[0].outcome == "left"
