@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
-from anyio.abc import ByteStream, SocketAttribute
+from anyio.abc import ByteStream
 
 from ._connect import close_now, connect
+from ._sockets import socket_of
 from ._stages import OnStage
 from ._target import Target
 
@@ -37,7 +38,7 @@ class Connection:
         self.reused = False
         self.expires = 0.0
         """When it is given up, by the event loop's clock."""
-        raw_socket = stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610 - not Django's
+        raw_socket = socket_of(stream)
         self._fileno: Callable[[], int] | None = None if raw_socket is None else raw_socket.fileno
 
     def is_quiet(self) -> bool:

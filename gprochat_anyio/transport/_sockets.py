@@ -19,12 +19,21 @@ from anyio.abc import ByteStream, SocketAttribute
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled, current_token
 
 
+def socket_of(stream: ByteStream) -> Any:
+    """The socket below a stream; None without one, or where the peer has reset it already: AnyIO
+    asks it for its addresses too, which it does not know any more."""
+    try:
+        return stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610 - not Django's
+    except (OSError, AttributeError):
+        return None
+
+
 async def take_over(stream: ByteStream) -> ByteStream:
     """The connection of a stream of AnyIO's as one of these streams, where that is possible.
 
     The stream that was given is closed, without the connection; cancelled, both are.
     """
-    raw = stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610 - not Django's
+    raw = socket_of(stream)
     if raw is None or os.name != "posix":  # not of AnyIO's making, or on a proactor
         return stream
     if type(raw).__module__.startswith("uvloop"):  # it reads at once: that would be lost

@@ -570,3 +570,20 @@ def test_readable_tells_an_end_from_silence() -> None:
         assert not _pool._readable(one.fileno())
         other.close()
         assert _pool._readable(one.fileno())
+
+
+@pytest.mark.parametrize("error", [OSError(107, "not connected"), AttributeError("getpeername")])
+async def test_a_connection_that_the_peer_reset_at_once(
+    network: Network, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """AnyIO's stream knows no socket any more then, or one without addresses."""
+
+    def unknown(_: Stream) -> Any:
+        raise error
+
+    monkeypatch.setattr(Stream, "extra_attributes", property(unknown))
+    pool = Pool(max_connections=1)
+    connection = await acquire(pool)
+    await pool.discard(connection)
+    assert network.open == []
+    assert pool.statistics().available == 1
