@@ -19,6 +19,8 @@ here while nobody reads."""
 
 _AT_ONCE = 64 * 1024  # up to here a request is sent before its answer is looked for
 
+_REFUSALS = 300  # from this status on: redirects and errors
+
 _LOST = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 _ENDED = (anyio.EndOfStream, *_LOST)
 
@@ -36,7 +38,8 @@ async def exchange(
     """Send a request, and read the head of its answer.
 
     Whatever exception leaves it, a cancellation included, the connection is closed and its slot
-    free. An answer that comes before the request was sent whole ends the sending.
+    free. An answer that comes before the request was sent whole ends the sending, unless it is a
+    success (2xx): that server wants the rest.
 
     :param head: the request's head, with the blank line that ends it
     :param body: the request's body, framed as the head says
@@ -129,7 +132,7 @@ class Exchange:
     async def send_while_reading(
         self, head: bytes, body: bytes | AsyncIterable[bytes], on_stage: OnStage
     ) -> None:
-        """Send, and read the answer's head, whichever comes first."""
+        """Send, and read the answer's head; a refusal ends the sending."""
         failure: Exception | None = None
         self._sent = False
 
@@ -148,7 +151,8 @@ class Exchange:
                     await self.read_head(on_stage)
                 except TransportFailure as error:
                     failure = failure or error
-                group.cancel_scope.cancel()
+                if failure is not None or self.parser.status >= _REFUSALS:
+                    group.cancel_scope.cancel()
         except BaseExceptionGroup as raised:
             raise single(raised) from None
         if failure is not None:

@@ -16,6 +16,7 @@ from anyio.lowlevel import checkpoint
 from gprochat_anyio.transport._exchange import READ_SIZE, Exchange, exchange
 from gprochat_anyio.transport._failures import ConnectionLost, ProtocolViolation, TransportFailure
 from gprochat_anyio.transport._pool import Pool
+from gprochat_anyio.transport._stages import OnStage
 from gprochat_anyio.transport._target import Target
 
 from .servers import (
@@ -418,6 +419,43 @@ class TestSending:
             assert to.kept == 0
             assert open_sockets(to.server.port) == 0
         assert closed == (body == "iterator")
+
+    @TLS
+    @pytest.mark.parametrize("body", ["bytes", "iterator"])
+    async def test_a_success_before_the_request_was_sent_whole(
+        self, body: str, monkeypatch: pytest.MonkeyPatch, *, tls: bool
+    ) -> None:
+        """As of a server that answers part by part: it wants the rest."""
+        head_read = anyio.Event()
+        read_head = Exchange.read_head
+
+        async def read_and_tell(made: Exchange, on_stage: OnStage) -> None:
+            await read_head(made, on_stage)
+            head_read.set()
+
+        monkeypatch.setattr(Exchange, "read_head", read_and_tell)
+
+        async def parts() -> AsyncGenerator[bytes]:
+            yield b"3\r\nhel\r\n"
+            await head_read.wait()
+            yield b"2\r\nlo\r\n" + LAST_CHUNK
+
+        async def handle(peer: Peer) -> None:
+            await peer.head()
+            await peer.send(CHUNKED)
+            if body == "bytes":
+                await peer.received.receive_exactly(5_000_000)
+            else:
+                await peer.received.receive_until(LAST_CHUNK, 100)
+            await peer.send(b"2\r\nok\r\n" + LAST_CHUNK)
+            await peer.until_closed()
+
+        async with site(handle, tls=tls) as to:
+            if body == "bytes":
+                assert await to.get(POST % 5_000_000, b"x" * 5_000_000) == b"ok"
+            else:
+                assert await to.get(CHUNKED_POST, parts()) == b"ok"
+            assert to.kept == 1
 
     @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
     async def test_an_answer_before_the_server_resets(self, *, large: bool) -> None:
