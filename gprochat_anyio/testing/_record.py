@@ -73,7 +73,8 @@ class _Tape:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._number = max((int(p.stem) for p in folder.glob("[0-9]*.json")), default=0)
+        names = (path.stem for path in folder.glob("*.json"))
+        self._number = max((int(name) for name in names if name.isdecimal()), default=0)
         self._running: dict[_Exchange, None] = {}
         self._ended = False
 

@@ -271,3 +271,12 @@ def test_what_can_not_be_replayed(
         make(tmp_path)
     with pytest.raises(OSError):
         replay(tmp_path / "missing.json")
+
+
+async def test_a_folder_with_files_of_other_names(tmp_path: Path) -> None:
+    for name in ("2024-notes.json", "7.json", "x.json"):
+        (tmp_path / name).write_text("{}")
+    async with scripted_site("Hello") as site, site.client() as client:
+        async with record(client, tmp_path):
+            await client.ask("Hi")
+    assert Transcript.load(tmp_path / "008.json").name == "008"
