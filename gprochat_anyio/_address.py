@@ -6,6 +6,8 @@ import re
 import sys
 import warnings
 from collections.abc import Mapping
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -62,6 +64,12 @@ class SiteAddress:
 
     def __repr__(self) -> str:
         return f"SiteAddress({self.url!r})"
+
+    def by(self, proxy: Proxy | None) -> SiteAddress:
+        """The same site by another way."""
+        other = copy(self)
+        other.target = replace(self.target, proxy=proxy)
+        return other
 
     def warn_if_plain(self) -> None:
         """Warn that a password would cross the network unencrypted, unless it stays on this

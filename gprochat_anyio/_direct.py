@@ -31,8 +31,11 @@ def sender_to(
     from .transport._anyio_transport import AnyIOTransport  # noqa: PLC0415 - httpx takes 50 ms
     from .transport._foreign import HttpxSender  # noqa: PLC0415
 
-    if isinstance(transport, AnyIOTransport):
-        return DirectSender(address, transport.pool)
+    if (
+        isinstance(transport, AnyIOTransport)
+        and type(transport).handle_async_request is AnyIOTransport.handle_async_request
+    ):
+        return DirectSender(address.by(transport.proxy), transport.pool)
     return HttpxSender(address.url, address.headers, transport)
 
 

@@ -52,7 +52,8 @@ class AnyIOTransport(httpx.AsyncBaseTransport):
             raise ValueError("max_connections must be at least 1, or None for no bound")
         self.pool = Pool(max_connections=max_connections, ssl_context=ssl_context, uds=uds)
         """The connections, which the library's own client uses without httpx between."""
-        self._proxy = None if proxy is None else Proxy.from_url(proxy)
+        self.proxy = None if proxy is None else Proxy.from_url(proxy)
+        """The way of all requests."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and read the head of its response.
@@ -112,7 +113,7 @@ class AnyIOTransport(httpx.AsyncBaseTransport):
         if url.scheme not in ("http", "https"):
             raise library.UnsupportedProtocol(f"{url.scheme}:// is not HTTP", request=request)
         port = url.port or {"http": 80, "https": 443}[url.scheme]
-        return Target(url.scheme, url.raw_host.decode("ascii"), port, self._proxy)
+        return Target(url.scheme, url.raw_host.decode("ascii"), port, self.proxy)
 
 
 class _Limits:

@@ -27,12 +27,13 @@ from gprochat_anyio import (
     fan_out,
     gather,
 )
+from gprochat_anyio.testing import scripted_site
 from gprochat_anyio.testing._steps import chunk
 from gprochat_anyio.transport import AnyIOTransport
 from gprochat_anyio.transport._foreign import HttpxAnswer
 from gprochat_anyio.transport._httpx import library_of
 
-from .servers import CHUNKED, Peer, repeating, serving
+from .servers import CHUNKED, Peer, Request, repeating, serving
 
 VIRTUAL = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 TEXT = {"content-type": "text/plain; charset=utf-8"}
@@ -522,3 +523,40 @@ async def text_by(client: Client, way: str) -> str:
         *_, last = [event async for event in events]
     assert isinstance(last, Finished)
     return last.reply.text
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_its_own_transports_proxy_is_the_way(scheme: str) -> None:
+    requests: list[Request] = []
+
+    async def handle(peer: Peer) -> None:
+        requests.append(await peer.request())
+        await peer.send(reply("Hello"))
+
+    with anyio.fail_after(10):
+        async with serving(handle) as server:
+            proxy = server.url.replace("://", "://user:pass@")
+            transport = AnyIOTransport(proxy=proxy)
+            async with Client(f"{scheme}://site.test", transport=transport, retry=ONCE) as client:
+                if scheme == "http":
+                    assert (await client.ask("Hi")).text == "Hello"
+                else:
+                    with pytest.raises(SiteConnectionError):
+                        await client.ask("Hi")
+    (request,) = requests
+    place = {"http": "http://site.test/api/generate", "https": "site.test:443"}[scheme]
+    assert request.place == place
+    assert request.headers["proxy-authorization"] == "Basic dXNlcjpwYXNz"
+
+
+async def test_a_kind_of_its_own_transport_that_does_more() -> None:
+    seen: list[str] = []
+
+    class Telling(AnyIOTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            seen.append(request.url.path)
+            return await super().handle_async_request(request)
+
+    async with scripted_site("Hello") as site, site.client(transport=Telling()) as client:
+        assert (await client.ask("Hi")).text == "Hello"
+    assert seen == ["/api/generate"]
