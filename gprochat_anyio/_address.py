@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ._errors import InsecureSiteWarning
-from ._protocol import REQUEST_CONTENT_TYPE
+from ._protocol import REQUEST_CONTENT_TYPE, Hidden
 from ._version import __version__
 from .transport._target import Proxy, Target, ascii_host, environment_proxy, split_url
 
@@ -83,7 +83,7 @@ class SiteAddress:
             stacklevel=_levels_to_the_caller(),
         )
 
-    def head(self, path: str) -> bytes:
+    def head(self, path: str) -> Hidden:
         """The head of a POST below the site's path, up to the value of `Content-Length`."""
         forwarded_by = self.target.forwarded_by
         place = f"{self.origin if forwarded_by else ''}{self.path}{quote(path, safe=_IN_A_PATH)}"
@@ -91,7 +91,7 @@ class SiteAddress:
         if forwarded_by and forwarded_by.authorization:
             fields.append(("Proxy-Authorization", forwarded_by.authorization.decode()))
         lines = [f"POST {place} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
-        return "\r\n".join([*lines, "Content-Length: "]).encode("latin-1")
+        return Hidden("\r\n".join([*lines, "Content-Length: "]).encode("latin-1"))
 
     def _headers(self, given: Mapping[str, str]) -> dict[str, str]:
         fields = {

@@ -78,7 +78,7 @@ class DirectSender:
         made = await exchange(
             self.pool,
             self._address.target,
-            b"%b%d\r\n\r\n" % (head, len(body)),
+            head + b"%d\r\n\r\n" % len(body),
             body,
             on_stage=on_stage,
             fresh=fresh,

@@ -188,18 +188,18 @@ def parse_retry_after(value: str | None, date: str | None = None) -> float | Non
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-class _Body(bytes):
+class Hidden(bytes):
     """Holds secrets, which no traceback with locals is to show: a cancellation has one."""
 
     def __repr__(self) -> str:
-        return f"<a request's body of {len(self)} bytes>"
+        return f"<{len(self)} bytes of a request>"
 
-    def __radd__(self, head: bytes) -> bytes:
-        return _Body(b"".join((head, self)))
+    def __add__(self, more: Any, /) -> Hidden:
+        return Hidden(b"".join((self, more)))
 
 
 def _encode(value: object) -> bytes:
-    return _Body(_to_json(value).encode())
+    return Hidden(_to_json(value).encode())
 
 
 def _loads(body: bytes) -> dict[str, Any]:

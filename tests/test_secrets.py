@@ -255,3 +255,29 @@ async def test_a_cancellation_holds_no_secret_wherever_it_comes(way: str) -> Non
             await cancel(once)
     assert len(cancelled) >= 3
     assert_clean(*map(frames_of_the_library, cancelled))
+
+
+async def test_a_cancellation_holds_no_header_field_and_no_proxy_s_credentials() -> None:
+    cancelled: list[BaseException] = []
+
+    async def once() -> None:
+        try:
+            async with Client(
+                "http://site.test",
+                proxy=site.url.replace("//", f"//user:{PASSWORD}@"),
+                headers={"Authorization": f"Bearer {KEY}"},
+            ) as client:
+                await client.ask(PROMPT)
+        except BaseException as error:
+            cancelled.append(error)
+            raise
+
+    async with loopback_site((reply("ok"),)) as site:
+        for cancel in at_every_checkpoint():
+            await cancel(once)
+        assert KEY in site.requests[0].head
+        assert "Proxy-Authorization" in site.requests[0].head
+    shown = [frames_of_the_library(error) for error in cancelled]
+    assert any("head = <" in text for text in shown)
+    assert_clean(*shown)
+    assert not any("Proxy-Authorization" in text for text in shown)
