@@ -12,7 +12,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ._errors import InsecureSiteWarning
-from ._protocol import REQUEST_CONTENT_TYPE, Hidden
+from ._hidden import Hidden
+from ._protocol import REQUEST_CONTENT_TYPE
 from ._version import __version__
 from .transport._target import Proxy, Target, ascii_host, environment_proxy, split_url
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from ._errors import AuthenticationError, RateLimitError, SiteError, UnexpectedResponseError
+from ._hidden import Hidden
 from ._messages import Message
 
 GENERATE_PATH = "/api/generate"
@@ -186,16 +187,6 @@ def parse_retry_after(value: str | None, date: str | None = None) -> float | Non
 
 
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-class Hidden(bytes):
-    """Holds secrets, which no traceback with locals is to show: a cancellation has one."""
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} bytes of a request>"
-
-    def __add__(self, more: Any, /) -> Hidden:
-        return Hidden(b"".join((self, more)))
 
 
 def _encode(value: object) -> bytes:

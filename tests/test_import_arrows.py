@@ -19,18 +19,19 @@ ARROWS = {
     # what a request is made of, without I/O
     "_version": "",
     "_errors": "",
+    "_hidden": "",
     "_home": "",
     "_crew": "",
     "_events": "_errors",
     "_timeouts": "_errors",
     "_retry": "_errors",
     "_messages": "_errors",
-    "_protocol": "_errors _messages",
+    "_protocol": "_errors _hidden _messages",
     "_decoder": "_protocol",
     # bytes to and from a site: knows nothing of prompts, replies or clocks
-    "transport": "",
+    "transport": "_hidden",
     # one request
-    "_address": "_errors _protocol _version transport",
+    "_address": "_errors _hidden _protocol _version transport",
     "_direct": "_address transport",
     "_sender": "_errors transport",
     "_reply": "",

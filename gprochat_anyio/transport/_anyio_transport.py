@@ -11,6 +11,8 @@ from typing import Any, Literal, Self, TypeVar
 
 import anyio
 
+from gprochat_anyio._hidden import Hidden
+
 from ._exchange import Exchange, exchange
 from ._failures import ConnectFailure, ConnectionLost, ProxyFailure, TransportFailure
 from ._httpx import httpx, library_of
@@ -179,7 +181,7 @@ def _stream_class(library: ModuleType) -> type[_Body]:
     return type("AnyIOResponseStream", (_Body, library.AsyncByteStream), {})
 
 
-def _head(library: ModuleType, request: httpx.Request, target: Target) -> bytes:
+def _head(library: ModuleType, request: httpx.Request, target: Target) -> Hidden:
     place = request.url.raw_path
     fields = list(request.headers.raw)
     if target.forwarded_by:
@@ -192,7 +194,7 @@ def _head(library: ModuleType, request: httpx.Request, target: Target) -> bytes:
         raise library.LocalProtocolError(
             "the request's method, URL or headers hold CR, LF or NUL", request=request
         )
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+    return Hidden(b"\r\n".join([*lines, b"", b""]))
 
 
 async def _body(library: ModuleType, request: httpx.Request) -> bytes | AsyncIterator[bytes]:

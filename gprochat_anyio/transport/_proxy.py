@@ -8,6 +8,8 @@ import anyio
 from anyio.abc import ByteStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from gprochat_anyio._hidden import Hidden
+
 from ._failures import ConnectFailure, ProtocolViolation, ProxyFailure
 from ._parser import AnswerParser
 from ._target import Proxy, Target
@@ -37,12 +39,7 @@ async def open_tunnel(stream: ByteStream, target: Target) -> None:
 
 
 async def _http_connect(stream: ByteStream, proxy: Proxy, target: Target) -> None:
-    host = f"[{target.host}]" if ":" in target.host else target.host
-    place = f"{host}:{target.port}".encode()
-    lines = [b"CONNECT %b HTTP/1.1" % place, b"Host: %b" % place]
-    if proxy.authorization is not None:
-        lines.append(b"Proxy-Authorization: " + proxy.authorization)
-    await stream.send(b"\r\n".join(lines) + b"\r\n\r\n")
+    await stream.send(_connect_head(proxy, target))
     answer = AnswerParser(bodiless=True)
     try:
         while not answer.complete:
@@ -55,6 +52,15 @@ async def _http_connect(stream: ByteStream, proxy: Proxy, target: Target) -> Non
         raise ProxyFailure(f"the proxy refused to connect to the site: status {answer.status}")
     if answer.surplus:
         raise ProtocolViolation("it sent more than its answer")
+
+
+def _connect_head(proxy: Proxy, target: Target) -> Hidden:
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    place = f"{host}:{target.port}".encode()
+    lines = [b"CONNECT %b HTTP/1.1" % place, b"Host: %b" % place]
+    if proxy.authorization is not None:
+        lines.append(b"Proxy-Authorization: " + proxy.authorization)
+    return Hidden(b"\r\n".join([*lines, b"", b""]))
 
 
 async def _socks5(stream: ByteStream, proxy: Proxy, target: Target) -> None:
@@ -70,7 +76,8 @@ async def _socks5(stream: ByteStream, proxy: Proxy, target: Target) -> None:
 
     async def ask(request: Any, size: int) -> bytes:
         socks.send(request)
-        await stream.send(socks.data_to_send())
+        del request  # a traceback shows what a frame holds
+        await stream.send(Hidden(socks.data_to_send()))
         return await received.receive_exactly(size)
 
     methods = [socks5.SOCKS5AuthMethod.NO_AUTH_REQUIRED]
@@ -80,9 +87,14 @@ async def _socks5(stream: ByteStream, proxy: Proxy, target: Target) -> None:
         reply = socks.receive_data(await ask(socks5.SOCKS5AuthMethodsRequest(methods), 2))
         asked = reply.method == socks5.SOCKS5AuthMethod.USERNAME_PASSWORD
         if asked and proxy.username is not None:
-            username, password = proxy.username, proxy.password or ""
-            credentials = socks5.SOCKS5UsernamePasswordRequest(username.encode(), password.encode())
-            reply = socks.receive_data(await ask(credentials, 2))
+            reply = socks.receive_data(
+                await ask(
+                    socks5.SOCKS5UsernamePasswordRequest(
+                        proxy.username.encode(), (proxy.password or "").encode()
+                    ),
+                    2,
+                )
+            )
             if not reply.success:
                 raise ProxyFailure("the proxy refused the credentials in its URL")
         elif reply.method != socks5.SOCKS5AuthMethod.NO_AUTH_REQUIRED:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import traceback
+from base64 import b64encode
+from pathlib import Path
 
 import anyio
 import pytest
@@ -10,7 +13,9 @@ from anyio.lowlevel import checkpoint
 from http_libraries import httpx
 from scripted import reply
 
+import gprochat_anyio
 from gprochat_anyio import Client, Retry, SiteConnectionError, Timeouts
+from gprochat_anyio.testing import at_every_checkpoint
 from gprochat_anyio.transport import AnyIOTransport
 from gprochat_anyio.transport._failures import ConnectFailure, ProxyFailure
 from gprochat_anyio.transport._pool import Pool
@@ -333,3 +338,39 @@ class TestFailures:
                     assert caught.value.phase == "connect"  # type: ignore[attr-defined]
                     assert open_sockets(proxy.port) == 0
                 await proxy.all_ended()
+
+
+@pytest.mark.parametrize("kind", ["http", "socks5"])
+async def test_a_cancellation_holds_no_credentials(kind: str) -> None:
+    secret = "canary-of-the-proxy"
+    cancelled: list[BaseException] = []
+
+    async def once() -> None:
+        scheme = "http" if kind == "http" else "socks5"
+        try:
+            async with Client(
+                f"https://site.test:{site.port}",
+                proxy=f"{scheme}://me:{secret}@127.0.0.1:{proxy.port}",
+                ssl_context=client_context(),
+            ) as client:
+                assert (await client.ask("Hi")).text == "ok"
+        except BaseException as error:
+            cancelled.append(error)
+            raise
+
+    with anyio.fail_after(20):
+        async with (
+            proxying(kind, credentials=("me", secret)) as proxy,
+            serving(repeating(), tls=server_context()) as site,
+        ):
+            for cancel in at_every_checkpoint():
+                await cancel(once)
+    shown = [
+        repr(frame.f_locals)
+        for error in cancelled
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if Path(gprochat_anyio.__file__).parent in Path(frame.f_code.co_filename).parents
+    ]
+    assert any("ssl_context" in text for text in shown)  # connecting was reached
+    encoded = b64encode(f"me:{secret}".encode()).decode()
+    assert not [text for text in shown if secret in text or encoded in text]
