@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 from ._errors import AuthenticationError, RateLimitError, SiteError, UnexpectedResponseError
@@ -174,7 +175,8 @@ def parse_retry_after(value: str | None, date: str | None = None) -> float | Non
     from email.utils import parsedate_to_datetime  # noqa: PLC0415 - takes 6 ms, and few need it
 
     if value.strip().isascii() and value.strip().isdigit():
-        return float(value)
+        seconds = float(value)
+        return seconds if isfinite(seconds) else None  # 400 digits: nobody waits until then
     try:
         then = parsedate_to_datetime(value).timestamp()
     except (ValueError, OverflowError):

@@ -138,6 +138,7 @@ def test_any_error_answer_is_an_error(body: bytes, status: int) -> None:
         ("Fri, 31 Dec 1999 23:59:59 GMT", None, 0.0),
         ("Fri, 31 Dec 1999 23:59:59 GMT", "nonsense", 0.0),
         ("Fri, 31 Dec 1999 23:59:59 GMT", "Fri, 31 Dec 1999 23:59:29 GMT", 30.0),
+        pytest.param("9" * 400, None, None, id="beyond all numbers"),
     ],
 )
 def test_retry_after(value: str | None, date: str | None, seconds: float | None) -> None:
