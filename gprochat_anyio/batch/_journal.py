@@ -189,11 +189,11 @@ class Journal:
             if sync and self._dirty:
                 os.fsync(self._descriptor)
                 self._dirty = False
-        except OSError:
+        except OSError as error:
             self._broken = True  # a line more would stick to the one that was not written whole
             with suppress(OSError):
                 os.ftruncate(self._descriptor, self._size)
-            raise
+            raise OSError(error.errno, error.strerror, self.path) from None
 
     def _take(self) -> bytes:
         lines: list[bytes] = []
