@@ -35,7 +35,7 @@ from gprochat_anyio.testing import (
     at_every_checkpoint,
     scripted_site,
 )
-from gprochat_anyio.testing._steps import REPLY_HEAD
+from gprochat_anyio.testing._steps import LAST_CHUNK, REPLY_HEAD, chunk
 
 OPEN_ENDED = [Say("one"), Hang()]
 
@@ -458,8 +458,8 @@ async def test_text_where_entering_the_block_fails() -> None:
 @pytest.mark.parametrize(
     ("last", "error"),
     [
-        (chunk("two") + LAST_CHUNK, anyio.EndOfStream),
-        (chunk("two") + b"x\r\n", ReplyInterruptedError),
+        (chunk(b"two") + LAST_CHUNK, anyio.EndOfStream),
+        (chunk(b"two") + b"x\r\n", ReplyInterruptedError),
         (chunk(b"two\xff"), ReplyInterruptedError),
     ],
 )
@@ -467,8 +467,8 @@ async def test_the_last_text_is_not_lost_to_a_cancelled_read(
     last: bytes, error: type[Exception]
 ) -> None:
     """It has come, and the connection is being closed, when the cancellation comes."""
-    head = HEAD.replace(b"Keep-Alive: timeout=5", b"Connection: close")
-    async with scripted_site([Raw(head + chunk("one")), Raw(last)]) as site:
+    head = REPLY_HEAD.replace(b"Connection: keep-alive", b"Connection: close")
+    async with scripted_site([Raw(head + chunk(b"one")), Raw(last)]) as site:
         for cancel in at_every_checkpoint():
             async with site.client() as client, client.stream("Hi") as chunks:
                 got = [await chunks.receive()]
