@@ -162,6 +162,8 @@ class AnswerParser:
         self.version = self._parser.get_http_version()
         self._interim = 100 <= self.status < 200
         if self._interim:
+            if self.status > 103 and self._framing() != "close":  # of the others llhttp takes none
+                raise ProtocolViolation("an interim answer has a body, which is not for it to have")
             return
         self.head_complete = True
         self.framing = self._framing()

@@ -109,6 +109,16 @@ SHAPES = {
         status=404,
         framing="length",
     ),
+    **{
+        f"interim of an unknown status, {name}": Shape(
+            interim + CHUNKED + b"2\r\nok\r\n0\r\n\r\n", b"ok", framing="chunked"
+        )
+        for name, interim in {
+            "104": b"HTTP/1.1 104 Upload Resumption Supported\r\nA: b\r\n\r\n",
+            "199, twice": b"HTTP/1.1 199\r\n\r\n" * 2,
+            "between others": b"HTTP/1.1 103 E\r\n\r\nHTTP/1.1 104 U\r\n\r\nHTTP/1.1 100 C\r\n\r\n",
+        }.items()
+    },
     "no reason": Shape(b"HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", framing="length"),
     "an upgrade is offered": Shape(
         b"HTTP/1.1 426 U\r\nUpgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 2\r\n\r\nok",
@@ -191,6 +201,10 @@ REFUSED = {
     "obs-fold": OK + b"A: b\r\n c\r\n\r\n",
     "a fold first": OK + b" A: b\r\n\r\n",
     "data after an interim close": b"HTTP/1.1 100 C\r\nConnection: close\r\n\r\n" + OK,
+    **{
+        f"an interim answer that has a body: {field!r}": b"HTTP/1.1 104 U\r\n%b\r\n\r\n" % field
+        for field in (b"Content-Length: 5", b"Transfer-Encoding: chunked")
+    },
     "body of an interim answer": b"HTTP/1.1 100 C\r\nContent-Length: 5\r\n\r\nhello" + NEXT,
     "HTML": b"<html><body>Sign in</body></html>",
     "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",
@@ -331,8 +345,9 @@ class TestBounds:
             (OK + b"X: ", b"y"),
             (OK, b"X" * 100),
             (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+            (b"", b"HTTP/1.1 104 U\r\n\r\n"),
         ],
-        ids=["reason", "fields", "value", "name", "interim answers"],
+        ids=["reason", "fields", "value", "name", "interim answers", "odd interim answers"],
     )
     def test_an_endless_head_is_refused(self, start: bytes, endless: bytes) -> None:
         answer = AnswerParser()
