@@ -75,7 +75,7 @@ class Attempt:
                 refused = check(answer)
                 if refused is None and answer.status == 200:
                     return answer
-                body_shown = b"" if refused is not None else await _read_some(answer)
+                body_shown = b"" if refused is not None else await _read_reason(answer)
             except BaseException:
                 await answer.aclose()
                 raise
@@ -179,6 +179,17 @@ async def _first_text(reply: LiveReply, attempt: Attempt, number: int) -> LiveRe
     reply.connect = attempt.connect
     reply.first_chunk = anyio.current_time() - attempt.sent_at
     return reply
+
+
+async def _read_reason(answer: Answer) -> bytes:
+    """The body of an error answer. Only of a 500 it says what the status and the fields do not (a
+    rate limit, maybe): elsewhere it is no loss if it breaks off."""
+    try:
+        return await _read_some(answer)
+    except ReplyInterruptedError:
+        if answer.status == 500:
+            raise
+        return b""
 
 
 async def _read_some(answer: Answer, limit: int = ERROR_BODY_LIMIT) -> bytes:

@@ -192,3 +192,20 @@ def test_switches() -> None:
 def test_bad_settings(settings: dict[str, float], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         Retry(**settings)  # type: ignore[arg-type]
+
+
+@virtual
+@pytest.mark.parametrize("end", [Drop(), Drop(reset=True)], ids=["FIN", "RST"])
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(429, RateLimitError), (401, UnexpectedResponseError), (503, UnexpectedResponseError)],
+)
+async def test_an_error_whose_body_breaks_off_is_what_its_status_says(
+    status: int, kind: type[SiteError], end: Drop
+) -> None:
+    head = b"HTTP/1.1 %d E\r\nRetry-After: 7\r\nContent-Length: 99\r\n\r\n{" % status
+    async with scripted_site([Raw(head), end]) as site:
+        async with site.client(retry=Retry(attempts=1)) as client:
+            with pytest.raises(kind) as caught:
+                await client.ask("Hi")
+    assert (caught.value.status, caught.value.retry_after) == (status, 7.0)
