@@ -13,9 +13,10 @@ import anyio
 from anyio.abc import ObjectSendStream, TaskStatus
 
 from ._address import SiteAddress
+from ._arguments import check, forgetful
 from ._decoder import ReplyDecoder
 from ._direct import sender_to
-from ._errors import InvalidPromptError, forgetful
+from ._errors import InvalidPromptError
 from ._events import Watching
 from ._home import Home
 from ._live import LiveReply
@@ -90,12 +91,12 @@ class Client:
         transport: httpx.AsyncBaseTransport | None = None,
         failure_marker: bool = True,
     ) -> None:
-        _check("secret_key", secret_key, str)
-        _check("password", password, str, type(None))
-        _check("timeouts", timeouts, Timeouts, type(None))
-        _check("retry", retry, Retry, type(None))
+        check("secret_key", secret_key, str)
+        check("password", password, str, type(None))
+        check("timeouts", timeouts, Timeouts, type(None))
+        check("retry", retry, Retry, type(None))
         for name, bound in (("connections", max_connections), ("reply_size", max_reply_size)):
-            _check(f"max_{name}", bound, int, type(None))
+            check(f"max_{name}", bound, int, type(None))
             if bound is not None and bound < 1:
                 raise ValueError(f"max_{name} must be at least 1, or None for no bound")
         if transport is not None and (proxy is not None or ssl_context is not None):
@@ -314,9 +315,3 @@ class Client:
         if self._closed:
             raise RuntimeError("this Client is closed; make a new one")
         self._home.check()
-
-
-def _check(argument: str, value: object, *kinds: type) -> None:
-    if not isinstance(value, kinds) or isinstance(value, bool):
-        names = " or ".join("None" if k is type(None) else k.__name__ for k in kinds)
-        raise ValueError(f"{argument} must be {names}, not {type(value).__name__}")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Self
 
+from ._arguments import check
 from ._client import Client
 from ._errors import InvalidPromptError
 from ._messages import Message, checked
@@ -53,8 +54,7 @@ class Conversation:
         system: str | None = None,
         max_messages: int | None = MAX_MESSAGES,
     ) -> None:
-        if not isinstance(client, Client):
-            raise ValueError(f"client must be a Client, not {type(client).__name__}")
+        check("client", client, Client)
         self._client = client
         self._system: Message | None = None
         self.system = system

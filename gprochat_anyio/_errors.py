@@ -18,12 +18,7 @@ Every class is picklable, and none of them ever holds a secret key, a password o
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Literal, ParamSpec, TypeVar
-
-_Arguments = ParamSpec("_Arguments")
-_Result = TypeVar("_Result")
+from typing import Literal
 
 Phase = Literal["connect", "first_chunk", "idle", "total"]
 """The clocks of a request, by the name of their field in `Timeouts`."""
@@ -118,19 +113,3 @@ class ReplyInterruptedError(GPROChatError):
 
 class EmptyReplyError(GPROChatError):
     """The site answered 200 and ended the reply without any text."""
-
-
-def forgetful(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """For functions that are given secrets: what they raise about these leaves without a trace of
-    them, which tracebacks with locals would show."""
-
-    @wraps(function)
-    def forgetting(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-        try:
-            return function(*args, **kwargs)
-        except (TypeError, ValueError, Warning) as error:
-            del args, kwargs
-            error.__cause__ = error.__context__ = None
-            raise error.with_traceback(None)  # noqa: B904 - the same one
-
-    return forgetting

@@ -5,10 +5,62 @@ from __future__ import annotations
 from operator import attrgetter
 
 from ._client import Client
-from ._outcomes import Outcome
-from ._results import Events, OnError, Outcomes
+from ._live import LiveReply
+from ._outcomes import Chunk, Event, Failed, Finished, Outcome
+from ._results import OnError, Results
 from ._source import Prompts
 from ._timeouts import Timeouts
+
+
+class Events(Results[Event]):
+    """What `fan_out` gives."""
+
+    @staticmethod
+    def _room_for(max_at_once: int) -> int:
+        return max_at_once
+
+    async def _read(self, index: int, live: LiveReply) -> None:
+        def take(text: str) -> bool:
+            return self._put(Chunk(index, text))
+
+        text = live.text
+        while text:
+            if not take(text):
+                await self._wait_for_room(index, live, text)
+            text = "" if live.ended else await live.each(take)
+
+    async def _wait_for_room(self, index: int, live: LiveReply, text: str) -> None:
+        """Put a text into the channel once there is room. Only `total` runs meanwhile, and no
+        clock at all if the reply is complete: that is nobody's delay but the caller's."""
+        if live.ended:
+            await self._put_soon(Chunk(index, text))
+            return
+        with live.clocks.enforced() as scope:
+            await self._put_soon(Chunk(index, text))
+        if scope.cancelled_caught:
+            raise live.clocks.timeout_error(live.text)
+
+    def _last(self, outcome: Outcome) -> Event:
+        if outcome.reply is not None:
+            return Finished(outcome.index, outcome.reply)
+        assert outcome.error is not None
+        return Failed(outcome.index, outcome.error)
+
+
+class Outcomes(Results[Outcome]):
+    """What `as_completed` gives."""
+
+    @staticmethod
+    def _room_for(max_at_once: int) -> int:
+        return max_at_once + 1  # one for each prompt that is pulled
+
+    async def _read(self, index: int, live: LiveReply) -> None:
+        del index
+        if not live.ended:
+            await live.collect()
+
+    def _last(self, outcome: Outcome) -> Outcome:
+        return outcome
 
 
 def fan_out(

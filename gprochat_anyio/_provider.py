@@ -11,8 +11,9 @@ import warnings
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any, ClassVar
 
+from ._arguments import forgetful
 from ._client import MAX_REPLY_SIZE, Client
-from ._errors import InvalidPromptError, forgetful
+from ._errors import InvalidPromptError
 from ._messages import Message, checked, flattened
 from ._protocol import GENERATE_PATH, sign
 from ._timeouts import Timeouts

@@ -10,11 +10,12 @@ import anyio
 from anyio.abc import ObjectReceiveStream
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
+from ._arguments import check
 from ._client import Client
 from ._crew import Crew
 from ._home import Home
 from ._live import LiveReply
-from ._outcomes import Chunk, Event, Failed, Finished, Outcome
+from ._outcomes import Chunk, Event, Outcome
 from ._pace import Pace
 from ._source import Prompts, Source
 from ._timeouts import Timeouts
@@ -50,8 +51,7 @@ class Results(ObjectReceiveStream[_Item], Generic[_Item]):
         on_error: OnError,
         adaptive: bool,
     ) -> None:
-        if not isinstance(client, Client):
-            raise ValueError(f"client must be a Client, not {type(client).__name__}")
+        check("client", client, Client)
         if on_error not in get_args(OnError):
             raise ValueError("on_error must be 'collect' or 'raise'")
         self._on_error = on_error
@@ -217,54 +217,3 @@ class Results(ObjectReceiveStream[_Item], Generic[_Item]):
         """Let the caller look again, if it waits."""
         if self._arrived is not None:
             self._arrived.set()
-
-
-class Events(Results[Event]):
-    """What `fan_out` gives."""
-
-    @staticmethod
-    def _room_for(max_at_once: int) -> int:
-        return max_at_once
-
-    async def _read(self, index: int, live: LiveReply) -> None:
-        def take(text: str) -> bool:
-            return self._put(Chunk(index, text))
-
-        text = live.text
-        while text:
-            if not take(text):
-                await self._wait_for_room(index, live, text)
-            text = "" if live.ended else await live.each(take)
-
-    async def _wait_for_room(self, index: int, live: LiveReply, text: str) -> None:
-        """Put a text into the channel once there is room. Only `total` runs meanwhile, and no
-        clock at all if the reply is complete: that is nobody's delay but the caller's."""
-        if live.ended:
-            await self._put_soon(Chunk(index, text))
-            return
-        with live.clocks.enforced() as scope:
-            await self._put_soon(Chunk(index, text))
-        if scope.cancelled_caught:
-            raise live.clocks.timeout_error(live.text)
-
-    def _last(self, outcome: Outcome) -> Event:
-        if outcome.reply is not None:
-            return Finished(outcome.index, outcome.reply)
-        assert outcome.error is not None
-        return Failed(outcome.index, outcome.error)
-
-
-class Outcomes(Results[Outcome]):
-    """What `as_completed` gives."""
-
-    @staticmethod
-    def _room_for(max_at_once: int) -> int:
-        return max_at_once + 1  # one for each prompt that is pulled
-
-    async def _read(self, index: int, live: LiveReply) -> None:
-        del index
-        if not live.ended:
-            await live.collect()
-
-    def _last(self, outcome: Outcome) -> Outcome:
-        return outcome

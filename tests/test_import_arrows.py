@@ -18,6 +18,7 @@ import gprochat_anyio
 ARROWS = {
     # what a request is made of, without I/O
     "_version": "",
+    "_arguments": "",
     "_errors": "",
     "_hidden": "",
     "_home": "",
@@ -39,32 +40,32 @@ ARROWS = {
     "_opening": "_decoder _errors _events _live _protocol _retry _sender _timeouts transport",
     "_stream": "_crew _home _live _opening _reply",
     # what users call
-    "_client": "_address _decoder _direct _errors _events _home _live _messages _opening _protocol"
-    " _reply _retry _sender _stream _timeouts",
+    "_client": "_address _arguments _decoder _direct _errors _events _home _live _messages _opening"
+    " _protocol _reply _retry _sender _stream _timeouts",
     "otel": "_client _events _version",
-    "_provider": "_client _errors _messages _protocol _timeouts",
+    "_provider": "_arguments _client _errors _messages _protocol _timeouts",
     # many requests
     "_source": "_messages",
     "_outcomes": "_messages _reply",
     "_pace": "_errors _retry",
     "_workers": "_client _crew _errors _live _messages _opening _outcomes _pace _reply _source"
     " _timeouts",
-    "_results": "_client _crew _home _live _outcomes _pace _source _timeouts _workers",
-    "_fanout": "_client _outcomes _results _source _timeouts",
+    "_results": "_arguments _client _crew _home _live _outcomes _pace _source _timeouts _workers",
+    "_fanout": "_client _live _outcomes _results _source _timeouts",
     "_race": "_client _crew _errors _live _messages _opening _stream _timeouts",
     # turns, and callers without async
     "_turn": "_client _errors _live _messages _stream _timeouts",
     "_saved": "_errors _messages",
-    "_conversation": "_client _errors _messages _reply _saved _stream _timeouts _turn",
+    "_conversation": "_arguments _client _errors _messages _reply _saved _stream _timeouts _turn",
     "_loop_thread": "_errors _opening",
     "_sync_stream": "_reply _stream",
     "_sync_conversation": "_conversation _messages _reply _stream _sync_stream _timeouts",
-    "_sync": "_client _conversation _errors _fanout _loop_thread _messages _outcomes _reply"
-    " _results _saved _source _stream _sync_conversation _sync_stream _timeouts",
+    "_sync": "_arguments _client _conversation _errors _fanout _loop_thread _messages _outcomes"
+    " _reply _results _saved _source _stream _sync_conversation _sync_stream _timeouts",
     "gprochat_anyio": "_version",  # and each public name's module, when it is first used
     # beside the client, with the wire in common
     "site": "_client _errors _messages _protocol _timeouts _version transport",
-    "batch": "_client _errors _fanout _messages _outcomes _reply _results _source _timeouts",
+    "batch": "_client _errors _fanout _messages _outcomes _reply _source _timeouts",
     "testing": "_address _client _protocol transport",
     "cli": "_address _client _conversation _errors _reply _retry _stream _timeouts _version batch"
     " site transport",

@@ -9,9 +9,9 @@ from typing import Final
 import anyio
 
 from gprochat_anyio._errors import InvalidPromptError
+from gprochat_anyio._fanout import Outcomes
 from gprochat_anyio._messages import Prompt
 from gprochat_anyio._outcomes import Outcome
-from gprochat_anyio._results import Outcomes
 
 from ._journal import Journal
 from ._records import Record, line_of_error, line_of_reply
