@@ -28,13 +28,11 @@ def chunks_of(data: bytes) -> tuple[list[bytes], int, bool, int | None]:
 
 def model(chunks: list[bytes], *, complete: bool, limit: int | None) -> tuple[str, bool]:
     """The text, and whether the reply is whole."""
-    body = b"".join(chunks)
+    failed = bool(chunks) and chunks[-1] == FAILURE_MARKER
+    body = b"".join(chunks[:-1] if failed else chunks)  # the mark is no text, nor counted as such
     large = limit is not None and len(body) > limit
-    failed = not large and bool(chunks) and chunks[-1] == FAILURE_MARKER
     if large:
         body = body[:limit]
-    elif failed:
-        body = b"".join(chunks[:-1])
     text, valid, rest = "", True, b""
     try:
         text, used = codecs.utf_8_decode(body, "strict", False)
