@@ -125,7 +125,8 @@ def _found(line: bytes, format: Format) -> Mapping[str, Any] | InvalidPromptErro
 def _record(fields: Mapping[str, Any], site: str, index: int, bad_key: Callable[[], str]) -> Record:
     given = [name for name in ("prompt", "messages") if name in fields]
     if len(given) != 1:
-        error = InvalidPromptError('give either "prompt" or "messages", and not both')
+        too_many = ", not both" if given else ""
+        error = InvalidPromptError(f'give "prompt" or "messages"{too_many}')
         return _bad(index, fields, bad_key(), error)
     prompt = fields[given[0]]
     if given == ["messages"] and isinstance(prompt, str):

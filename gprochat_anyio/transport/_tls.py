@@ -12,6 +12,8 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 
 from ._failures import ConnectFailure, reason_of
 
+_UNKNOWN_AUTHORITY = (18, 19, 20)  # OpenSSL's X509_V_ERR_*: self-signed, or no issuer was found
+
 
 @cache
 def default_ssl_context() -> ssl.SSLContext:
@@ -48,6 +50,8 @@ async def start_tls(
         )
     except ssl.SSLCertVerificationError as error:
         reason = f"its certificate is not valid: {error.verify_message}"
+        if error.verify_code in _UNKNOWN_AUTHORITY:
+            reason += " (for an authority of your own, give ssl_context or set SSL_CERT_FILE)"
     except (OSError, ValueError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
         reason = f"the TLS handshake failed: {reason_of(error)}"
     raise ConnectFailure(f"could not connect to {host}: {reason}")

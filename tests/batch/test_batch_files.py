@@ -267,8 +267,8 @@ class TestRecords:
         [
             (b"[1]", "not a JSON object"),
             (b'{"prompt": "secret', "no JSON: Unterminated string starting at, at column 12"),
-            (b'{"prompt": "secret", "messages": []}', 'either "prompt" or "messages"'),
-            (b'{"id": "secret"}', 'either "prompt" or "messages"'),
+            (b'{"prompt": "secret", "messages": []}', '"prompt" or "messages", not both'),
+            (b'{"id": "secret"}', 'give "prompt" or "messages"'),
             (b'{"messages": "secret"}', '"messages" is a list'),
             (b'{"prompt": ""}', "blank"),
             (b"caf\xe9", "no UTF-8 text, from byte 3 on"),
