@@ -47,6 +47,7 @@ intersphinx_timeout = 30
 intersphinx_mapping = {
     "python": ("https://docs.python.org/3", None),
     "anyio": ("https://anyio.readthedocs.io/en/stable", None),
+    "trio": ("https://trio.readthedocs.io/en/stable", None),
 }
 # These publish no inventory: their names lead to a page.
 other_projects = {
@@ -62,7 +63,7 @@ nitpick_ignore_regex = [
 if OFFLINE:
     intersphinx_mapping = {}
     nitpick_ignore_regex += [
-        ("py:.*", r"(anyio|asyncio|collections|contextlib|os|pathlib|ssl|typing)\..*"),
+        ("py:.*", r"(anyio|asyncio|collections|contextlib|os|pathlib|ssl|trio|typing)\..*"),
         ("py:.*", "|".join(dir(builtins))),
     ]
 
