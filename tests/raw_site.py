@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
@@ -166,13 +166,18 @@ def running(
     :param setup: Python code to run first
     """
     code = f"{INTERRUPTIBLE}; {setup}\nfrom gprochat_anyio.cli import main; main()"
-    with subprocess.Popen(  # noqa: S603 - our own
-        [*prefix, sys.executable, "-W", "error", "-c", code, *arguments],
-        env=env or environment(),
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
+    command = [*prefix, sys.executable, "-W", "error", "-c", code, *arguments]
+    with process_of(
+        command, env=env or environment(), stdin=stdin, stdout=stdout, stderr=stderr
     ) as process:
+        yield process
+
+
+@contextmanager
+def process_of(command: Sequence[str], **settings: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that never outlives the block, nor `BOUND`."""
+    # without buffers, as what `readline` leaves in one `communicate` does not find
+    with subprocess.Popen(command, bufsize=0, **settings) as process:  # noqa: S603 - our own
         guard = threading.Timer(BOUND, process.kill)
         guard.start()
         try:

@@ -33,6 +33,7 @@ from raw_site import (
     RawSite,
     environment,
     failing,
+    process_of,
     raw_site,
     replying,
 )
@@ -678,20 +679,14 @@ def script(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A program in a process of its own, which never outlives the block, nor `BOUND`."""
     setup = f"{INTERRUPTIBLE}\nimport os, sys, threading\nfrom gprochat_anyio import SyncClient\n"
-    with subprocess.Popen(  # noqa: S603 - our own
+    with process_of(
         [sys.executable, "-W", "error", *flags, "-c", f"{setup}url = {url!r}\n{code}"],
         env=environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
-        guard = threading.Timer(BOUND, process.kill)
-        guard.start()
-        try:
-            yield process
-        finally:
-            guard.cancel()
-            process.kill()
+        yield process
 
 
 @POSIX
