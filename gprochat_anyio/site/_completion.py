@@ -13,8 +13,9 @@ import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from anyio.lowlevel import checkpoint
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
+from ._asgi import end, head, part
 from ._models import Finish, Model, ModelError, Turn
 from ._texts import Texts
 
@@ -30,15 +31,11 @@ _KINDS: Final = {
 }
 _KEEP_ALIVE: Final = b": keep-alive\n\n"
 _DONE: Final = b"data: [DONE]\n\n"
-_HEAD: Final[Message] = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [
-        (b"content-type", b"text/event-stream; charset=utf-8"),
-        (b"cache-control", b"no-cache"),
-        (b"x-accel-buffering", b"no"),  # nginx would hold the events back
-    ],
-}
+_HEADERS: Final = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx would hold the events back
+)
 
 _log = logging.getLogger("gprochat_anyio.site")
 
@@ -117,9 +114,9 @@ class Completion:
             nonlocal opened
             if not opened:
                 opened = True
-                await send(_HEAD)
-                await send(_part(self._event({"role": "assistant", "content": ""})))
-            await send(_part(data))
+                await send(head(_HEADERS))
+                await send(part(self._event({"role": "assistant", "content": ""})))
+            await send(part(data))
 
         while True:
             item: str | ModelError | None = None
@@ -137,7 +134,7 @@ class Completion:
                     return item
                 _log.warning("a reply was interrupted: the model failed after its head was sent")
                 await put(_data(_error_of(item)))
-                await send(_END)
+                await send(end())
                 return None
             elif item:
                 said = True
@@ -145,8 +142,8 @@ class Completion:
             else:
                 self._take(item)
         await put(self._event({}, self._reason))
-        await send(_part(_DONE))
-        await send(_END)
+        await send(part(_DONE))
+        await send(end())
         return None
 
     def _take(self, text: str | None) -> None:
@@ -199,13 +196,6 @@ def _failed(failure: ModelError) -> Response:
 def _error_of(failure: ModelError) -> dict[str, Any]:
     code = failure.code or ("rate_limit_exceeded" if failure.status == 429 else None)
     return error_body(str(failure), failure.status, code=code)
-
-
-_END: Final[Message] = {"type": "http.response.body", "body": b"", "more_body": False}
-
-
-def _part(data: bytes) -> Message:
-    return {"type": "http.response.body", "body": data, "more_body": True}
 
 
 def _data(value: object) -> bytes:

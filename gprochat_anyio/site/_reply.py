@@ -7,10 +7,11 @@ import math
 from typing import Final
 
 from anyio.lowlevel import checkpoint
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from gprochat_anyio._protocol import FAILURE_MARKER
 
+from ._asgi import end, head, part
 from ._intake import to_response
 from ._models import Model, ModelError, Turn
 from ._texts import Texts
@@ -18,11 +19,7 @@ from ._wire import REPLY_CONTENT_TYPE, error_answer
 
 _log = logging.getLogger("gprochat_anyio.site")
 
-_HEAD: Final[Message] = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [(b"content-type", REPLY_CONTENT_TYPE.encode())],
-}
+_HEADERS: Final = ((b"content-type", REPLY_CONTENT_TYPE.encode()),)
 
 
 class Reply:
@@ -41,10 +38,10 @@ class Reply:
         try:
             while (text := await self._texts.next()) is not None:
                 if not opened:
-                    await send(_HEAD)
+                    await send(head(_HEADERS))
                     opened = True
                 if text:
-                    await send(_part(text.encode()))
+                    await send(part(text.encode()))
                 # Neither a model nor a server need ever wait, but a cancellation has to get in.
                 await checkpoint()
         except ModelError as refusal:
@@ -55,14 +52,10 @@ class Reply:
                 await response(scope, receive, send)
                 return
             _log.warning("a reply was interrupted: the model failed after its first text")
-            await send(_part(FAILURE_MARKER))
+            await send(part(FAILURE_MARKER))
         else:
             if not opened:
-                await send(_HEAD)
+                await send(head(_HEADERS))
         finally:
             await self._texts.aclose()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def _part(text: bytes) -> Message:
-    return {"type": "http.response.body", "body": text, "more_body": True}
+        await send(end())

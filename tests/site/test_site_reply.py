@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import AsyncIterator, MutableMapping
 from typing import Any
@@ -14,7 +15,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from gprochat_anyio._protocol import FAILURE_MARKER, GENERATE_PATH
-from gprochat_anyio.site import Model, ModelError, Turn, create_app, offline_model
+from gprochat_anyio.site import Model, ModelError, Turn, create_app, echo_model, offline_model
 
 Event = MutableMapping[str, Any]
 
@@ -38,13 +39,20 @@ class Exchange:
         await anyio.lowlevel.checkpoint()
         self.sent.append(event)
 
-    async def run(self, model: Any = None, *, path: str = GENERATE_PATH, app: Any = None) -> None:
+    async def run(
+        self,
+        model: Any = None,
+        *,
+        path: str = GENERATE_PATH,
+        app: Any = None,
+        fields: Any = (),
+    ) -> None:
         scope = {
             "type": "http",
             "http_version": "1.1",
             "method": "POST",
             "path": path,
-            "headers": [],
+            "headers": list(fields),
             "query_string": b"",
         }
         with anyio.fail_after(100):
@@ -301,3 +309,36 @@ async def test_offline_model_speaks_at_once_and_then_slowly() -> None:
     assert await anext(texts) == "This"
     with pytest.raises(TimeoutError), anyio.fail_after(3599):
         await anext(texts)
+
+
+async def test_what_middleware_writes_into_an_answer_stays_in_it() -> None:
+    class Marks:
+        """Writes into messages in place, as middleware for cookies, compression and CORS does."""
+
+        def __init__(self, app: Any) -> None:
+            self._app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            async def mark(message: Event) -> None:
+                if message["type"] == "http.response.start":
+                    message["headers"].append((b"set-cookie", b"session=theirs"))
+                elif not message["more_body"]:
+                    message["body"] = b"trailer"
+                await send(message)
+
+            await self._app(scope, receive, mark)
+
+    marked = create_app(echo_model)
+    marked.add_middleware(Marks)
+    asked = {"messages": [{"role": "user", "content": "Hello"}], "stream": True}
+    completion = {"type": "http.request", "body": json.dumps(asked).encode(), "more_body": False}
+    for path, events, fields in [
+        (GENERATE_PATH, [], []),
+        ("/v1/chat/completions", [completion], [(b"content-type", b"application/json")]),
+    ]:
+        theirs, ours = Exchange(*events), Exchange(*events)
+        await theirs.run(app=marked, path=path, fields=fields)
+        await ours.run(echo_model, path=path, fields=fields)
+        assert theirs.texts[-1] == b"trailer"
+        assert b"set-cookie" not in dict(ours.sent[0]["headers"])
+        assert ours.sent[-1]["body"] == b""
