@@ -84,9 +84,9 @@ class Completion:
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         outbox, inbox = anyio.create_memory_object_stream[str | ModelError](0)
         refusal: ModelError | None = None
-        async with anyio.create_task_group() as tg:
-            tg.start_soon(self._ask, outbox)
-            with inbox:
+        with outbox, inbox:
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(self._ask, outbox)
                 with suppress(OSError):  # what some servers' `send` raises once the client has gone
                     refusal = await self._forward(inbox, send)
                 tg.cancel_scope.cancel()
@@ -95,14 +95,14 @@ class Completion:
 
     async def _ask(self, outbox: ObjectSendStream[str | ModelError]) -> None:
         """Iterate over the model, in a task of its own: a pause of it must not be cancelled."""
-        async with outbox:
-            try:
-                while (text := await self._texts.next()) is not None:
-                    await outbox.send(text)
-            except ModelError as failure:
-                await outbox.send(failure)
-            finally:
-                await self._texts.aclose()
+        try:
+            while (text := await self._texts.next()) is not None:
+                await outbox.send(text)
+        except ModelError as failure:
+            await outbox.send(failure)
+        finally:
+            await self._texts.aclose()
+        await outbox.aclose()  # only here: a model that was cancelled has not come to its end
 
     async def _forward(
         self, inbox: ObjectReceiveStream[str | ModelError], send: Send

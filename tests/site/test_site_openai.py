@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -546,3 +547,26 @@ class TestGateway:
             with pytest.raises(ModelError, match="last") as raised:
                 await anext(aiter(GPROChatModel(client)((Turn("model", "a"),))))
         assert raised.value.status == 400
+
+
+@pytest.mark.parametrize("before", [(), ("so far",)])
+async def test_a_model_that_is_cancelled_by_another_is_no_answer(
+    before: tuple[str, ...], anyio_backend_name: str
+) -> None:
+    if anyio_backend_name == "trio":
+        pytest.skip("only asyncio can cancel what no scope of ours is around")
+
+    async def cancelled() -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    class AtOnce(Exchange):
+        async def send(self, event: Any) -> None:  # with no checkpoint, as when a socket has room
+            self.sent.append(event)
+
+    exchange = AtOnce()
+    with suppress(asyncio.CancelledError):
+        await exchange.run(model_of(*before, cancelled))
+    assert b'"finish_reason":"stop"' not in b"".join(exchange.bodies)
+    assert all(event.get("more_body", True) for event in exchange.sent)
