@@ -39,6 +39,9 @@ _REFUSED: Final[dict[str, Callable[[Any], bool]]] = {
 }
 """The parameters that ask for another kind of answer, with what tells whether they do."""
 
+_SWITCHES: Final = {"tools": "tool_choice", "functions": "function_call"}
+"""The parameters that take another one back if they are `"none"`."""
+
 
 class _BadRequestError(Exception):
     """:param param: which of the request's parameters is wrong"""
@@ -119,7 +122,7 @@ async def _read(request: Request) -> tuple[tuple[Turn, ...], bool]:
     if not isinstance(body, dict):
         raise _BadRequestError("The body is no JSON object.")
     for parameter, asks in _REFUSED.items():
-        if asks(body.get(parameter)):
+        if asks(body.get(parameter)) and body.get(_SWITCHES.get(parameter)) != "none":
             said = f"A GPROChat site answers with one text, so {parameter!r} is not supported."
             raise _BadRequestError(said, parameter, "unsupported_parameter")
     streamed = body.get("stream")
@@ -143,10 +146,18 @@ def _turns(messages: Any) -> tuple[Turn, ...]:
 
 def _is_blank(message: Any) -> bool:
     """Whether a message says nothing, as those do that only call tools; OpenAI's API takes it."""
-    if not isinstance(message, dict) or "content" not in message:
+    if not isinstance(message, dict):
         return False
+    if "content" not in message:
+        return message.get("role") == "assistant"
     content = message["content"]
-    return content is None or (isinstance(content, str) and not content.strip())
+    if isinstance(content, list):
+        return all(isinstance(p, dict) and _is_blank_text(p.get("text")) for p in content)
+    return content is None or _is_blank_text(content)
+
+
+def _is_blank_text(text: Any) -> bool:
+    return isinstance(text, str) and not text.strip()
 
 
 def _turn(message: Message) -> Turn:

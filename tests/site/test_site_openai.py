@@ -570,3 +570,41 @@ async def test_a_model_that_is_cancelled_by_another_is_no_answer(
         await exchange.run(model_of(*before, cancelled))
     assert b'"finish_reason":"stop"' not in b"".join(exchange.bodies)
     assert all(event.get("more_body", True) for event in exchange.sent)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "none"},
+        {"functions": [{"name": "f"}], "function_call": "none"},
+    ],
+)
+async def test_tools_that_are_not_to_be_called(fields: Any) -> None:
+    async with serving(echo_model) as port:
+        assert (await ask(port, asking(**fields))).status == 200
+        seen = await ask(port, asking(**{**fields, "tool_choice": "auto", "function_call": "auto"}))
+    assert seen.status == 400
+
+
+@pytest.mark.parametrize(
+    "silent",
+    [
+        {"role": "assistant", "tool_calls": [{"id": "1", "type": "function"}]},
+        {"role": "assistant", "content": []},
+        {"role": "assistant", "content": [{"type": "text", "text": " "}]},
+        {"role": "system", "content": [{"type": "text", "text": ""}]},
+    ],
+)
+async def test_messages_that_say_nothing_are_left_out(silent: Any) -> None:
+    async with serving(echo_model) as port:
+        seen = await ask(port, asking(messages=[silent, *HELLO]))
+    assert (seen.status, b"Hello you" in seen.body) == (200, True)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [{"role": "user"}, {"role": "user", "content": ["", 1]}, {"role": "user", "content": 0}],
+)
+async def test_messages_that_are_none_are_refused(message: Any) -> None:
+    async with serving(echo_model) as port:
+        assert (await ask(port, asking(messages=[message, *HELLO]))).status == 400
