@@ -50,6 +50,7 @@ class LoopThread:
         # So that nothing is sent into a loop that is about to end. A signal's handler may call in
         # while its thread holds it.
         self._lock = threading.RLock()
+        self._begun = threading.Lock()
         self._thread: threading.Thread | None = None
         self._pid: int | None = None  # the thread's, once it was started
         self._ready: Future[BlockingPortal] = Future()
@@ -94,7 +95,7 @@ class LoopThread:
 
         :raises RuntimeError: in the loop's own thread
         """
-        if self._is_foreign():
+        if self._is_lost():
             return
         self._check_thread()
         with self._lock:
@@ -102,11 +103,10 @@ class LoopThread:
                 with suppress(Exception):  # the loop could not start, or broke
                     self._submit(self._end)
             self._closed = self._stopping = True
-        if self._thread is None:
-            return
-        while not self._ended.is_set():
-            self._ended.wait(_TICK)
-        self._thread.join(_GRACE)
+        if self._thread is not None:  # it could be started
+            while not self._ended.is_set():
+                self._ended.wait(_TICK)
+            self._thread.join(_GRACE)
         atexit.unregister(self._at_exit)
 
     def in_its_thread(self) -> bool:
@@ -138,7 +138,7 @@ class LoopThread:
         )
 
     def _start(self, func: Callable[[], Awaitable[_T]]) -> Future[_T]:
-        if self._is_foreign():
+        if self._is_lost():
             raise self._unusable()
         self._check_thread()
         with self._lock:
@@ -147,19 +147,21 @@ class LoopThread:
             return self._submit(func)
 
     def _submit(self, func: Callable[[], Awaitable[_T]]) -> Future[_T]:
-        if self._pid is None:
-            self._pid = os.getpid()
-            # Made only now, as a process that was forked meanwhile could not start it.
-            self._thread = threading.Thread(
-                target=self._main, name=f"gprochat_anyio {self._name}", daemon=True
-            )
-            try:
-                self._thread.start()
-            except RuntimeError:  # the system has no more threads
-                self._thread = self._pid = None
-                raise
-            atexit.register(self._at_exit)
+        if not self._ready.done():
+            self._begin()
         return self._ready.result().start_task_soon(func)
+
+    def _begin(self) -> None:
+        """Start the thread; once more, if Ctrl-C came here or the system had no thread to give."""
+        self._pid = os.getpid()
+        atexit.register(self._at_exit)
+        threading.Thread(
+            target=self._main, name=f"gprochat_anyio {self._name}", daemon=True
+        ).start()
+
+    def _is_lost(self) -> bool:
+        """Whether nobody runs the loop any more: to wait for it would be for ever."""
+        return self._is_foreign() or sys.is_finalizing()
 
     def _is_foreign(self) -> bool:
         return self._pid not in (None, os.getpid())
@@ -174,9 +176,16 @@ class LoopThread:
                 f"this {self._name} was used before the process forked, and its event loop is the "
                 "parent's; make a new one in the child"
             )
+        if sys.is_finalizing():
+            return self.Unusable(
+                f"the interpreter is ending, and has stopped the event loop of this {self._name}"
+            )
         return self.Unusable(f"this {self._name} is closed; make a new one")
 
     def _main(self) -> None:
+        if not self._begun.acquire(blocking=False):
+            return  # one that was started before has it
+        self._thread = threading.current_thread()
         try:
             anyio.run(self._serve, backend=self._backend)
         except BaseException as error:

@@ -792,6 +792,10 @@ def test_no_thread_can_be_started(site: Site, monkeypatch: pytest.MonkeyPatch) -
         for _ in range(2):
             with pytest.raises(RuntimeError, match="can't start new thread"):
                 client.ask("hi")
+        failed = SyncClient(site.url)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            failed.ask("hi")
+        failed.close()
         SyncClient(site.url).close()
     assert client.ask("hi").text == "HI"
     client.close()
@@ -842,3 +846,69 @@ def test_text_where_entering_the_block_fails(backend: Any) -> None:
             assert chunks.text == ""
             with pytest.raises(RuntimeError, match="entered first"):
                 _ = chunks.timing
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_ctrl_c_as_the_thread_starts(
+    site: Site, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        monkeypatch.undo()
+        if moment == "after":
+            start(thread)
+        raise _BoomError
+
+    def use() -> None:
+        with SyncClient(site.url) as client:
+            monkeypatch.setattr(threading.Thread, "start", interrupted)
+            with pytest.raises(_BoomError):
+                client.ask("hi")
+            said.append(client.ask("hi").text)
+            client._loop._main()  # as the thread does that comes second
+            said.append(client.ask("hi").text)
+
+    said: list[str] = []
+    thread = threading.Thread(target=use, daemon=True)
+    thread.start()
+    thread.join(BOUND)
+    assert said == ["HI", "HI"]
+
+
+FINALIZED = {
+    "used": "client = SyncClient(url); client.ask('hi')",
+    "unused": "client = SyncClient(url)",
+    "stream": "client = SyncClient(url); chunks = client.stream('endless').__enter__()",
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("way", FINALIZED)
+def test_a_finalizer_as_the_interpreter_ends(way: str, backend: str, site: Site) -> None:
+    code = f"""
+class Owner:
+    def __del__(self):
+        try: client.ask('hi')
+        except RuntimeError as error: os.write(1, str(error).encode())
+        if 'chunks' in globals(): chunks.close()
+        client.close()
+        os.write(1, b', closed')
+{FINALIZED[way].replace("(url)", f"(url, backend={backend!r})")}
+owner = Owner()
+"""
+    with script(code, site.url, flags=("-W", "ignore::ResourceWarning")) as p:
+        out, err = p.communicate(timeout=BOUND)
+    said = b"the interpreter is ending, and has stopped the event loop of this SyncClient, closed"
+    assert (out, err, p.returncode) == (said, b"", 0)
+
+
+def test_a_loop_without_its_interpreter(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    with SyncClient(site.url) as client:
+        client.ask("hi")
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "is_finalizing", lambda: True)
+            client.close()
+            with pytest.raises(RuntimeError, match="the interpreter is ending"):
+                client.ask("hi")
+        client.ask("hi")
