@@ -69,7 +69,7 @@ class SiteConnection(ByteStream):
             raise anyio.BrokenResourceError
         try:
             self._incoming.feed(item)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._waiting.append((None, iter((Refuse(400), Drop()))))
             self._asked.set()
 

@@ -23,6 +23,7 @@ class Incoming:
         """Take in what was sent.
 
         :raises httptools.HttpParserError: for what is no HTTP/1.1 request
+        :raises httptools.HttpParserUpgrade: for one that wants another protocol
         """
         self._parser.feed_data(data)
         whole, self._whole = self._whole, []

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import anyio
 from anyio.abc import SocketAttribute, SocketStream
+from anyio.lowlevel import current_token
 
 from ._connection import SiteConnection
 from ._site import Reply, ScriptedSite
@@ -50,7 +51,9 @@ async def live_site(
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port)
     async with listener, anyio.create_task_group() as tasks:
         site.url = f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"  # noqa: S610
-        tasks.start_soon(listener.serve, handle)
+        site.loop = current_token()
+        for each in listener.listeners:  # so that all tasks of it are there from the beginning
+            tasks.start_soon(each.serve, handle, tasks)
         try:
             yield site
         except anyio.get_cancelled_exc_class():

@@ -102,7 +102,7 @@ def json_object(data: bytes) -> dict[str, Any]:
     """The JSON object of a body; an empty one if it is none."""
     try:
         value = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -118,4 +118,6 @@ def _text(message: Mapping[str, Any]) -> str:
     parts = message.get("parts")
     if not isinstance(parts, list):
         return ""
-    return "".join(str(part.get("text", "")) for part in parts if isinstance(part, dict))
+    text = "".join(str(part.get("text", "")) for part in parts if isinstance(part, dict))
+    # What a browser signs and sends for half a surrogate pair.
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeAlias
 
 import anyio
 from anyio.abc import ByteStream
-from anyio.lowlevel import checkpoint, current_token
+from anyio.lowlevel import EventLoopToken, checkpoint, current_token
 
 from gprochat_anyio._address import SiteAddress
 from gprochat_anyio._client import Client
@@ -23,6 +23,8 @@ from ._steps import Hold, Raw, Script, Step, answer, checked_steps, steps_of
 
 Reply: TypeAlias = Script | Callable[[Request], Script]
 """A script, or a function that makes one for each request; that one may be endless."""
+
+_TICK = 0.01  # seconds
 
 _numbers = count(1)
 
@@ -50,6 +52,8 @@ class ScriptedSite:
         self._answered = 0
         self._open: set[SiteConnection] = set()
         self._watchers: list[anyio.Event] = []
+        self.loop: EventLoopToken | None = None
+        """The event loop that it runs in, if that is one of its own."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}, asked {len(self.requests)} times>"
@@ -78,12 +82,16 @@ class ScriptedSite:
         """Wait until a condition holds; it is looked at whenever something happens to the site:
         `await site.until(lambda: not site.open_connections)`. Always a checkpoint.
 
-        To be awaited in the event loop of the clients. Bound it, by `anyio.fail_after`.
+        To be awaited in the event loop of the clients, for a live site in any. Bound it, by
+        `anyio.fail_after`.
 
         :param condition: is called, and tells
         """
         await checkpoint()
         while not condition():
+            if self.loop not in (None, current_token()):
+                await anyio.sleep(_TICK)  # what happens there wakes nobody here
+                continue
             event = anyio.Event()
             self._watchers.append(event)
             await event.wait()
@@ -141,7 +149,10 @@ class MemorySite(ScriptedSite):
         self._connect_after = connect_after
 
     def __enter__(self) -> Self:
-        if in_memory.setdefault(self._origin, self._connected) != self._connected:
+        there = in_memory.setdefault(self._origin, connected := self._connected)
+        if there is not connected:
+            if there == connected:
+                raise RuntimeError(f"{self!r} is open already, which the fixtures see to")
             raise RuntimeError(f"another scripted site is at {self._origin} already")
         return self
 

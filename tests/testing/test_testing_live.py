@@ -26,6 +26,7 @@ from gprochat_anyio.testing import (
     scripted_site,
 )
 from gprochat_anyio.testing._live import _give_out
+from gprochat_anyio.testing._site import ScriptedSite
 
 ONCE = Retry(attempts=1)
 
@@ -183,3 +184,22 @@ async def test_a_client_that_has_reset_when_a_piece_is_sent(error: Exception) ->
         await _give_out(connection, Gone(error))  # type: ignore[arg-type] # raises nothing
         await connection.aclose()
     assert site.requests[0].outcome == "left"
+
+
+async def test_its_own_tasks_are_no_leak_of_the_block() -> None:
+    with anyio.fail_after(10):
+        async with live_site("Hello") as site, no_leaks(grace=5):
+            async with site.client() as client:
+                await client.ask("Hi")
+
+
+async def test_what_happens_in_a_thread_can_be_waited_for(
+    live_gprochat_site: Callable[..., ScriptedSite],
+) -> None:
+    site = live_gprochat_site("Hello")
+    with anyio.fail_after(10):
+        async with site.client() as client, anyio.create_task_group() as tasks:
+            tasks.start_soon(site.until, lambda: site.requests)
+            await anyio.wait_all_tasks_blocked()
+            await client.ask("Hi")
+        await site.until(lambda: not site.open_connections)

@@ -121,3 +121,10 @@ def test_the_package_names_what_it_has() -> None:
         assert getattr(testing, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = testing.nothing
+
+
+def test_a_star_import_brings_all_names() -> None:
+    names: dict[str, object] = {}
+    exec("from gprochat_anyio.testing import *", names)  # noqa: S102 - no other place for it
+    assert testing._PLACE_OF.keys() <= names.keys()
+    assert testing._PLACE_OF.keys() <= set(dir(testing))

@@ -305,6 +305,8 @@ async def test_it_refuses_what_a_real_site_refuses() -> None:
         (b'{"messages": []}', 400),
         (b'{"messages": [7, {"role": "model"}]}', 400),
         (b'{"messages": [{"role": "user", "parts": [3, {"text": "a"}]}]}', 401),
+        (b'{"time": 1, "messages": [{"role": "user", "parts": [{"text": "\\ud800"}]}]}', 401),
+        (b"[" * 100_000, 500),
     ],
 )
 async def test_odd_requests(body: bytes, status: int) -> None:
@@ -473,3 +475,24 @@ def test_answers_with_a_status_that_nobody_knows() -> None:
 
 def test_a_connection_is_a_byte_stream() -> None:
     assert issubclass(SiteConnection, anyio.abc.ByteStream)
+
+
+async def test_an_upgrade_is_refused() -> None:
+    with scripted_site("ok") as site:
+        connection = site.connect()
+        await connection.send(
+            b"POST /api/generate HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+        )
+        assert (await connection.receive()).startswith(b"HTTP/1.1 400 ")
+        await connection.aclose()
+
+
+async def test_a_site_is_open_once() -> None:
+    async with scripted_site("ok") as site:
+        with pytest.raises(RuntimeError, match="is open already"):
+            async with site:
+                pass
+        async with site.client() as client:
+            assert (await client.ask("Hi")).text == "ok"
+    async with site, site.client() as client:
+        assert (await client.ask("Hi")).text == "ok"
