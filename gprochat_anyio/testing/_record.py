@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,12 +17,12 @@ from gprochat_anyio.transport._connect import close_now
 from gprochat_anyio.transport._failures import ProtocolViolation
 from gprochat_anyio.transport._parser import AnswerParser
 
+from ._blotting import blotted_answer, blotted_texts
 from ._incoming import Incoming
 from ._requests import json_object, turns_of
-from ._transcripts import End, Read, Transcript
+from ._transcripts import End, Read, Transcript, number_of
 
 _PASSWORD = "a password"  # noqa: S105 - what stands in files for the real one
-_COOKIE = re.compile(rb"(?i)(?<=\nset-cookie:)[^\r\n]*")
 
 
 @asynccontextmanager
@@ -45,7 +43,7 @@ async def record(client: Client, path: str | os.PathLike[str]) -> AsyncIterator[
     Connections that the client had kept are closed at the start and at the end.
 
     :param path: the folder, which is made if it is not there
-    :raises OSError: if the folder can not be made, or a file not be written
+    :raises OSError: if the folder can not be made; at the end, if a file could not be written
     :raises ValueError: if the client sends by a transport of httpx's, whose bytes are not seen
     """
     pool = client.pool
@@ -65,6 +63,8 @@ async def record(client: Client, path: str | os.PathLike[str]) -> AsyncIterator[
         pool.connect = connect
         tape.end()
         await pool.close_idle()
+    if tape.failure is not None:
+        raise tape.failure
 
 
 class _Tape:
@@ -73,10 +73,10 @@ class _Tape:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        names = (path.stem for path in folder.glob("*.json"))
-        self._number = max((int(name) for name in names if name.isdecimal()), default=0)
+        self._number = max((number_of(path) or 0 for path in folder.glob("*.json")), default=0)
         self._running: dict[_Exchange, None] = {}
         self._ended = False
+        self.failure: OSError | None = None
 
     def begin(self, body: bytes) -> _Exchange | None:
         """A request has been sent; only those for a reply are recorded."""
@@ -97,7 +97,10 @@ class _Tape:
         del self._running[exchange]
         self._number += 1
         name = f"{self._number:03}"
-        exchange.transcript(name, end).dump(self._folder / f"{name}.json")
+        try:
+            exchange.transcript(name, end).dump(self._folder / f"{name}.json")
+        except OSError as error:  # the client would take it for one of its connection
+            self.failure = error
 
     def end(self) -> None:
         self._ended = True
@@ -126,7 +129,7 @@ class _Exchange:
         password = self._request.get("pass")
         secret = password if isinstance(password, str) and password else None
         # cookies and passwords may go over the border of two reads
-        clean = _blotted(b"".join(read.data for read in self._reads), secret)
+        clean = blotted_answer(b"".join(read.data for read in self._reads), secret)
         reads, start = [], 0
         for read in self._reads:
             reads.append(Read(read.t, clean[start : start + len(read.data)]))
@@ -179,21 +182,10 @@ class _Recorded(ByteStream):
             self._tape.finish(self._exchange, end)
 
 
-def _blotted(data: bytes, password: str | None) -> bytes:
-    """The same number of bytes without cookies, and without the password."""
-    data = _COOKIE.sub(lambda found: b"*" * len(found[0]), data)
-    if password is not None:
-        data = data.replace(password.encode(), b"*" * len(password.encode()))
-    return data
-
-
 def _anonymous(request: Mapping[str, Any], password: str | None) -> dict[str, Any]:
     """A request as somebody else would have sent it, signed with an empty key."""
-    text = json.dumps(request["messages"])
-    if password is not None:
-        text = text.replace(json.dumps(password)[1:-1], "*" * len(password))
+    messages = blotted_texts(request["messages"], password)
     when = request.get("time")
-    messages = json.loads(text)
     turns = turns_of(messages)
     signed = sign(when, turns[-1].text, "") if turns and isinstance(when, int) else ""
     return {

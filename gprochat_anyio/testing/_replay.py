@@ -26,7 +26,7 @@ def replay(
     Each request gets the next recording, the last one again and again, whatever it asks; what it
     is signed with does not matter.
 
-    :param paths: files, or folders of them in the order of their names; see `record`
+    :param paths: files, or folders of them in the order of their numbers and names; see `record`
     :param pieces: how the bytes come; where a recording ends broken, so does this, in all three
     :param timing: whether they come when they did, by the event loop's clock; whole means at the
         time of the last, and bytes come at the time of their read

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,13 +76,24 @@ class Transcript:
         Path(path).write_text(json.dumps(fields, ensure_ascii=False, indent=1) + "\n", "utf-8")
 
 
+def number_of(path: Path) -> int | None:
+    """The number that a file's name begins with, if it does."""
+    found = re.match(r"[0-9]+", path.name)
+    return int(found[0]) if found else None
+
+
 def transcripts_in(paths: Sequence[str | os.PathLike[str]]) -> Iterator[Transcript]:
-    """The transcripts of files, and of folders in the order of their files' names.
+    """The transcripts of files, and of folders in the order of their files' numbers and names.
 
     :raises ValueError: for a file that is none, or a folder without any
     """
     for path in map(Path, paths):
-        files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        files = sorted(path.glob("*.json"), key=_place) if path.is_dir() else [path]
         if not files:
             raise ValueError(f"{path} holds no transcripts: *.json")
         yield from map(Transcript.load, files)
+
+
+def _place(path: Path) -> tuple[float, str]:
+    number = number_of(path)
+    return float("inf") if number is None else number, path.name

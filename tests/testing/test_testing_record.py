@@ -35,6 +35,7 @@ from gprochat_anyio.testing import (
     replay,
     scripted_site,
 )
+from gprochat_anyio.testing._blotting import blotted_answer, blotted_texts
 from gprochat_anyio.transport._httpx import httpx
 
 ONCE = Retry(attempts=1)
@@ -273,10 +274,77 @@ def test_what_can_not_be_replayed(
         replay(tmp_path / "missing.json")
 
 
-async def test_a_folder_with_files_of_other_names(tmp_path: Path) -> None:
-    for name in ("2024-notes.json", "7.json", "x.json"):
-        (tmp_path / name).write_text("{}")
-    async with scripted_site("Hello") as site, site.client() as client:
+@pytest.mark.parametrize(
+    "password", ["user", "parts", "text", "role", "200", "HTTP", "chunked", "5", "1", 'a"ö']
+)
+async def test_a_password_may_be_any_word(tmp_path: Path, password: str) -> None:
+    said = f"it is {password}, I said"
+    escaped = json.dumps({"error": {"message": said}})
+
+    def answer(request: Request) -> list[Say] | list[Raw]:
+        if request.number:
+            fields = f"X-Echo: {password}\r\nContent-Length: {len(escaped)}"
+            return [Raw(f"HTTP/1.1 400 X\r\n{fields}\r\n\r\n{escaped}".encode())]
+        return [Say(bytes([byte])) for byte in said.encode()]
+
+    async with scripted_site(answer, password=password) as site, site.client() as client:
         async with record(client, tmp_path):
-            await client.ask("Hi")
-    assert Transcript.load(tmp_path / "008.json").name == "008"
+            assert (await client.ask(said)).text == said
+            with pytest.raises(SiteError):
+                await client.ask(said)
+    blot = said.replace(password, "*" * len(password))
+    async with replay(tmp_path, match=True) as site, site.client() as client:
+        with pytest.raises(SiteError, match=r"it is \*+, I said"):
+            await client.ask(blot)
+    async with replay(tmp_path / "001.json") as site, site.client() as client:
+        reply = (await client.ask(blot)).text
+        assert reply == said.replace(password, "*" * len(password.encode()))
+    first, second = recorded(tmp_path)
+    assert first.request["messages"] == [{"role": "user", "parts": [{"text": blot}]}]
+    assert f"X-Echo: {password}".encode() not in body_of(second)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"5\r\nsecre\r\n1;x=y\r\nt\r\n0\r\n\r\n",
+        b"6\r\nsecret\r\n6\r\nsecr",
+        b"6\r\nsecret\r\nnonsense secret\r\n",
+        b"secret",
+        b"6\r\nsecret",
+    ],
+)
+def test_a_password_in_chunks(body: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    clean = blotted_answer(head + body, "secret")
+    assert clean == head + body.replace(b"secret", b"******").replace(b"secre", b"*****").replace(
+        b"\r\nt\r\n", b"\r\n*\r\n"
+    )
+    assert blotted_answer(head[:10], "HTTP") == head[:10]
+    assert blotted_texts([1, {"a": "secret"}, {"text": 5}], "secret") == [
+        1,
+        {"a": "secret"},
+        {"text": 5},
+    ]
+
+
+async def test_files_may_be_given_names(tmp_path: Path) -> None:
+    async with scripted_site(lambda request: request.prompt) as site, site.client() as client:
+        async with record(client, tmp_path):
+            await client.ask("one")
+        (tmp_path / "001.json").rename(tmp_path / "999-hello.json")
+        async with record(client, tmp_path):
+            await client.ask("two")
+    (tmp_path / "notes.json").write_bytes((tmp_path / "999-hello.json").read_bytes())
+    async with replay(tmp_path) as site, site.client() as client:
+        assert [(await client.ask("x")).text for _ in range(3)] == ["one", "two", "one"]
+    assert (tmp_path / "1000.json").exists()
+
+
+async def test_a_file_that_can_not_be_written(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    async with scripted_site("Hello") as site, site.client() as client:
+        with pytest.raises(OSError, match=r"001\.json"):
+            async with record(client, folder):
+                folder.rmdir()
+                assert (await client.ask("Hi")).text == "Hello"
