@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from typing import Self
 
 from ._models import Model, ModelError, Turn
 
@@ -11,7 +11,8 @@ from ._models import Model, ModelError, Turn
 class AtMost:
     """A model that answers at most so many histories at once, and refuses those beyond.
 
-    Refused as a rate limit is, so that clients ask again after a while.
+    Refused as a rate limit is, so that clients ask again after a while. An answer counts until it
+    ends or is closed.
 
     :param limit: at least 1
     """
@@ -21,18 +22,36 @@ class AtMost:
             raise ValueError("max_at_once must be at least 1, or None for no bound")
         self._model = model
         self._limit = limit
-        self._running = 0
+        self._running: set[_Counted] = set()
 
-    async def __call__(self, turns: tuple[Turn, ...]) -> AsyncGenerator[str]:
-        if self._running >= self._limit:
+    def __call__(self, turns: tuple[Turn, ...]) -> AsyncIterator[str]:
+        if len(self._running) >= self._limit:
             raise ModelError("The site is busy; ask again.", status=429, retry_after=1)
-        self._running += 1
+        texts = _Counted(aiter(self._model(turns)), self._running)
+        self._running.add(texts)
+        return texts
+
+
+class _Counted(AsyncIterator[str]):
+    """The texts of an answer. Not a generator: that would close them where it is cancelled."""
+
+    def __init__(self, texts: AsyncIterator[str], running: set[_Counted]) -> None:
+        self._texts = texts
+        self._running = running
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
         try:
-            async with AsyncExitStack() as stack:
-                texts = aiter(self._model(turns))
-                if (aclose := getattr(texts, "aclose", None)) is not None:
-                    stack.push_async_callback(aclose)
-                async for text in texts:
-                    yield text
+            return await anext(self._texts)
+        except BaseException:
+            self._running.discard(self)
+            raise
+
+    async def aclose(self) -> None:
+        try:
+            if (aclose := getattr(self._texts, "aclose", None)) is not None:
+                await aclose()
         finally:
-            self._running -= 1
+            self._running.discard(self)

@@ -51,7 +51,7 @@ async def serve(
         this returns
     :param grace: seconds that what is running may take from then on; after that it is cut off
     :raises ValueError: for another address than loopback without a password, for a secret key or
-        passwords beside an app, and as `create_app`
+        passwords beside an app, for a grace below 0, and as `create_app`
     :raises OSError: when the address can not be listened on
     :raises Exception: from Hypercorn, when the app's lifespan fails to start
     """
@@ -61,6 +61,8 @@ async def serve(
         raise ValueError("the app has its own secret key and passwords; give them to create_app")
     else:
         app = app_or_model
+    if not grace >= 0:
+        raise ValueError("grace is in seconds, and at least 0")
     with await _listen(host, port, protected=getattr(app.state, "protected", False)) as listener:
         server = Server(app, listener, ssl_context)
         async with create_task_group() as tg:

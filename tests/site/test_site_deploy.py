@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import pytest
@@ -269,3 +269,48 @@ class TestOrderlyEnd:
 def test_a_rate_limit_goes_to_every_wire() -> None:
     assert str(ModelError("slow", status=429)) == "[429 Too Many Requests] slow"
     assert str(ModelError("[429 x] slow", status=429)) == "[429 x] slow"
+
+
+@pytest.mark.parametrize("max_at_once", [None, 1])
+async def test_a_model_has_its_time_to_clean_up_under_a_limit(max_at_once: int | None) -> None:
+    class Texts:
+        """No generator, which a cancellation would end by itself."""
+
+        def __init__(self) -> None:
+            self.asked = anyio.Event()
+            self.cleaned_up = anyio.Event()
+
+        def __call__(self, turns: tuple[Turn, ...]) -> Self:
+            return self
+
+        def __aiter__(self) -> Self:
+            return self
+
+        async def __anext__(self) -> str:
+            self.asked.set()
+            await anyio.sleep_forever()
+            raise AssertionError
+
+        async def aclose(self) -> None:
+            await anyio.sleep(0.01)
+            self.cleaned_up.set()
+
+    texts = Texts()
+    async with serving(create_app(texts, max_at_once=max_at_once)) as port:
+        async with connected(port) as wire:
+            await wire.send(signed())
+            await texts.asked.wait()
+        with anyio.fail_after(5):
+            await texts.cleaned_up.wait()
+
+
+@pytest.mark.parametrize("grace", [-1, float("nan")])
+async def test_a_grace_that_can_not_be(grace: float) -> None:
+    with pytest.raises(ValueError, match="grace"), anyio.fail_after(5):
+        await serve(echo_model, grace=grace)
+
+
+async def test_a_model_without_a_close_under_a_limit() -> None:
+    async with serving(create_app(Texts, max_at_once=1)) as port:
+        for _ in range(2):
+            assert (await ask(port, signed())).body == b"ab"
