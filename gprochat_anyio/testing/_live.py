@@ -38,7 +38,9 @@ async def live_site(
     :param strict: likewise
     :raises OSError: if the port is taken
     """
-    site = ScriptedSite(replies, secret_key=secret_key, password=password, strict=strict)
+    site = ScriptedSite(
+        replies, secret_key=secret_key, password=password, strict=strict, loop=current_token()
+    )
     failures: list[BaseException] = []
 
     async def handle(stream: SocketStream) -> None:
@@ -51,7 +53,6 @@ async def live_site(
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port)
     async with listener, anyio.create_task_group() as tasks:
         site.url = f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"  # noqa: S610
-        site.loop = current_token()
         for each in listener.listeners:  # so that all tasks of it are there from the beginning
             tasks.start_soon(each.serve, handle, tasks)
         try:

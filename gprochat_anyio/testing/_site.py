@@ -30,7 +30,10 @@ _numbers = count(1)
 
 
 class ScriptedSite:
-    """A site that answers by scripts, and tells what it was asked. See `scripted_site`."""
+    """A site that answers by scripts, and tells what it was asked. See `scripted_site`.
+
+    :param loop: the event loop that it runs in; None is that of each client
+    """
 
     def __init__(
         self,
@@ -39,6 +42,7 @@ class ScriptedSite:
         secret_key: str = "",
         password: str | None = None,
         strict: bool = True,
+        loop: EventLoopToken | None = None,
     ) -> None:
         self.url = ""
         """The site's address."""
@@ -52,8 +56,7 @@ class ScriptedSite:
         self._answered = 0
         self._open: set[SiteConnection] = set()
         self._watchers: list[anyio.Event] = []
-        self.loop: EventLoopToken | None = None
-        """The event loop that it runs in, if that is one of its own."""
+        self._loop = loop
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}, asked {len(self.requests)} times>"
@@ -89,7 +92,7 @@ class ScriptedSite:
         """
         await checkpoint()
         while not condition():
-            if self.loop not in (None, current_token()):
+            if self._loop not in (None, current_token()):
                 await anyio.sleep(_TICK)  # what happens there wakes nobody here
                 continue
             event = anyio.Event()
