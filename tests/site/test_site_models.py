@@ -647,3 +647,13 @@ def test_the_body_hands_itself_out() -> None:
     body = Body(cast("Any", response))
     assert body.aiter_text() is body
     assert aiter(body) is body
+
+
+@pytest.mark.parametrize(("coding", "known"), [("gzip", False), ("Identity", True)])
+async def test_an_answer_that_is_compressed(coding: str, known: bool) -> None:
+    whole = stream(openai("Hi", "stop"), "[DONE]")
+    whole = whole.replace(b"Cache-Control: no-cache", f"Content-Encoding: {coding}".encode())
+    async with live_site([Raw(whole)], strict=False) as site:
+        said, reason, error = await told(OpenAIModel(site.url, "m")(QUESTION))
+    assert (said, reason) == ((["Hi"], "stop") if known else ([], None))
+    assert known or "answered in gzip, unasked" in str(error)

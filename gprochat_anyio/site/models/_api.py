@@ -190,6 +190,10 @@ class Api:
                 f"{self._name} answered with {kind or 'a body of no type'} and not with a stream "
                 f"of events; check its URL, {self.url}"
             )
+        if (coding := response.headers.get("content-encoding", "identity")).lower() != "identity":
+            return ModelError(
+                f"{self._name} answered in {coding}, unasked; check what is in front of {self.url}"
+            )
         return None
 
     def _error(self, status: int, error: dict[str, Any], headers: Mapping[str, str]) -> ModelError:
