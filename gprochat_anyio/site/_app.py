@@ -18,6 +18,7 @@ from ._intake import Intake, to_response
 from ._limits import AtMost
 from ._models import Model, offline_model
 from ._openai_api import openai_routes
+from ._pages import OwnPages
 from ._reply import Reply
 from ._wire import Gate, Refusal
 
@@ -80,7 +81,11 @@ def create_app(
             Route(HEALTH_PATH, health, methods=["GET"]),
             *openai_routes(answering, gate, name),
         ],
-        middleware=[Middleware(AccessLog), Middleware(Intake, body_limit=body_limit)],
+        middleware=[
+            Middleware(AccessLog),
+            Middleware(OwnPages),
+            Middleware(Intake, body_limit=body_limit),
+        ],
     )
     app.router.redirect_slashes = False  # nobody follows, and it would repeat the client's `Host`
     app.state.protected = bool(gate.passwords)

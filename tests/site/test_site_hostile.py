@@ -281,3 +281,26 @@ async def test_a_replay_is_let_in_as_the_wire_has_it() -> None:
     async with serving(secret_key="k") as port:
         for _ in range(2):
             assert (await ask(port, body)).status == 200
+
+
+@pytest.mark.parametrize("path", ["/api/generate", AUTH_PATH, "/v1/chat/completions", "/none"])
+@pytest.mark.parametrize("who", ["cross-site", "same-site"])
+async def test_pages_of_other_sites(path: str, who: str) -> None:
+    """A browser tells who asks. A page of the site's own, and what is no browser, get through."""
+    body = signed()
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\nSec-Fetch-Site: "
+    async with serving() as port:
+        for value, refused in ((who, True), ("same-origin", False), ("none", False)):
+            async with connected(port) as wire:
+                await wire.stream.send(f"{head}{value}\r\n\r\n".encode() + body)
+                seen = await wire.read()
+            assert (seen.status == 403) is refused
+            assert (b"Pages of other sites" in seen.body) is refused
+
+
+async def test_other_pages_may_link_to_the_site() -> None:
+    async with serving() as port, connected(port) as wire:
+        await wire.stream.send(
+            b"GET /healthz HTTP/1.1\r\nHost: a\r\nSec-Fetch-Site: cross-site\r\n\r\n"
+        )
+        assert (await wire.read()).status == 200
