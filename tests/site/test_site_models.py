@@ -300,7 +300,7 @@ class TestGemini:
         }
         error = await failed(GeminiModel, answer(400, [body] if listed else body))
         assert str(error) == (
-            "the Gemini API refused the API key; the site's owner has to set GEMINI_API_KEY"
+            "the Gemini API refused the API key; whoever runs the model has to set GEMINI_API_KEY"
         )
         assert error.status == 500
 

@@ -81,7 +81,9 @@ def api_error(
     """
     if status in (401, 403) or _reasons(error) & _KEY_REFUSED:
         # Its own words may quote the key.
-        return ModelError(f"{api} refused the API key; the site's owner has to set {key_variable}")
+        return ModelError(
+            f"{api} refused the API key; whoever runs the model has to set {key_variable}"
+        )
     said = shown(error.get("message"))
     if status == 429:
         wait = parse_retry_after(headers.get("retry-after"), headers.get("date"))
