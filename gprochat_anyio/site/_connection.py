@@ -61,6 +61,13 @@ class _OnAsyncio(AsyncioConnection):
         except OSError:
             return b""
 
+    async def _initiate_server_close(self) -> None:
+        await super()._initiate_server_close()
+        # asyncio would wait half a minute for the farewell of TLS. Here a connection is idle; what
+        # is still to be written of a reply goes first.
+        if not self.writer.transport.get_write_buffer_size():
+            self.writer.transport.abort()
+
 
 class _OnTrio(TrioConnection):
     async def run(self) -> None:

@@ -17,6 +17,7 @@ from site_wire import Wire, ask, connected, serving, signed
 
 from gprochat_anyio import Client, RateLimitError, Retry
 from gprochat_anyio.site import ModelError, Turn, _hypercorn, create_app, echo_model, serve
+from gprochat_anyio.site._connection import _OnAsyncio
 from gprochat_anyio.site._limits import AtMost
 
 ACCESS = "gprochat_anyio.site.access"
@@ -252,6 +253,55 @@ class TestOrderlyEnd:
             async with anyio.create_task_group() as tg:
                 await tg.start(partial(serve, echo_model, until=until, grace=60))
                 until.set()
+
+    @pytest.mark.parametrize("asked", [False, True], ids=["fresh", "kept"])
+    async def test_waits_for_no_farewell_of_tls(self, authority: trustme.CA, asked: bool) -> None:
+        """The clients of idle connections may say theirs when they like."""
+        trusting = ssl.create_default_context()
+        authority.configure_trust(trusting)
+        until = anyio.Event()
+        serving_ = partial(
+            serve, echo_model, ssl_context=context_of(authority), until=until, grace=60
+        )
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tg:
+                url: str = await tg.start(serving_)
+                raw = await anyio.connect_tcp("127.0.0.1", int(url.rpartition(":")[2]))
+                stream = await TLSStream.wrap(
+                    raw, hostname="127.0.0.1", ssl_context=trusting, standard_compatible=False
+                )
+                if asked:
+                    wire = Wire(stream)
+                    await wire.send(signed())
+                    assert (await wire.read()).status == 200
+                until.set()
+        await anyio.aclose_forcefully(raw)
+
+    @pytest.mark.parametrize("unsent", [0, 1])
+    async def test_what_is_still_to_be_sent_is_sent_first(self, unsent: int) -> None:
+        """By asyncio, to a client that reads slowly, of a connection that is idle otherwise."""
+        told: list[object] = []
+
+        class Writer:
+            transport = property(lambda self: self)
+
+            def close(self) -> None:
+                told.append("close")
+
+            def get_write_buffer_size(self) -> int:
+                return unsent
+
+            def abort(self) -> None:
+                told.append("abort")
+
+        class Protocol:
+            async def handle(self, event: object) -> None:
+                told.append(type(event).__name__)
+
+        connection: Any = _OnAsyncio.__new__(_OnAsyncio)
+        connection.protocol, connection.writer = Protocol(), Writer()
+        await connection._initiate_server_close()
+        assert told == ["Closed", "close"] + ["abort"] * (not unsent)
 
     async def test_can_be_cancelled(self) -> None:
         held, until = Held(), anyio.Event()
