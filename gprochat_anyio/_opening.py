@@ -23,6 +23,9 @@ from ._timeouts import Clocks, Timeouts
 from .transport._failures import TransportFailure
 from .transport._stages import Stage
 
+_SAID_BY_THE_HEAD = frozenset({429, 502, 503, 504})
+"""Statuses that mean what they say, with a `Retry-After`; of others the body tells the reason."""
+
 
 class Attempt:
     """One attempt to get an answer, and what it cost."""
@@ -182,14 +185,13 @@ async def _first_text(reply: LiveReply, attempt: Attempt, number: int) -> LiveRe
 
 
 async def _read_reason(answer: Answer) -> bytes:
-    """The body of an error answer. Only of a 500 it says what the status and the fields do not (a
-    rate limit, maybe): elsewhere it is no loss if it breaks off."""
+    """The body of an error answer. If it breaks off, that is no loss where the head says all."""
     try:
         return await _read_some(answer)
     except ReplyInterruptedError:
-        if answer.status == 500:
-            raise
-        return b""
+        if answer.status in _SAID_BY_THE_HEAD:
+            return b""
+        raise
 
 
 async def _read_some(answer: Answer, limit: int = ERROR_BODY_LIMIT) -> bytes:
