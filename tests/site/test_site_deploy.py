@@ -6,6 +6,7 @@ import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Self
 
@@ -260,22 +261,21 @@ class TestOrderlyEnd:
         trusting = ssl.create_default_context()
         authority.configure_trust(trusting)
         until = anyio.Event()
-        serving_ = partial(
-            serve, echo_model, ssl_context=context_of(authority), until=until, grace=60
-        )
-        with anyio.fail_after(10):
-            async with anyio.create_task_group() as tg:
-                url: str = await tg.start(serving_)
-                raw = await anyio.connect_tcp("127.0.0.1", int(url.rpartition(":")[2]))
-                stream = await TLSStream.wrap(
-                    raw, hostname="127.0.0.1", ssl_context=trusting, standard_compatible=False
-                )
-                if asked:
-                    wire = Wire(stream)
-                    await wire.send(signed())
-                    assert (await wire.read()).status == 200
-                until.set()
-        await anyio.aclose_forcefully(raw)
+        secure: dict[str, Any] = {"ssl_context": context_of(authority), "until": until, "grace": 60}
+        async with AsyncExitStack() as clients:
+            with anyio.fail_after(10):
+                async with anyio.create_task_group() as tg:
+                    url: str = await tg.start(partial(serve, echo_model, **secure))
+                    raw = await anyio.connect_tcp("127.0.0.1", int(url.rpartition(":")[2]))
+                    clients.push_async_callback(anyio.aclose_forcefully, raw)
+                    stream = await TLSStream.wrap(
+                        raw, hostname="127.0.0.1", ssl_context=trusting, standard_compatible=False
+                    )
+                    if asked:
+                        wire = Wire(stream)
+                        await wire.send(signed())
+                        assert (await wire.read()).status == 200
+                    until.set()
 
     @pytest.mark.parametrize("unsent", [0, 1])
     async def test_what_is_still_to_be_sent_is_sent_first(self, unsent: int) -> None:
