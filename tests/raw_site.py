@@ -177,8 +177,7 @@ def running(
 def process_of(command: Sequence[str], **settings: Any) -> Iterator[subprocess.Popen[bytes]]:
     """A process that never outlives the block, nor `BOUND`."""
     # without buffers, as what `readline` leaves in one `communicate` does not find
-    popen: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen
-    with popen(command, bufsize=0, **settings) as process:
+    with subprocess.Popen[bytes](command, bufsize=0, **settings) as process:
         guard = threading.Timer(BOUND, process.kill)
         guard.start()
         try:
