@@ -173,7 +173,7 @@ class ReplyStream(ObjectReceiveStream[str]):
         there = self._given < live.characters
         if there or self._stopped or self._closed or self._failure or live.ended:
             await checkpoint()
-            return live.text[self._given :]
+            return live.text[self._given :] if there else ""
         self._reads += 1
         try:
             if live.failed:
