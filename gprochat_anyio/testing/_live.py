@@ -11,6 +11,8 @@ import anyio
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.lowlevel import current_token
 
+from gprochat_anyio.transport._sockets import socket_of
+
 from ._connection import SiteConnection
 from ._site import Reply, ScriptedSite
 
@@ -108,10 +110,9 @@ async def _give_out(connection: SiteConnection, stream: SocketStream) -> None:
         try:
             data = await connection.receive(_READ_SIZE)
         except anyio.BrokenResourceError:  # the script resets the connection
-            # The client may have left, and AnyIO asks a socket for its addresses, too.
-            with suppress(OSError, AttributeError, ValueError):
-                raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if (raw := socket_of(stream)) is not None:
+                with suppress(OSError, ValueError):  # the client has left
+                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return
         except (anyio.EndOfStream, anyio.ClosedResourceError):
             return

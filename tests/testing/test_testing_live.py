@@ -177,13 +177,16 @@ class Gone(ByteStream):
 
 
 @pytest.mark.parametrize("error", [OSError(107, "not connected"), AttributeError("getpeername")])
-async def test_a_client_that_has_reset_when_a_piece_is_sent(error: Exception) -> None:
-    async with scripted_site("a", strict=False) as site:
+@pytest.mark.parametrize(("reply", "outcome"), [("a", "left"), (Drop(reset=True), "dropped")])
+async def test_a_client_that_has_reset_when_the_script_goes_on(
+    error: Exception, reply: Script, outcome: str
+) -> None:
+    async with scripted_site(reply, strict=False) as site:
         connection = site.connect()
         await connection.send(b"POST /api/generate HTTP/1.1\r\n\r\n")
         await _give_out(connection, Gone(error))  # type: ignore[arg-type] # raises nothing
         await connection.aclose()
-    assert site.requests[0].outcome == "left"
+    assert site.requests[0].outcome == outcome
 
 
 async def test_its_own_tasks_are_no_leak_of_the_block() -> None:
