@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ._fanout import as_completed as as_completed
     from ._fanout import fan_out as fan_out
     from ._fanout import gather as gather
-    from ._messages import Message as Message
-    from ._messages import format_prompt as format_prompt
     from ._outcomes import Chunk as Chunk
     from ._outcomes import Failed as Failed
     from ._outcomes import Finished as Finished
@@ -41,6 +39,8 @@ if TYPE_CHECKING:
     from ._sync_conversation import SyncConversation as SyncConversation
     from ._sync_stream import SyncReplyStream as SyncReplyStream
     from ._timeouts import Timeouts as Timeouts
+    from ._wire.messages import Message as Message
+    from ._wire.messages import format_prompt as format_prompt
 
 _NAMES = {
     "_client": "Client",
@@ -49,7 +49,6 @@ _NAMES = {
     "InvalidPromptError RateLimitError ReplyInterruptedError RequestTimeoutError "
     "SiteConnectionError SiteError UnexpectedResponseError",
     "_fanout": "as_completed fan_out gather",
-    "_messages": "Message format_prompt",
     "_outcomes": "Chunk Failed Finished Outcome",
     "_provider": "GPROChat",
     "_race": "race",
@@ -60,6 +59,7 @@ _NAMES = {
     "_sync_conversation": "SyncConversation",
     "_sync_stream": "SyncReplyStream",
     "_timeouts": "Timeouts",
+    "_wire.messages": "Message format_prompt",
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

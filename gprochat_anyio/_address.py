@@ -11,11 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
+from gprochat_anyio._wire.gprochat import REQUEST_CONTENT_TYPE
+from gprochat_anyio.transport._target import Proxy, Target, ascii_host, environment_proxy, split_url
+
 from ._errors import InsecureSiteWarning
 from ._hidden import Hidden
-from ._protocol import REQUEST_CONTENT_TYPE
 from ._version import __version__
-from .transport._target import Proxy, Target, ascii_host, environment_proxy, split_url
 
 USER_AGENT = f"gprochat-anyio/{__version__}"
 

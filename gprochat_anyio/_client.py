@@ -12,17 +12,24 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 from anyio.abc import ObjectSendStream, TaskStatus
 
+from gprochat_anyio._wire.gprochat import (
+    AUTH_PATH,
+    GENERATE_PATH,
+    decode_auth,
+    encode_auth,
+    encode_generate,
+)
+from gprochat_anyio._wire.messages import Message, Prompt, checked, history
+from gprochat_anyio._wire.text_decoder import ReplyDecoder
+
 from ._address import SiteAddress
 from ._arguments import check, forgetful
-from ._decoder import ReplyDecoder
 from ._direct import sender_to
 from ._errors import InvalidPromptError
 from ._events import Watching
 from ._home import Home
 from ._live import LiveReply
-from ._messages import Message, Prompt, checked, history
 from ._opening import ask_once, open_reply
-from ._protocol import AUTH_PATH, GENERATE_PATH, decode_auth, encode_auth, encode_generate
 from ._reply import Reply
 from ._retry import Retry
 from ._sender import Sender
@@ -34,7 +41,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from .transport._pool import Pool
+    from gprochat_anyio.transport._pool import Pool
 
 _AUTH_ANSWER_LIMIT = 4096
 

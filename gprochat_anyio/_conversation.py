@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Self
 
+from gprochat_anyio._wire.messages import Message, checked
+
 from ._arguments import check
 from ._client import Client
 from ._errors import InvalidPromptError
-from ._messages import Message, checked
 from ._reply import Reply
 from ._saved import MAX_MESSAGES, Saved, checked_count, read, write
 from ._stream import ReplyStream

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gprochat_anyio.transport._exchange import Exchange, exchange
+from gprochat_anyio.transport._pool import Pool
+from gprochat_anyio.transport._stages import OnStage
+
 from ._address import SiteAddress
-from .transport._exchange import Exchange, exchange
-from .transport._pool import Pool
-from .transport._stages import OnStage
 
 if TYPE_CHECKING:
     import ssl
 
     import httpx
 
-    from .transport._foreign import HttpxSender
+    from gprochat_anyio.transport._foreign import HttpxSender
 
 
 def sender_to(
@@ -28,8 +29,8 @@ def sender_to(
     if transport is None:
         pool = Pool(max_connections=max_connections, ssl_context=ssl_context)
         return DirectSender(address, pool)
-    from .transport._anyio_transport import AnyIOTransport  # noqa: PLC0415 - httpx takes 50 ms
-    from .transport._foreign import HttpxSender  # noqa: PLC0415
+    from gprochat_anyio.transport._anyio_transport import AnyIOTransport  # noqa: PLC0415 - httpx takes 50 ms
+    from gprochat_anyio.transport._foreign import HttpxSender  # noqa: PLC0415
 
     if (
         isinstance(transport, AnyIOTransport)

@@ -6,7 +6,11 @@ from collections.abc import Callable
 
 import anyio
 
-from ._decoder import ReplyDecoder
+from gprochat_anyio._wire.gprochat import ERROR_BODY_LIMIT, check_head, check_reply_head, read_error
+from gprochat_anyio._wire.text_decoder import ReplyDecoder
+from gprochat_anyio.transport._failures import TransportFailure
+from gprochat_anyio.transport._stages import Stage
+
 from ._errors import (
     EmptyReplyError,
     GPROChatError,
@@ -16,12 +20,9 @@ from ._errors import (
 )
 from ._events import Watch
 from ._live import LiveReply
-from ._protocol import ERROR_BODY_LIMIT, check_head, check_reply_head, read_error
 from ._retry import Retry
 from ._sender import Answer, Sender, error_of
 from ._timeouts import Clocks, Timeouts
-from .transport._failures import TransportFailure
-from .transport._stages import Stage
 
 _SAID_BY_THE_HEAD = frozenset({429, 502, 503, 504})
 """Statuses that mean what they say, with a `Retry-After`; of others the body tells the reason."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ._messages import Prompt
+from gprochat_anyio._wire.messages import Prompt
+
 from ._reply import Reply
 
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import anyio
 
+from gprochat_anyio._wire.messages import Message, Prompt, checked, history
+
 from ._client import Client
 from ._crew import Crew
 from ._errors import GPROChatError, InvalidPromptError
 from ._live import LiveReply
-from ._messages import Message, Prompt, checked, history
 from ._opening import clean
 from ._stream import ReplyStream
 from ._timeouts import Timeouts

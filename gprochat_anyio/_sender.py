@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from gprochat_anyio.transport._failures import (
+    ConnectFailure,
+    ConnectionLost,
+    TimedOut,
+    TransportFailure,
+)
+from gprochat_anyio.transport._stages import OnStage
+
 from ._errors import (
     GPROChatError,
     Phase,
@@ -13,8 +21,6 @@ from ._errors import (
     SiteConnectionError,
     UnexpectedResponseError,
 )
-from .transport._failures import ConnectFailure, ConnectionLost, TimedOut, TransportFailure
-from .transport._stages import OnStage
 
 
 class Answer(Protocol):

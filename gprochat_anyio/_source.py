@@ -14,7 +14,7 @@ from collections.abc import (
 from enum import Enum
 from typing import Final, Literal
 
-from ._messages import Prompt
+from gprochat_anyio._wire.messages import Prompt
 
 Prompts = Iterable[Prompt] | AsyncIterable[Prompt]
 """Any number of prompts, endlessly many included."""

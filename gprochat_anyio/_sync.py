@@ -8,13 +8,14 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from gprochat_anyio._wire.messages import Prompt, checked, history
+
 from ._arguments import forgetful
 from ._client import MAX_REPLY_SIZE, Client
 from ._conversation import Conversation
 from ._errors import InvalidPromptError
 from ._fanout import gather
 from ._loop_thread import Backend, LoopThread
-from ._messages import Prompt, checked, history
 from ._outcomes import Outcome
 from ._reply import Reply
 from ._results import OnError

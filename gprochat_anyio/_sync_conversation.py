@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gprochat_anyio._wire.messages import Message
+
 from ._conversation import Conversation
-from ._messages import Message
 from ._reply import Reply
 from ._stream import ReplyStream
 from ._sync_stream import SyncReplyStream

@@ -7,10 +7,11 @@ from typing import Self
 
 import anyio
 
+from gprochat_anyio._wire.messages import Message, history
+
 from ._client import Client
 from ._errors import GPROChatError, InvalidPromptError
 from ._live import LiveReply
-from ._messages import Message, history
 from ._stream import ReplyStream
 from ._timeouts import Timeouts
 

@@ -9,11 +9,12 @@ from heapq import heappop, heappush
 
 import anyio
 
+from gprochat_anyio._wire.messages import Message, Prompt, checked, history
+
 from ._client import Client
 from ._crew import Crew
 from ._errors import GPROChatError, InvalidPromptError, RateLimitError
 from ._live import LiveReply
-from ._messages import Message, Prompt, checked, history
 from ._opening import clean
 from ._outcomes import Outcome
 from ._pace import Pace

@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import ByteStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from gprochat_anyio._protocol import GENERATE_PATH, REQUEST_CONTENT_TYPE, sign
+from gprochat_anyio._wire.gprochat import GENERATE_PATH, REQUEST_CONTENT_TYPE, sign
 from gprochat_anyio.site import serve
 
 TIME = 1763841600000

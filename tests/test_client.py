@@ -25,7 +25,7 @@ from gprochat_anyio import (
     UnexpectedResponseError,
     __version__,
 )
-from gprochat_anyio._protocol import sign
+from gprochat_anyio._wire.gprochat import sign
 from gprochat_anyio.testing import Drop, Fail, Raw, Reply, Say, live_site
 from gprochat_anyio.testing._steps import answer
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gprochat_anyio._decoder import ReplyDecoder
+from gprochat_anyio._wire.text_decoder import ReplyDecoder
 from gprochat_anyio.transport._parser import AnswerParser
 
 MARKER = b"Internal server error"

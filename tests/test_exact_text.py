@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scripted import reply
 
-from gprochat_anyio._decoder import ReplyDecoder
+from gprochat_anyio._wire.text_decoder import ReplyDecoder
 from gprochat_anyio.testing._steps import REPLY_HEAD
 from gprochat_anyio.transport._failures import ProtocolViolation
 from gprochat_anyio.transport._parser import HEAD_LIMIT, AnswerParser

@@ -16,7 +16,6 @@ import gprochat_anyio
 # Each module or package, and what of the library it may import. A line only names lines above
 # it. Within a package the modules are free, as long as they import in no circle.
 ARROWS = {
-    # what a request is made of, without I/O
     "_version": "",
     "_arguments": "",
     "_errors": "",
@@ -26,49 +25,42 @@ ARROWS = {
     "_events": "_errors",
     "_timeouts": "_errors",
     "_retry": "_errors",
-    "_messages": "_errors",
-    "_protocol": "_errors _hidden _messages",
-    "_decoder": "_protocol",
-    # bytes to and from a site: knows nothing of prompts, replies or clocks
     "transport": "_hidden",
-    # one request
-    "_address": "_errors _hidden _protocol _version transport",
-    "_direct": "_address transport",
     "_sender": "_errors transport",
     "_reply": "",
-    "_live": "_decoder _errors _events _reply _sender _timeouts transport",
-    "_opening": "_decoder _errors _events _live _protocol _retry _sender _timeouts transport",
-    "_stream": "_crew _home _live _opening _reply",
-    # what users call
-    "_client": "_address _arguments _decoder _direct _errors _events _home _live _messages _opening"
-    " _protocol _reply _retry _sender _stream _timeouts",
-    "otel": "_client _events _version",
-    "_provider": "_arguments _client _errors _messages _protocol _timeouts",
-    # many requests
-    "_source": "_messages",
-    "_outcomes": "_messages _reply",
     "_pace": "_errors _retry",
-    "_workers": "_client _crew _errors _live _messages _opening _outcomes _pace _reply _source"
-    " _timeouts",
+    "gprochat_anyio": "_version",
+    "_wire": "_errors _hidden",
+    "_address": "_errors _hidden _version _wire transport",
+    "_direct": "_address transport",
+    "_live": "_errors _events _reply _sender _timeouts _wire transport",
+    "_opening": "_errors _events _live _retry _sender _timeouts _wire transport",
+    "_stream": "_crew _home _live _opening _reply",
+    "_client": "_address _arguments _direct _errors _events _home _live _opening _reply _retry"
+    " _sender _stream _timeouts _wire",
+    "otel": "_client _events _version",
+    "_provider": "_arguments _client _errors _timeouts _wire",
+    "_source": "_wire",
+    "_outcomes": "_reply _wire",
+    "_workers": "_client _crew _errors _live _opening _outcomes _pace _reply _source _timeouts"
+    " _wire",
     "_results": "_arguments _client _crew _home _live _outcomes _pace _source _timeouts _workers",
     "_fanout": "_client _live _outcomes _results _source _timeouts",
-    "_race": "_client _crew _errors _live _messages _opening _stream _timeouts",
-    # turns, and callers without async
-    "_turn": "_client _errors _live _messages _stream _timeouts",
-    "_saved": "_errors _messages",
-    "_conversation": "_arguments _client _errors _messages _reply _saved _stream _timeouts _turn",
+    "_race": "_client _crew _errors _live _opening _stream _timeouts _wire",
+    "_turn": "_client _errors _live _stream _timeouts _wire",
+    "_saved": "_errors _wire",
+    "_conversation": "_arguments _client _errors _reply _saved _stream _timeouts _turn _wire",
     "_loop_thread": "_errors _opening",
     "_sync_stream": "_reply _stream",
-    "_sync_conversation": "_conversation _messages _reply _stream _sync_stream _timeouts",
-    "_sync": "_arguments _client _conversation _errors _fanout _loop_thread _messages _outcomes"
-    " _reply _results _saved _source _stream _sync_conversation _sync_stream _timeouts",
-    "gprochat_anyio": "_version",  # and each public name's module, when it is first used
-    # beside the client, with the wire in common
-    "site": "_client _errors _messages _protocol _timeouts _version transport",
-    "batch": "_client _errors _fanout _messages _outcomes _reply _source _timeouts",
-    "testing": "_address _client _protocol transport",
-    "cli": "_address _client _conversation _errors _reply _retry _stream _timeouts _version batch"
-    " site transport",
+    "_sync_conversation": "_conversation _reply _stream _sync_stream _timeouts _wire",
+    "_sync": "_arguments _client _conversation _errors _fanout _loop_thread _outcomes _reply"
+    " _results _saved _source _stream _sync_conversation _sync_stream _timeouts"
+    " _wire",
+    "site": "_client _errors _timeouts _version _wire transport",
+    "batch": "_client _errors _fanout _outcomes _reply _source _timeouts _wire",
+    "testing": "_address _client _wire transport",
+    "cli": "_address _client _conversation _errors _reply _retry _stream _timeouts"
+    " _version batch site transport",
 }
 
 HTTP_LIBRARIES = {"httpcore", "httpcore2", "httpx", "httpx2"}

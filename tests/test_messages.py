@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gprochat_anyio import GPROChatError, InvalidPromptError, Message, format_prompt
-from gprochat_anyio._messages import history
+from gprochat_anyio._wire.messages import history
 
 USER, MODEL, SYSTEM = (
     {"role": "user", "content": "u"},

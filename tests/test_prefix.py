@@ -22,7 +22,7 @@ from gprochat_anyio import (
     Retry,
     SiteConnectionError,
 )
-from gprochat_anyio._decoder import ReplyDecoder
+from gprochat_anyio._wire.text_decoder import ReplyDecoder
 from gprochat_anyio.testing import Drop, MemorySite, Raw, live_site, scripted_site
 from gprochat_anyio.transport._parser import AnswerParser
 

@@ -15,8 +15,7 @@ from gprochat_anyio import (
     SiteError,
     UnexpectedResponseError,
 )
-from gprochat_anyio._messages import Message
-from gprochat_anyio._protocol import (
+from gprochat_anyio._wire.gprochat import (
     check_reply_head,
     decode_auth,
     encode_auth,
@@ -25,6 +24,7 @@ from gprochat_anyio._protocol import (
     read_error,
     sign,
 )
+from gprochat_anyio._wire.messages import Message
 
 HTML = {"content-type": "text/html"}
 

@@ -15,7 +15,7 @@ from scripted import reply
 from transport.servers import Request, repeating, serving
 
 from gprochat_anyio import GPROChat, InvalidPromptError, ReplyInterruptedError, Timeouts
-from gprochat_anyio._protocol import sign
+from gprochat_anyio._wire.gprochat import sign
 from gprochat_anyio.testing import Drop, Hang, Say, live_site
 
 HELLO = [{"role": "user", "content": "Привет, как дела?"}]

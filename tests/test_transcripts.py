@@ -19,8 +19,8 @@ from gprochat_anyio import (
     Retry,
     SiteError,
 )
-from gprochat_anyio._messages import Message
-from gprochat_anyio._protocol import encode_generate
+from gprochat_anyio._wire.gprochat import encode_generate
+from gprochat_anyio._wire.messages import Message
 from gprochat_anyio.testing import Raw, live_site
 
 TRANSCRIPTS = [

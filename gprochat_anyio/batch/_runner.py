@@ -10,8 +10,8 @@ import anyio
 
 from gprochat_anyio._errors import InvalidPromptError
 from gprochat_anyio._fanout import Outcomes
-from gprochat_anyio._messages import Prompt
 from gprochat_anyio._outcomes import Outcome
+from gprochat_anyio._wire.messages import Prompt
 
 from ._journal import Journal
 from ._records import Record, line_of_error, line_of_reply

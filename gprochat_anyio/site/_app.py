@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gprochat_anyio._protocol import AUTH_PATH, GENERATE_PATH
+from gprochat_anyio._wire.gprochat import AUTH_PATH, GENERATE_PATH
 
 from ._access import AccessLog
 from ._intake import Intake, to_response

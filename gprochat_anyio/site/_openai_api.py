@@ -19,7 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from gprochat_anyio._errors import InvalidPromptError
-from gprochat_anyio._messages import Message, history
+from gprochat_anyio._wire.messages import Message, history
 
 from ._completion import Completion, error_body, json_response
 from ._models import Model, Turn

@@ -9,7 +9,7 @@ from typing import Final
 from anyio.lowlevel import checkpoint
 from starlette.types import Receive, Scope, Send
 
-from gprochat_anyio._protocol import FAILURE_MARKER
+from gprochat_anyio._wire.gprochat import FAILURE_MARKER
 
 from ._asgi import end, head, part
 from ._intake import to_response

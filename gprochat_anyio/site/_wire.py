@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Any, Final
 
-from gprochat_anyio._protocol import sign
+from gprochat_anyio._wire.gprochat import sign
 
 from ._models import Turn
 

@@ -12,7 +12,7 @@ import anyio
 from anyio.abc import ByteStream
 
 from gprochat_anyio._client import Client
-from gprochat_anyio._protocol import sign
+from gprochat_anyio._wire.gprochat import sign
 from gprochat_anyio.transport._connect import close_now
 from gprochat_anyio.transport._failures import ProtocolViolation
 from gprochat_anyio.transport._parser import AnswerParser

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from gprochat_anyio._protocol import sign
+from gprochat_anyio._wire.gprochat import sign
 
 from ._steps import Refuse
 

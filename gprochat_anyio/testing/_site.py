@@ -14,7 +14,7 @@ from anyio.lowlevel import EventLoopToken, checkpoint, current_token
 
 from gprochat_anyio._address import SiteAddress
 from gprochat_anyio._client import Client
-from gprochat_anyio._protocol import AUTH_PATH
+from gprochat_anyio._wire.gprochat import AUTH_PATH
 from gprochat_anyio.transport._wiring import in_memory
 
 from ._connection import SiteConnection

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from math import isfinite
 from typing import TypeAlias
 
-from gprochat_anyio._protocol import FAILURE_MARKER
+from gprochat_anyio._wire.gprochat import FAILURE_MARKER
 
 REPLY_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\n"

@@ -6,8 +6,8 @@ import codecs
 
 from mutating import TRANSCRIPTS, fuzz
 
-from gprochat_anyio._decoder import ReplyDecoder
-from gprochat_anyio._protocol import FAILURE_MARKER
+from gprochat_anyio._wire.gprochat import FAILURE_MARKER
+from gprochat_anyio._wire.text_decoder import ReplyDecoder
 from gprochat_anyio.testing._transcripts import transcripts_in
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mutating import TRANSCRIPTS, fuzz
 
-from gprochat_anyio._protocol import sign
+from gprochat_anyio._wire.gprochat import sign
 from gprochat_anyio.site._wire import Answer, Gate, Refusal
 from gprochat_anyio.testing._transcripts import transcripts_in
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from site_wire import TIME, signed
 
-from gprochat_anyio._protocol import sign
+from gprochat_anyio._wire.gprochat import sign
 from gprochat_anyio.site import Turn
 from gprochat_anyio.site._wire import Gate, Refusal
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from site_wire import TIME, signed
 
-from gprochat_anyio._protocol import sign
+from gprochat_anyio._wire.gprochat import sign
 from gprochat_anyio.site import Turn, create_app
 from gprochat_anyio.site._wire import Answer, Gate, Refusal
 

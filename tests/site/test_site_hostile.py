@@ -16,7 +16,7 @@ from anyio.abc import SocketAttribute
 from hypercorn.protocol.h11 import H11Protocol
 from site_wire import Wire, ask, connected, serving, signed
 
-from gprochat_anyio._protocol import AUTH_PATH
+from gprochat_anyio._wire.gprochat import AUTH_PATH
 from gprochat_anyio.site import Turn, _hypercorn, _intake, _wire
 from gprochat_anyio.site._connection import PIPELINED
 

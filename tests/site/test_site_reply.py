@@ -14,7 +14,7 @@ from site_wire import signed
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from gprochat_anyio._protocol import FAILURE_MARKER, GENERATE_PATH
+from gprochat_anyio._wire.gprochat import FAILURE_MARKER, GENERATE_PATH
 from gprochat_anyio.site import Model, ModelError, Turn, create_app, echo_model, offline_model
 
 Event = MutableMapping[str, Any]

@@ -12,8 +12,8 @@ import anyio
 import pytest
 from site_wire import ask, connected, serving, signed
 
-from gprochat_anyio._messages import history
-from gprochat_anyio._protocol import AUTH_PATH, FAILURE_MARKER, encode_auth, encode_generate
+from gprochat_anyio._wire.gprochat import AUTH_PATH, FAILURE_MARKER, encode_auth, encode_generate
+from gprochat_anyio._wire.messages import history
 from gprochat_anyio.site import Model, ModelError, Turn, _hypercorn, create_app
 
 TRANSCRIPTS = sorted((Path(__file__).parents[1] / "transcripts").glob("*.json"))

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from itertools import groupby
 from typing import Any, Protocol
 
-from gprochat_anyio._protocol import parse_retry_after
+from gprochat_anyio._wire.gprochat import parse_retry_after
 from gprochat_anyio.site._models import Finish, ModelError, Turn
 
 _SHOWN = 500

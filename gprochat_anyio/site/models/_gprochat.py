@@ -14,7 +14,7 @@ from gprochat_anyio._errors import (
     RequestTimeoutError,
     SiteConnectionError,
 )
-from gprochat_anyio._messages import Message
+from gprochat_anyio._wire.messages import Message
 from gprochat_anyio.site._models import ModelError, Turn
 
 from ._answers import spoken

@@ -11,7 +11,7 @@ import codecs
 import sys
 from collections.abc import Callable, Sequence
 
-from ._protocol import FAILURE_MARKER
+from .gprochat import FAILURE_MARKER
 
 
 class ReplyDecoder:

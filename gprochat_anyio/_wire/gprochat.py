@@ -13,9 +13,15 @@ from functools import lru_cache
 from math import isfinite
 from typing import Any
 
-from ._errors import AuthenticationError, RateLimitError, SiteError, UnexpectedResponseError
-from ._hidden import Hidden
-from ._messages import Message
+from gprochat_anyio._errors import (
+    AuthenticationError,
+    RateLimitError,
+    SiteError,
+    UnexpectedResponseError,
+)
+from gprochat_anyio._hidden import Hidden
+
+from .messages import Message
 
 GENERATE_PATH = "/api/generate"
 AUTH_PATH = "/api/auth"

@@ -8,7 +8,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, Literal, TypeVar
 
-from ._errors import InvalidPromptError
+from gprochat_anyio._errors import InvalidPromptError
 
 _P = TypeVar("_P")
 _T = TypeVar("_T")
