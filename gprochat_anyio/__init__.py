@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from ._outcomes import Outcome as Outcome
     from ._provider import GPROChat as GPROChat
     from ._race import race as race
-    from ._reply import Reply as Reply
-    from ._reply import Timing as Timing
+    from ._request.deadlines import Timeouts as Timeouts
+    from ._request.reply import Reply as Reply
+    from ._request.reply import Timing as Timing
+    from ._request.stream import ReplyStream as ReplyStream
     from ._retry import Retry as Retry
-    from ._stream import ReplyStream as ReplyStream
     from ._sync import SyncClient as SyncClient
     from ._sync_conversation import SyncConversation as SyncConversation
     from ._sync_stream import SyncReplyStream as SyncReplyStream
-    from ._timeouts import Timeouts as Timeouts
     from ._wire.messages import Message as Message
     from ._wire.messages import format_prompt as format_prompt
 
@@ -52,13 +52,13 @@ _NAMES = {
     "_outcomes": "Chunk Failed Finished Outcome",
     "_provider": "GPROChat",
     "_race": "race",
-    "_reply": "Reply Timing",
+    "_request.deadlines": "Timeouts",
+    "_request.reply": "Reply Timing",
+    "_request.stream": "ReplyStream",
     "_retry": "Retry",
-    "_stream": "ReplyStream",
     "_sync": "SyncClient",
     "_sync_conversation": "SyncConversation",
     "_sync_stream": "SyncReplyStream",
-    "_timeouts": "Timeouts",
     "_wire.messages": "Message format_prompt",
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}

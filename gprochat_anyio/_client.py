@@ -12,6 +12,16 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 from anyio.abc import ObjectSendStream, TaskStatus
 
+from gprochat_anyio._request.address import SiteAddress
+from gprochat_anyio._request.deadlines import Timeouts
+from gprochat_anyio._request.direct import sender_to
+from gprochat_anyio._request.incoming import LiveReply
+from gprochat_anyio._request.loop_affinity import Home
+from gprochat_anyio._request.observers import Watching
+from gprochat_anyio._request.opening import ask_once, open_reply
+from gprochat_anyio._request.reply import Reply
+from gprochat_anyio._request.sender import Sender
+from gprochat_anyio._request.stream import ReplyStream
 from gprochat_anyio._wire.gprochat import (
     AUTH_PATH,
     GENERATE_PATH,
@@ -22,19 +32,9 @@ from gprochat_anyio._wire.gprochat import (
 from gprochat_anyio._wire.messages import Message, Prompt, checked, history
 from gprochat_anyio._wire.text_decoder import ReplyDecoder
 
-from ._address import SiteAddress
 from ._arguments import check, forgetful
-from ._direct import sender_to
 from ._errors import InvalidPromptError
-from ._events import Watching
-from ._home import Home
-from ._live import LiveReply
-from ._opening import ask_once, open_reply
-from ._reply import Reply
 from ._retry import Retry
-from ._sender import Sender
-from ._stream import ReplyStream
-from ._timeouts import Timeouts
 
 if TYPE_CHECKING:
     import ssl

@@ -16,8 +16,9 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.from_thread import BlockingPortal
 
+from gprochat_anyio._request.opening import clean
+
 from ._errors import GPROChatError
-from ._opening import clean
 
 _T = TypeVar("_T")
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gprochat_anyio._request.reply import Reply
 from gprochat_anyio._wire.messages import Prompt
-
-from ._reply import Reply
 
 
 @dataclass(frozen=True, slots=True)

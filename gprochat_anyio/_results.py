@@ -10,15 +10,16 @@ import anyio
 from anyio.abc import ObjectReceiveStream
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
+from gprochat_anyio._request.deadlines import Timeouts
+from gprochat_anyio._request.incoming import LiveReply
+from gprochat_anyio._request.loop_affinity import Home
+
 from ._arguments import check
 from ._client import Client
 from ._crew import Crew
-from ._home import Home
-from ._live import LiveReply
 from ._outcomes import Chunk, Event, Outcome
 from ._pace import Pace
 from ._source import Prompts, Source
-from ._timeouts import Timeouts
 from ._workers import Workers
 
 if TYPE_CHECKING:

@@ -8,6 +8,9 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from gprochat_anyio._request.deadlines import Timeouts
+from gprochat_anyio._request.reply import Reply
+from gprochat_anyio._request.stream import ReplyStream
 from gprochat_anyio._wire.messages import Prompt, checked, history
 
 from ._arguments import forgetful
@@ -17,14 +20,11 @@ from ._errors import InvalidPromptError
 from ._fanout import gather
 from ._loop_thread import Backend, LoopThread
 from ._outcomes import Outcome
-from ._reply import Reply
 from ._results import OnError
 from ._saved import MAX_MESSAGES
 from ._source import Source
-from ._stream import ReplyStream
 from ._sync_conversation import SyncConversation
 from ._sync_stream import SyncReplyStream
-from ._timeouts import Timeouts
 
 if TYPE_CHECKING:
     import ssl

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Self
 import anyio
 from anyio.abc import TaskStatus
 
-from ._reply import Timing
-from ._stream import ReplyStream
+from gprochat_anyio._request.reply import Timing
+from gprochat_anyio._request.stream import ReplyStream
 
 if TYPE_CHECKING:
     from ._loop_thread import LoopThread

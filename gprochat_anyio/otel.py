@@ -22,8 +22,9 @@ except ModuleNotFoundError as missing:
         "OpenTelemetry is not installed: pip install 'gprochat-anyio[otel]'", name=missing.name
     ) from missing
 
+from gprochat_anyio._request.observers import End, Failure, Watching
+
 from ._client import Client
-from ._events import End, Failure, Watching
 from ._version import __version__
 
 __all__ = ["instrument", "uninstrument"]

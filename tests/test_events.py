@@ -18,7 +18,7 @@ from prompted import closed
 from scripted import reply
 
 from gprochat_anyio import Client, GPROChat, GPROChatError, Retry, Timeouts, fan_out, gather, race
-from gprochat_anyio._events import Watching
+from gprochat_anyio._request.observers import Watching
 from gprochat_anyio.testing import (
     Drop,
     Hang,

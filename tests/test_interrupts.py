@@ -11,9 +11,9 @@ from faults import WAYS, receive_by
 from loops import VIRTUAL_LOOPS, virtual_backend
 
 from gprochat_anyio import Client
-from gprochat_anyio._live import LiveReply
-from gprochat_anyio._opening import Attempt
-from gprochat_anyio._timeouts import Clocks
+from gprochat_anyio._request.deadlines import Clocks
+from gprochat_anyio._request.incoming import LiveReply
+from gprochat_anyio._request.opening import Attempt
 from gprochat_anyio.testing import Pause, Say, scripted_site
 from gprochat_anyio.transport._exchange import Exchange
 

@@ -11,7 +11,7 @@ from anyio import to_thread
 
 from gprochat_anyio._client import Client
 from gprochat_anyio._fanout import as_completed
-from gprochat_anyio._timeouts import Timeouts
+from gprochat_anyio._request.deadlines import Timeouts
 
 from ._errors import OutputError
 from ._journal import Journal

@@ -13,7 +13,6 @@ import click
 from anyio.abc import ByteStream
 from anyio.streams.tls import TLSAttribute
 
-from gprochat_anyio._address import SiteAddress
 from gprochat_anyio._client import Client
 from gprochat_anyio._errors import (
     AuthenticationError,
@@ -21,6 +20,7 @@ from gprochat_anyio._errors import (
     RequestTimeoutError,
     SiteConnectionError,
 )
+from gprochat_anyio._request.address import SiteAddress
 from gprochat_anyio._retry import Retry
 from gprochat_anyio.transport._connect import close_now, connect
 from gprochat_anyio.transport._failures import ConnectFailure, reason_of

@@ -10,7 +10,7 @@ import anyio
 from gprochat_anyio._client import Client
 from gprochat_anyio._conversation import Conversation
 from gprochat_anyio._errors import GPROChatError
-from gprochat_anyio._stream import ReplyStream
+from gprochat_anyio._request.stream import ReplyStream
 
 from ._sites import Site
 from ._store import Kept, Turn

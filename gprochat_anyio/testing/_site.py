@@ -12,8 +12,8 @@ import anyio
 from anyio.abc import ByteStream
 from anyio.lowlevel import EventLoopToken, checkpoint, current_token
 
-from gprochat_anyio._address import SiteAddress
 from gprochat_anyio._client import Client
+from gprochat_anyio._request.address import SiteAddress
 from gprochat_anyio._wire.gprochat import AUTH_PATH
 from gprochat_anyio.transport._wiring import in_memory
 

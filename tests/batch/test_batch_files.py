@@ -19,7 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gprochat_anyio import Message
-from gprochat_anyio._reply import Reply, Timing
+from gprochat_anyio._request.reply import Reply, Timing
 from gprochat_anyio.batch import OutputBusyError, OutputError
 from gprochat_anyio.batch import _lines as lines_module
 from gprochat_anyio.batch._journal import Journal

@@ -27,10 +27,10 @@ from gprochat_anyio import (
     fan_out,
     gather,
 )
+from gprochat_anyio._request.foreign import HttpxAnswer
 from gprochat_anyio.testing import scripted_site
 from gprochat_anyio.testing._steps import chunk
 from gprochat_anyio.transport import AnyIOTransport
-from gprochat_anyio.transport._foreign import HttpxAnswer
 from gprochat_anyio.transport._httpx import library_of
 
 from .servers import CHUNKED, Peer, Request, repeating, serving

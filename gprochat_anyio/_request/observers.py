@@ -16,7 +16,7 @@ from typing import ClassVar, Literal, Protocol
 
 import anyio
 
-from ._errors import GPROChatError
+from gprochat_anyio._errors import GPROChatError
 
 _log = logging.getLogger("gprochat_anyio")
 _numbers = count(1)

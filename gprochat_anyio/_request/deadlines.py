@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import anyio
 
-from ._errors import Phase, RequestTimeoutError
+from gprochat_anyio._errors import Phase, RequestTimeoutError
 
 
 class _NotGiven(Enum):

@@ -6,23 +6,23 @@ from collections.abc import Callable
 
 import anyio
 
-from gprochat_anyio._wire.gprochat import ERROR_BODY_LIMIT, check_head, check_reply_head, read_error
-from gprochat_anyio._wire.text_decoder import ReplyDecoder
-from gprochat_anyio.transport._failures import TransportFailure
-from gprochat_anyio.transport._stages import Stage
-
-from ._errors import (
+from gprochat_anyio._errors import (
     EmptyReplyError,
     GPROChatError,
     ReplyInterruptedError,
     SiteConnectionError,
     SiteError,
 )
-from ._events import Watch
-from ._live import LiveReply
-from ._retry import Retry
-from ._sender import Answer, Sender, error_of
-from ._timeouts import Clocks, Timeouts
+from gprochat_anyio._retry import Retry
+from gprochat_anyio._wire.gprochat import ERROR_BODY_LIMIT, check_head, check_reply_head, read_error
+from gprochat_anyio._wire.text_decoder import ReplyDecoder
+from gprochat_anyio.transport._failures import TransportFailure
+from gprochat_anyio.transport._stages import Stage
+
+from .deadlines import Clocks, Timeouts
+from .incoming import LiveReply
+from .observers import Watch
+from .sender import Answer, Sender, error_of
 
 _SAID_BY_THE_HEAD = frozenset({429, 502, 503, 504})
 """Statuses that mean what they say, with a `Retry-After`; of others the body tells the reason."""

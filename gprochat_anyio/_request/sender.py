@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from gprochat_anyio.transport._failures import (
-    ConnectFailure,
-    ConnectionLost,
-    TimedOut,
-    TransportFailure,
-)
-from gprochat_anyio.transport._stages import OnStage
-
-from ._errors import (
+from gprochat_anyio._errors import (
     GPROChatError,
     Phase,
     ReplyInterruptedError,
@@ -21,6 +13,13 @@ from ._errors import (
     SiteConnectionError,
     UnexpectedResponseError,
 )
+from gprochat_anyio.transport._failures import (
+    ConnectFailure,
+    ConnectionLost,
+    TimedOut,
+    TransportFailure,
+)
+from gprochat_anyio.transport._stages import OnStage
 
 
 class Answer(Protocol):

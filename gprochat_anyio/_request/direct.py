@@ -8,14 +8,14 @@ from gprochat_anyio.transport._exchange import Exchange, exchange
 from gprochat_anyio.transport._pool import Pool
 from gprochat_anyio.transport._stages import OnStage
 
-from ._address import SiteAddress
+from .address import SiteAddress
 
 if TYPE_CHECKING:
     import ssl
 
     import httpx
 
-    from gprochat_anyio.transport._foreign import HttpxSender
+    from .foreign import HttpxSender
 
 
 def sender_to(
@@ -30,7 +30,8 @@ def sender_to(
         pool = Pool(max_connections=max_connections, ssl_context=ssl_context)
         return DirectSender(address, pool)
     from gprochat_anyio.transport._anyio_transport import AnyIOTransport  # noqa: PLC0415 - httpx takes 50 ms
-    from gprochat_anyio.transport._foreign import HttpxSender  # noqa: PLC0415
+
+    from .foreign import HttpxSender  # noqa: PLC0415
 
     if (
         isinstance(transport, AnyIOTransport)

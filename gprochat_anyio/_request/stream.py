@@ -17,11 +17,12 @@ import anyio
 from anyio.abc import ObjectReceiveStream, TaskGroup
 from anyio.lowlevel import checkpoint
 
-from ._crew import leave
-from ._home import Home
-from ._live import LiveReply
-from ._opening import clean
-from ._reply import Timing
+from gprochat_anyio._crew import leave
+
+from .incoming import LiveReply
+from .loop_affinity import Home
+from .opening import clean
+from .reply import Timing
 
 _READS_IN_SCOPES = 2  # starting a task costs as much as five scopes: not for a reply that is short
 

@@ -11,18 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
+from gprochat_anyio._errors import InsecureSiteWarning
+from gprochat_anyio._hidden import Hidden
+from gprochat_anyio._version import __version__
 from gprochat_anyio._wire.gprochat import REQUEST_CONTENT_TYPE
 from gprochat_anyio.transport._target import Proxy, Target, ascii_host, environment_proxy, split_url
-
-from ._errors import InsecureSiteWarning
-from ._hidden import Hidden
-from ._version import __version__
 
 USER_AGENT = f"gprochat-anyio/{__version__}"
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _IN_A_PATH = "/?%:@!$&'()*+,;=~"  # what stays as it is (RFC 3986), an escape's % included
-_LIBRARY = str(Path(__file__).parent)
+_LIBRARY = str(Path(__file__).parent.parent)
 _FRAMING = frozenset({"connection", "content-length", "host", "transfer-encoding"})
 
 

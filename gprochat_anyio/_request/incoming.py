@@ -8,14 +8,14 @@ from functools import partial
 import anyio
 from anyio.abc import ObjectSendStream
 
+from gprochat_anyio._errors import ReplyInterruptedError, RequestTimeoutError
 from gprochat_anyio._wire.text_decoder import ReplyDecoder
 from gprochat_anyio.transport._failures import TransportFailure
 
-from ._errors import ReplyInterruptedError, RequestTimeoutError
-from ._events import Watch
-from ._reply import Timing
-from ._sender import Answer
-from ._timeouts import Clocks
+from .deadlines import Clocks
+from .observers import Watch
+from .reply import Timing
+from .sender import Answer
 
 
 class LiveReply:

@@ -8,10 +8,15 @@ from types import AsyncGeneratorType, ModuleType
 
 import anyio
 
-from ._failures import ConnectFailure, ConnectionLost, TimedOut, TransportFailure
-from ._httpx import httpx, library_of
-from ._stages import OnStage
-from ._wiring import check_allowed
+from gprochat_anyio.transport._failures import (
+    ConnectFailure,
+    ConnectionLost,
+    TimedOut,
+    TransportFailure,
+)
+from gprochat_anyio.transport._httpx import httpx, library_of
+from gprochat_anyio.transport._stages import OnStage
+from gprochat_anyio.transport._wiring import check_allowed
 
 
 class HttpxSender:
