@@ -24,7 +24,7 @@ import server
 from wire import Shape
 
 from gprochat_anyio import Client, fan_out
-from gprochat_anyio._outcomes import Failed
+from gprochat_anyio._fanout.outcomes import Failed
 from gprochat_anyio.batch import BatchSummary, run_batch
 
 _PROMPT = Shape(10, per_write=10).prompt

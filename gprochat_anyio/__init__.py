@@ -10,7 +10,7 @@ from ._version import __version__ as __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._client import Client as Client
-    from ._conversation import Conversation as Conversation
+    from ._conversation.conversation import Conversation as Conversation
     from ._errors import AuthenticationError as AuthenticationError
     from ._errors import EmptyReplyError as EmptyReplyError
     from ._errors import GPROChatError as GPROChatError
@@ -22,43 +22,43 @@ if TYPE_CHECKING:
     from ._errors import SiteConnectionError as SiteConnectionError
     from ._errors import SiteError as SiteError
     from ._errors import UnexpectedResponseError as UnexpectedResponseError
-    from ._fanout import as_completed as as_completed
-    from ._fanout import fan_out as fan_out
-    from ._fanout import gather as gather
-    from ._outcomes import Chunk as Chunk
-    from ._outcomes import Failed as Failed
-    from ._outcomes import Finished as Finished
-    from ._outcomes import Outcome as Outcome
-    from ._provider import GPROChat as GPROChat
-    from ._race import race as race
+    from ._fanout.fan_out import as_completed as as_completed
+    from ._fanout.fan_out import fan_out as fan_out
+    from ._fanout.fan_out import gather as gather
+    from ._fanout.outcomes import Chunk as Chunk
+    from ._fanout.outcomes import Failed as Failed
+    from ._fanout.outcomes import Finished as Finished
+    from ._fanout.outcomes import Outcome as Outcome
+    from ._fanout.race import race as race
+    from ._g4f_provider import GPROChat as GPROChat
     from ._request.deadlines import Timeouts as Timeouts
     from ._request.reply import Reply as Reply
     from ._request.reply import Timing as Timing
     from ._request.stream import ReplyStream as ReplyStream
     from ._retry import Retry as Retry
-    from ._sync import SyncClient as SyncClient
-    from ._sync_conversation import SyncConversation as SyncConversation
-    from ._sync_stream import SyncReplyStream as SyncReplyStream
+    from ._sync.sync_client import SyncClient as SyncClient
+    from ._sync.sync_conversation import SyncConversation as SyncConversation
+    from ._sync.sync_stream import SyncReplyStream as SyncReplyStream
     from ._wire.messages import Message as Message
     from ._wire.messages import format_prompt as format_prompt
 
 _NAMES = {
     "_client": "Client",
-    "_conversation": "Conversation",
+    "_conversation.conversation": "Conversation",
     "_errors": "AuthenticationError EmptyReplyError GPROChatError InsecureSiteWarning "
     "InvalidPromptError RateLimitError ReplyInterruptedError RequestTimeoutError "
     "SiteConnectionError SiteError UnexpectedResponseError",
-    "_fanout": "as_completed fan_out gather",
-    "_outcomes": "Chunk Failed Finished Outcome",
-    "_provider": "GPROChat",
-    "_race": "race",
+    "_fanout.fan_out": "as_completed fan_out gather",
+    "_fanout.outcomes": "Chunk Failed Finished Outcome",
+    "_fanout.race": "race",
+    "_g4f_provider": "GPROChat",
     "_request.deadlines": "Timeouts",
     "_request.reply": "Reply Timing",
     "_request.stream": "ReplyStream",
     "_retry": "Retry",
-    "_sync": "SyncClient",
-    "_sync_conversation": "SyncConversation",
-    "_sync_stream": "SyncReplyStream",
+    "_sync.sync_client": "SyncClient",
+    "_sync.sync_conversation": "SyncConversation",
+    "_sync.sync_stream": "SyncReplyStream",
     "_wire.messages": "Message format_prompt",
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}

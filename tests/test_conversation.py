@@ -31,7 +31,7 @@ from gprochat_anyio import (
     SiteError,
     Timeouts,
 )
-from gprochat_anyio._turn import latest
+from gprochat_anyio._conversation.turn import latest
 from gprochat_anyio.testing import (
     Drop,
     Hang,

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from gprochat_anyio import RateLimitError, Retry
-from gprochat_anyio._pace import Pace
+from gprochat_anyio._fanout.pace import Pace
 
 RETRY = Retry(attempts=3, backoff=0)
 REFUSED = RateLimitError("slow down", retry_after=10.0)

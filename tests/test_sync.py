@@ -50,10 +50,10 @@ from gprochat_anyio import (
     SyncClient,
     SyncReplyStream,
     Timeouts,
-    _loop_thread,
     gather,
 )
-from gprochat_anyio._loop_thread import LoopThread, _Call
+from gprochat_anyio._sync import loop_thread as _loop_thread
+from gprochat_anyio._sync.loop_thread import LoopThread, _Call
 from gprochat_anyio.testing import Refuse, scripted_site
 from gprochat_anyio.testing._steps import answer
 

@@ -44,7 +44,7 @@ _COLLAPSES = 1000
 PEERS = {
     "ours-ask": Entry("ours:Ask", "gprochat_anyio._client", _EVERY, "ABCME"),
     "ours-stream": Entry("ours:Stream", "gprochat_anyio._client", _EVERY),
-    "ours-fan_out": Entry("ours:FanOut", "gprochat_anyio._fanout", _EVERY, "CME"),
+    "ours-fan_out": Entry("ours:FanOut", "gprochat_anyio._fanout.fan_out", _EVERY, "CME"),
     "aiohttp": Entry("with_aiohttp:Aiohttp", "aiohttp", ("asyncio", "uvloop")),
     "httpx": Entry("with_httpx:Httpx", "httpx", _EVERY, most_at_once=_COLLAPSES),
     "httpx-raw": Entry("with_httpx:HttpxRaw", "httpx", ("asyncio",), "A", in_quick=False),

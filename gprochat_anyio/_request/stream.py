@@ -17,8 +17,7 @@ import anyio
 from anyio.abc import ObjectReceiveStream, TaskGroup
 from anyio.lowlevel import checkpoint
 
-from gprochat_anyio._crew import leave
-
+from .background_tasks import leave
 from .incoming import LiveReply
 from .loop_affinity import Home
 from .opening import clean

@@ -10,7 +10,7 @@ import anyio
 from anyio import to_thread
 
 from gprochat_anyio._client import Client
-from gprochat_anyio._fanout import as_completed
+from gprochat_anyio._fanout.fan_out import as_completed
 from gprochat_anyio._request.deadlines import Timeouts
 
 from ._errors import OutputError

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Final, Protocol, cast
 
 from anyio.lowlevel import checkpoint
 
-from gprochat_anyio import _source as fanout
+from gprochat_anyio._fanout import prompts as fanout
 
 from ._lines import LineReader, LongLine, is_blank
 from ._records import Format, Record, record_of_item, record_of_line

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import anyio
 
 from gprochat_anyio._client import Client
-from gprochat_anyio._conversation import Conversation
+from gprochat_anyio._conversation.conversation import Conversation
 from gprochat_anyio._errors import GPROChatError
 from gprochat_anyio._request.stream import ReplyStream
 

@@ -236,7 +236,7 @@ class TestCommands:
         def refuse(*_: object) -> None:
             raise ValueError("system must be text")
 
-        name = "gprochat_anyio._conversation.Conversation.system"
+        name = "gprochat_anyio._conversation.conversation.Conversation.system"
         real = property(lambda _: None, lambda _, text: refuse() if text else None)
         monkeypatch.setattr(name, real)
         assert self.run(site, "/system x").stderr == "gprochat: system must be text\n"

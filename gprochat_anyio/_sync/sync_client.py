@@ -8,30 +8,30 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from gprochat_anyio._arguments import forgetful
+from gprochat_anyio._client import MAX_REPLY_SIZE, Client
+from gprochat_anyio._conversation.conversation import Conversation
+from gprochat_anyio._conversation.serialization import MAX_MESSAGES
+from gprochat_anyio._errors import InvalidPromptError
+from gprochat_anyio._fanout.fan_out import gather
+from gprochat_anyio._fanout.outcomes import Outcome
+from gprochat_anyio._fanout.prompts import Source
+from gprochat_anyio._fanout.results import OnError
 from gprochat_anyio._request.deadlines import Timeouts
 from gprochat_anyio._request.reply import Reply
 from gprochat_anyio._request.stream import ReplyStream
 from gprochat_anyio._wire.messages import Prompt, checked, history
 
-from ._arguments import forgetful
-from ._client import MAX_REPLY_SIZE, Client
-from ._conversation import Conversation
-from ._errors import InvalidPromptError
-from ._fanout import gather
-from ._loop_thread import Backend, LoopThread
-from ._outcomes import Outcome
-from ._results import OnError
-from ._saved import MAX_MESSAGES
-from ._source import Source
-from ._sync_conversation import SyncConversation
-from ._sync_stream import SyncReplyStream
+from .loop_thread import Backend, LoopThread
+from .sync_conversation import SyncConversation
+from .sync_stream import SyncReplyStream
 
 if TYPE_CHECKING:
     import ssl
 
     import httpx
 
-    from ._retry import Retry
+    from gprochat_anyio._retry import Retry
 
 
 class SyncClient:

@@ -9,18 +9,18 @@ from heapq import heappop, heappush
 
 import anyio
 
+from gprochat_anyio._client import Client
+from gprochat_anyio._errors import GPROChatError, InvalidPromptError, RateLimitError
+from gprochat_anyio._request.background_tasks import Crew
 from gprochat_anyio._request.deadlines import Timeouts
 from gprochat_anyio._request.incoming import LiveReply
 from gprochat_anyio._request.opening import clean
 from gprochat_anyio._request.reply import Reply
 from gprochat_anyio._wire.messages import Message, Prompt, checked, history
 
-from ._client import Client
-from ._crew import Crew
-from ._errors import GPROChatError, InvalidPromptError, RateLimitError
-from ._outcomes import Outcome
-from ._pace import Pace
-from ._source import END, Source
+from .outcomes import Outcome
+from .pace import Pace
+from .prompts import END, Source
 
 
 class _Job:

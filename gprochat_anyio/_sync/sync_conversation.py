@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gprochat_anyio._conversation.conversation import Conversation
 from gprochat_anyio._request.deadlines import Timeouts
 from gprochat_anyio._request.reply import Reply
 from gprochat_anyio._request.stream import ReplyStream
 from gprochat_anyio._wire.messages import Message
 
-from ._conversation import Conversation
-from ._sync_stream import SyncReplyStream
+from .sync_stream import SyncReplyStream
 
 
 class SyncConversation:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from ._errors import RateLimitError
-from ._retry import Retry
+from gprochat_anyio._errors import RateLimitError
+from gprochat_anyio._retry import Retry
 
 
 class Pace:

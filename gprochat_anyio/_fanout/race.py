@@ -7,15 +7,14 @@ from collections.abc import Sequence
 
 import anyio
 
+from gprochat_anyio._client import Client
+from gprochat_anyio._errors import GPROChatError, InvalidPromptError
+from gprochat_anyio._request.background_tasks import Crew
 from gprochat_anyio._request.deadlines import Timeouts
 from gprochat_anyio._request.incoming import LiveReply
 from gprochat_anyio._request.opening import clean
 from gprochat_anyio._request.stream import ReplyStream
 from gprochat_anyio._wire.messages import Message, Prompt, checked, history
-
-from ._client import Client
-from ._crew import Crew
-from ._errors import GPROChatError, InvalidPromptError
 
 
 class RaceStream(ReplyStream):

@@ -16,9 +16,8 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.from_thread import BlockingPortal
 
+from gprochat_anyio._errors import GPROChatError
 from gprochat_anyio._request.opening import clean
-
-from ._errors import GPROChatError
 
 _T = TypeVar("_T")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from operator import attrgetter
 
+from gprochat_anyio._client import Client
 from gprochat_anyio._request.deadlines import Timeouts
 from gprochat_anyio._request.incoming import LiveReply
 
-from ._client import Client
-from ._outcomes import Chunk, Event, Failed, Finished, Outcome
-from ._results import OnError, Results
-from ._source import Prompts
+from .outcomes import Chunk, Event, Failed, Finished, Outcome
+from .prompts import Prompts
+from .results import OnError, Results
 
 
 class Events(Results[Event]):

@@ -10,17 +10,17 @@ import anyio
 from anyio.abc import ObjectReceiveStream
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
+from gprochat_anyio._arguments import check
+from gprochat_anyio._client import Client
+from gprochat_anyio._request.background_tasks import Crew
 from gprochat_anyio._request.deadlines import Timeouts
 from gprochat_anyio._request.incoming import LiveReply
 from gprochat_anyio._request.loop_affinity import Home
 
-from ._arguments import check
-from ._client import Client
-from ._crew import Crew
-from ._outcomes import Chunk, Event, Outcome
-from ._pace import Pace
-from ._source import Prompts, Source
-from ._workers import Workers
+from .outcomes import Chunk, Event, Outcome
+from .pace import Pace
+from .prompts import Prompts, Source
+from .scheduler import Workers
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream

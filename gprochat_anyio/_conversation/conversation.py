@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Self
 
+from gprochat_anyio._arguments import check
+from gprochat_anyio._client import Client
+from gprochat_anyio._errors import InvalidPromptError
 from gprochat_anyio._request.deadlines import Timeouts
 from gprochat_anyio._request.reply import Reply
 from gprochat_anyio._request.stream import ReplyStream
 from gprochat_anyio._wire.messages import Message, checked
 
-from ._arguments import check
-from ._client import Client
-from ._errors import InvalidPromptError
-from ._saved import MAX_MESSAGES, Saved, checked_count, read, write
-from ._turn import Turns, TurnStream
+from .serialization import MAX_MESSAGES, Saved, checked_count, read, write
+from .turn import Turns, TurnStream
 
 
 class Conversation:

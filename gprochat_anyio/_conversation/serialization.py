@@ -6,9 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from gprochat_anyio._errors import InvalidPromptError
 from gprochat_anyio._wire.messages import Message
-
-from ._errors import InvalidPromptError
 
 MAX_MESSAGES = 99
 """How many messages the site's own page sends at the most."""

@@ -14,7 +14,7 @@ from gprochat_anyio._request.reply import Timing
 from gprochat_anyio._request.stream import ReplyStream
 
 if TYPE_CHECKING:
-    from ._loop_thread import LoopThread
+    from .loop_thread import LoopThread
 
 
 class SyncReplyStream:

@@ -1,0 +1,1 @@
+"""Conversations: turns, each sent with those before it."""
