@@ -17,8 +17,8 @@ from scripted import Endless
 from transport.servers import Peer, serving
 
 from gprochat_anyio.testing import Drop, Hold, Script, ScriptedSite, Step
-from gprochat_anyio.testing._connection import SiteConnection
-from gprochat_anyio.testing._live import _serve
+from gprochat_anyio.testing._live_site import _serve
+from gprochat_anyio.testing._site_connection import SiteConnection
 from gprochat_anyio.testing._steps import steps_of
 
 

@@ -38,12 +38,12 @@ ARROWS = {
 }
 
 HTTP_LIBRARIES = {"httpcore", "httpcore2", "httpx", "httpx2"}
-HTTP_MODULE = "transport._httpx"
+HTTP_MODULE = "transport._http_library"
 
 EVENT_LOOPS = {"asyncio", "trio", "uvloop"}
 BOUND_TO_LOOPS = {
-    "cli._answers": "a chat runs on asyncio, as prompt_toolkit has it",
-    "site._connection": "Hypercorn has one connection for asyncio and another for Trio",
+    "cli._answering": "a chat runs on asyncio, as prompt_toolkit has it",
+    "site._hypercorn_connection": "Hypercorn has one connection for asyncio and another for Trio",
     "testing._injection": "native cancellation is asyncio's own",
     "site._hypercorn": "Hypercorn has one server for asyncio and another for Trio",
 }

@@ -24,19 +24,19 @@ from gprochat_anyio import Client, Retry
 from gprochat_anyio.batch._journal import Journal
 from gprochat_anyio.site._models import Turn
 from gprochat_anyio.site._texts import CLOSING_SECONDS, Texts
-from gprochat_anyio.transport._connect import close_now
+from gprochat_anyio.transport._connecting import close_now
 
 PACKAGE = Path(gprochat_anyio.__file__).parent
 
 SHIELDS = Counter(
     {
-        "_crew.py": 2,  # tasks that the block's end cancels, and any group: test_promptness.py
-        "transport/_connect.py": 1,  # a second, for a foreign stream's closing: below
-        "transport/_foreign.py": 1,  # a second, for a foreign transport's closing: below
+        "_request/background_tasks.py": 2,  # tasks that a block cancels: test_promptness.py
+        "transport/_connecting.py": 1,  # a second, for a foreign stream's closing: below
+        "_request/foreign.py": 1,  # a second, for a foreign transport's closing: below
         "batch/_journal.py": 1,  # at most 8 MiB to the disk, in a worker thread: below
         "site/_texts.py": 1,  # a second, for a model's closing: below
         "site/_hypercorn.py": 1,  # serving, until `stop` cuts all off: test_site_serve.py
-        "testing/_live.py": 1,  # a connection in memory, closed without waiting
+        "testing/_live_site.py": 1,  # a connection in memory, closed without waiting
     }
 )
 

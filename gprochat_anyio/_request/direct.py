@@ -29,7 +29,7 @@ def sender_to(
     if transport is None:
         pool = Pool(max_connections=max_connections, ssl_context=ssl_context)
         return DirectSender(address, pool)
-    from gprochat_anyio.transport._anyio_transport import AnyIOTransport  # noqa: PLC0415 - httpx takes 50 ms
+    from gprochat_anyio.transport._httpx_transport import AnyIOTransport  # noqa: PLC0415 - httpx takes 50 ms
 
     from .foreign import HttpxSender  # noqa: PLC0415
 

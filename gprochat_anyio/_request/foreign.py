@@ -14,7 +14,7 @@ from gprochat_anyio.transport._failures import (
     TimedOut,
     TransportFailure,
 )
-from gprochat_anyio.transport._httpx import httpx, library_of
+from gprochat_anyio.transport._http_library import httpx, library_of
 from gprochat_anyio.transport._stages import OnStage
 from gprochat_anyio.transport._wiring import check_allowed
 

@@ -12,7 +12,7 @@ from typing import Final
 import anyio
 from anyio import to_thread
 
-from ._errors import OutputBusyError, OutputError
+from ._batch_errors import OutputBusyError, OutputError
 from ._keys import KeyCounts
 from ._lock import FileLock
 from ._recovery import examine, rewrite, sync_folder

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final, Literal
 
-from ._errors import OutputError
+from ._batch_errors import OutputError
 from ._keys import KeyCounts
 
 State = Literal["answered", "failed", "blank", "damaged", "foreign"]

@@ -13,11 +13,11 @@ from gprochat_anyio._client import Client
 from gprochat_anyio._fanout.fan_out import as_completed
 from gprochat_anyio._request.deadlines import Timeouts
 
-from ._errors import OutputError
+from ._batch_errors import OutputError
+from ._input import Source, records_of
 from ._journal import Journal
 from ._records import Format
 from ._runner import Runner
-from ._source import Source, records_of
 from ._summary import BatchSummary
 
 

@@ -13,9 +13,9 @@ from gprochat_anyio._fanout.fan_out import Outcomes
 from gprochat_anyio._fanout.outcomes import Outcome
 from gprochat_anyio._wire.messages import Prompt
 
+from ._input import Records
 from ._journal import Journal
 from ._records import Record, line_of_error, line_of_reply
-from ._source import Records
 from ._summary import BatchSummary, Tally
 
 REPORT_EVERY: Final = 0.25

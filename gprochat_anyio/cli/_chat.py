@@ -137,7 +137,7 @@ class _Chat:
 
     async def _talk(self, store: Store | None, history: Sequence[str]) -> int:
         try:
-            from ._answers import Interrupts  # noqa: PLC0415 - 150 ms with what they need
+            from ._answering import Interrupts  # noqa: PLC0415 - 150 ms with what they need
             from ._commands import COMMANDS, Commands  # noqa: PLC0415
             from ._editor import Editor, Lines  # noqa: PLC0415
             from ._repl import Repl, tell  # noqa: PLC0415

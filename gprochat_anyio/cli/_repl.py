@@ -10,7 +10,7 @@ import click
 from anyio import to_thread
 from rich.console import Console
 
-from ._answers import Interrupts, QuietKeyboard, receive
+from ._answering import Interrupts, QuietKeyboard, receive
 from ._commands import CommandError, Commands, LeaveChat
 from ._ctrl_c import INTERRUPTED
 from ._editor import CtrlCLeftError

@@ -19,7 +19,7 @@ from __future__ import annotations
 try:
     from ._app import create_app
     from ._models import Finish, Model, ModelError, Turn, echo_model, offline_model
-    from ._serve import serve
+    from ._serving import serve
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("hypercorn", "starlette"):
         raise

@@ -19,7 +19,7 @@ from ._limits import AtMost
 from ._models import Model, offline_model
 from ._openai_api import openai_routes
 from ._pages import OwnPages
-from ._reply import Reply
+from ._reply_response import Reply
 from ._wire import Gate, Refusal
 
 HEALTH_PATH: Final = "/healthz"

@@ -18,7 +18,7 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config, Sockets
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ._connection import serve_on_asyncio, serve_on_trio
+from ._hypercorn_connection import serve_on_asyncio, serve_on_trio
 
 BACKLOG: Final = 1024
 """How many connections may wait to be accepted."""

@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from ._injection import cancelled as cancelled
     from ._injection import injections as injections
     from ._leaks import no_leaks as no_leaks
-    from ._live import live_site as live_site
+    from ._live_site import live_site as live_site
     from ._record import record as record
     from ._replay import replay as replay
     from ._requests import Request as Request
     from ._requests import Turn as Turn
-    from ._site import MemorySite as MemorySite
-    from ._site import Reply as Reply
-    from ._site import ScriptedSite as ScriptedSite
-    from ._site import scripted_site as scripted_site
+    from ._scripted_site import MemorySite as MemorySite
+    from ._scripted_site import Reply as Reply
+    from ._scripted_site import ScriptedSite as ScriptedSite
+    from ._scripted_site import scripted_site as scripted_site
     from ._steps import Drop as Drop
     from ._steps import Fail as Fail
     from ._steps import Hang as Hang
@@ -54,11 +54,11 @@ _PLACES = {
     "_forbid": "NetworkForbiddenError allow_network forbid_network",
     "_injection": "Cancelling Injection at_every_checkpoint cancelled injections",
     "_leaks": "no_leaks",
-    "_live": "live_site",
+    "_live_site": "live_site",
     "_record": "record",
     "_replay": "replay",
     "_requests": "Request Turn",
-    "_site": "MemorySite Reply ScriptedSite scripted_site",
+    "_scripted_site": "MemorySite Reply ScriptedSite scripted_site",
     "_steps": "Drop Fail Hang Hold Pause Raw Refuse Say Script Step",
     "_transcripts": "Transcript",
 }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from ._site import MemorySite, ScriptedSite
+    from ._scripted_site import MemorySite, ScriptedSite
 
 _OPTION = "gprochat_forbid_network"
 
@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def gprochat_site() -> Iterator[Callable[..., MemorySite]]:
     """Makes sites in memory: `site = gprochat_site("Hello")`, with the arguments of
     `scripted_site`. Each is there until the end of the test, whichever plugin runs it."""
-    from ._site import scripted_site  # noqa: PLC0415
+    from ._scripted_site import scripted_site  # noqa: PLC0415
 
     with ExitStack() as sites:
 
@@ -56,7 +56,7 @@ def live_gprochat_site() -> Iterator[Callable[..., ScriptedSite]]:
     there until the end of the test."""
     from anyio.from_thread import start_blocking_portal  # noqa: PLC0415
 
-    from ._live import live_site  # noqa: PLC0415
+    from ._live_site import live_site  # noqa: PLC0415
 
     with start_blocking_portal() as portal, ExitStack() as sites:
 

@@ -13,12 +13,12 @@ from anyio.abc import ByteStream
 
 from gprochat_anyio._client import Client
 from gprochat_anyio._wire.gprochat import sign
-from gprochat_anyio.transport._connect import close_now
+from gprochat_anyio.transport._connecting import close_now
 from gprochat_anyio.transport._failures import ProtocolViolation
 from gprochat_anyio.transport._parser import AnswerParser
 
 from ._blotting import blotted_answer, blotted_texts
-from ._incoming import Incoming
+from ._request_parser import Incoming
 from ._requests import json_object, turns_of
 from ._transcripts import End, Read, Transcript, number_of
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
-from ._site import MemorySite, Reply, scripted_site
+from ._scripted_site import MemorySite, Reply, scripted_site
 from ._steps import Drop, Hang, Hold, Pause, Raw, Refuse, Step
 from ._transcripts import Transcript, transcripts_in
 

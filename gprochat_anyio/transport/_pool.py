@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 from anyio.abc import ByteStream
 
-from ._connect import close_now, connect
+from ._connecting import close_now, connect
 from ._sockets import socket_of
 from ._stages import OnStage
 from ._target import Target

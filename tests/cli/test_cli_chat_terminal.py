@@ -37,7 +37,7 @@ from raw_site import (
     replying,
 )
 
-from gprochat_anyio.cli import _answers
+from gprochat_anyio.cli import _answering
 from gprochat_anyio.cli._editor import CtrlCLeftError, Editor
 from gprochat_anyio.cli._main import gprochat
 from gprochat_anyio.cli._output import Output
@@ -526,13 +526,13 @@ class TestCtrlC:
                     return self._news.wait_for(lambda: self.count > count, BOUND)
 
         pressed = Pressed()
-        press = _answers.Interrupts._press
+        press = _answering.Interrupts._press
 
         def pressing(interrupts: Any) -> None:
             press(interrupts)
             pressed.one()
 
-        monkeypatch.setattr(_answers.Interrupts, "_press", pressing)
+        monkeypatch.setattr(_answering.Interrupts, "_press", pressing)
         monkeypatch.setattr(Output, "draw", draw)
         monkeypatch.setattr(os, "_exit", end)
         with raw_site(Held("half a reply")) as site:

@@ -18,7 +18,7 @@ from site_wire import Wire, ask, connected, serving, signed
 
 from gprochat_anyio import Client, RateLimitError, Retry
 from gprochat_anyio.site import ModelError, Turn, _hypercorn, create_app, echo_model, serve
-from gprochat_anyio.site._connection import _OnAsyncio
+from gprochat_anyio.site._hypercorn_connection import _OnAsyncio
 from gprochat_anyio.site._limits import AtMost
 
 ACCESS = "gprochat_anyio.site.access"

@@ -14,7 +14,7 @@ from anyio.streams.tls import TLSStream
 from site_wire import Wire, ask, connected, serving, signed
 from transport.servers import client_context, server_context
 
-from gprochat_anyio.site import Turn, _serve
+from gprochat_anyio.site import Turn, _serving
 
 
 class Scripted:
@@ -92,7 +92,7 @@ class TestAClientThatStopsReading:
 
     @pytest.fixture(autouse=True)
     def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_serve, "UNREAD_SECONDS", 0.2)
+        monkeypatch.setattr(_serving, "UNREAD_SECONDS", 0.2)
 
     async def test_in_the_middle_of_a_reply(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.WARNING)

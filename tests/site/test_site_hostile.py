@@ -18,7 +18,7 @@ from site_wire import Wire, ask, connected, serving, signed
 
 from gprochat_anyio._wire.gprochat import AUTH_PATH
 from gprochat_anyio.site import Turn, _hypercorn, _intake, _wire
-from gprochat_anyio.site._connection import PIPELINED
+from gprochat_anyio.site._hypercorn_connection import PIPELINED
 
 POST = b"POST /api/auth HTTP/1.1\r\nHost: a\r\n"
 UPGRADE = b"GET /api/auth HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: "

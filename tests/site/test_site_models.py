@@ -206,7 +206,7 @@ class TestSettings:
             monkeypatch.delitem(sys.modules, name)
         monkeypatch.setitem(sys.modules, missing, None)
         if missing != "httpx_sse":
-            monkeypatch.setitem(sys.modules, "gprochat_anyio.site.models._answers", None)
+            monkeypatch.setitem(sys.modules, "gprochat_anyio.site.models._api_answers", None)
             with pytest.raises(ModuleNotFoundError, match="_answers"):
                 importlib.import_module("gprochat_anyio.site.models")
             return

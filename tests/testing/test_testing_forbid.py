@@ -16,7 +16,7 @@ from gprochat_anyio.testing import (
     scripted_site,
 )
 from gprochat_anyio.transport import AnyIOTransport
-from gprochat_anyio.transport._httpx import httpx
+from gprochat_anyio.transport._http_library import httpx
 from gprochat_anyio.transport._wiring import is_loopback, switches
 
 ELSEWHERE = "http://chat.example.org"

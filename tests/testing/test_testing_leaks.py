@@ -11,7 +11,7 @@ from loops import VIRTUAL_LOOPS
 
 from gprochat_anyio import Client
 from gprochat_anyio.testing import Hang, Say, _leaks, live_site, no_leaks, scripted_site
-from gprochat_anyio.transport._httpx import httpx
+from gprochat_anyio.transport._http_library import httpx
 
 
 async def test_nothing_is_left() -> None:

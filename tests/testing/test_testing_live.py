@@ -25,8 +25,8 @@ from gprochat_anyio.testing import (
     no_leaks,
     scripted_site,
 )
-from gprochat_anyio.testing._live import _give_out
-from gprochat_anyio.testing._site import ScriptedSite
+from gprochat_anyio.testing._live_site import _give_out
+from gprochat_anyio.testing._scripted_site import ScriptedSite
 
 ONCE = Retry(attempts=1)
 

@@ -36,7 +36,7 @@ from gprochat_anyio.testing import (
     scripted_site,
 )
 from gprochat_anyio.testing._blotting import blotted_answer, blotted_texts
-from gprochat_anyio.transport._httpx import httpx
+from gprochat_anyio.transport._http_library import httpx
 
 ONCE = Retry(attempts=1)
 TRANSCRIPTS = Path(__file__).parent.parent / "transcripts"

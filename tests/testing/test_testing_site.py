@@ -39,7 +39,7 @@ from gprochat_anyio.testing import (
     no_leaks,
     scripted_site,
 )
-from gprochat_anyio.testing._connection import SiteConnection
+from gprochat_anyio.testing._site_connection import SiteConnection
 
 ONCE = Retry(attempts=1)
 virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)

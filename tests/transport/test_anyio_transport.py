@@ -16,7 +16,7 @@ from anyio.abc import SocketAttribute
 from http_libraries import EACH_LIBRARY, httpx
 
 from gprochat_anyio.transport import AnyIOTransport
-from gprochat_anyio.transport._anyio_transport import _Body
+from gprochat_anyio.transport._httpx_transport import _Body
 
 from .servers import (
     CHUNKED,

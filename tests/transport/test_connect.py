@@ -21,7 +21,7 @@ from anyio._core._eventloop import get_async_backend
 from anyio.streams.tls import TLSAttribute
 
 from gprochat_anyio.transport import _tls
-from gprochat_anyio.transport._connect import _family_of, close_now, connect
+from gprochat_anyio.transport._connecting import _family_of, close_now, connect
 from gprochat_anyio.transport._failures import ConnectFailure, reason_of
 from gprochat_anyio.transport._target import Proxy, Target, ascii_host, environment_proxy, split_url
 
@@ -144,7 +144,9 @@ class TestPlain:
     async def test_by_address_where_sockets_can_not_be_taken_over(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("gprochat_anyio.transport._connect._family_of", _family_of.__wrapped__)
+        monkeypatch.setattr(
+            "gprochat_anyio.transport._connecting._family_of", _family_of.__wrapped__
+        )
         monkeypatch.setattr("os.name", "nt")
         async with serving(black_hole) as server:
             stream = await connected(Target("http", "127.0.0.1", server.port))
@@ -522,7 +524,7 @@ def test_the_package_has_one_public_name() -> None:
 
 
 def test_httpx2_stands_in_where_httpx_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "gprochat_anyio.transport._httpx"
+    name = "gprochat_anyio.transport._http_library"
     httpx2 = pytest.importorskip("httpx2")
     monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "httpx", None)

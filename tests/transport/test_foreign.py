@@ -31,7 +31,7 @@ from gprochat_anyio._request.foreign import HttpxAnswer
 from gprochat_anyio.testing import scripted_site
 from gprochat_anyio.testing._steps import chunk
 from gprochat_anyio.transport import AnyIOTransport
-from gprochat_anyio.transport._httpx import library_of
+from gprochat_anyio.transport._http_library import library_of
 
 from .servers import CHUNKED, Peer, Request, repeating, serving
 

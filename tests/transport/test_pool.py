@@ -18,7 +18,7 @@ from anyio.streams.tls import TLSStream
 from loops import VIRTUAL_LOOPS
 
 from gprochat_anyio.transport import _pool
-from gprochat_anyio.transport._connect import close_now
+from gprochat_anyio.transport._connecting import close_now
 from gprochat_anyio.transport._exchange import exchange
 from gprochat_anyio.transport._failures import ConnectFailure
 from gprochat_anyio.transport._pool import Connection, Pool

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 try:
     from ._gemini import GEMINI_MODEL, GEMINI_URL, GeminiModel
-    from ._gprochat import GPROChatModel
+    from ._gprochat_model import GPROChatModel
     from ._openai import OpenAIModel
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("httpx", "httpx_sse"):

@@ -15,10 +15,10 @@ from gprochat_anyio._request.deadlines import Clocks, Timeouts
 from gprochat_anyio._version import __version__
 from gprochat_anyio.site._models import ModelError
 from gprochat_anyio.transport import AnyIOTransport
-from gprochat_anyio.transport._httpx import httpx
+from gprochat_anyio.transport._http_library import httpx
 from gprochat_anyio.transport._target import Proxy, ascii_host, environment_proxy, split_url
 
-from ._answers import Reader, api_error, error_in, loads, shown, status_of
+from ._api_answers import Reader, api_error, error_in, loads, shown, status_of
 from ._body import Body, read_some
 
 DEFAULT_TIMEOUTS = Timeouts(connect=10, first_chunk=300, idle=120, total=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from typing import Final, Self, cast
 
-from gprochat_anyio.transport._httpx import httpx
+from gprochat_anyio.transport._http_library import httpx
 
 EVENT_LIMIT: Final = 16 * 1024 * 1024
 """Characters without the end of a line, after which the server is given up."""

@@ -9,8 +9,8 @@ from urllib.parse import quote
 from gprochat_anyio._request.deadlines import Timeouts
 from gprochat_anyio.site._models import Finish, ModelError, Turn
 
-from ._answers import shown, spoken
 from ._api import Api
+from ._api_answers import shown, spoken
 
 GEMINI_URL: Final = "https://generativelanguage.googleapis.com/v1beta"
 GEMINI_MODEL: Final = "gemini-flash-latest"

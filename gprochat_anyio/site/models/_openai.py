@@ -8,8 +8,8 @@ from typing import Any
 from gprochat_anyio._request.deadlines import Timeouts
 from gprochat_anyio.site._models import Finish, ModelError, Turn
 
-from ._answers import spoken
 from ._api import Api
+from ._api_answers import spoken
 
 
 class OpenAIModel:

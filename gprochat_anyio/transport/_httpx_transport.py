@@ -15,7 +15,7 @@ from gprochat_anyio._hidden import Hidden
 
 from ._exchange import Exchange, exchange
 from ._failures import ConnectFailure, ConnectionLost, ProxyFailure, TransportFailure
-from ._httpx import httpx, library_of
+from ._http_library import httpx, library_of
 from ._pool import Pool
 from ._stages import Stage
 from ._target import Proxy, Target

@@ -17,8 +17,8 @@ from gprochat_anyio._request.address import SiteAddress
 from gprochat_anyio._wire.gprochat import AUTH_PATH
 from gprochat_anyio.transport._wiring import in_memory
 
-from ._connection import SiteConnection
 from ._requests import Gate, Request
+from ._site_connection import SiteConnection
 from ._steps import Hold, Raw, Script, Step, answer, checked_steps, steps_of
 
 Reply: TypeAlias = Script | Callable[[Request], Script]

@@ -42,9 +42,9 @@ async def connect(
         stream = await _connect_proxy(target.proxy, ssl_context)
     try:
         if target.proxy is not None and target.forwarded_by is None:
-            from . import _proxy  # noqa: PLC0415 - few need it
+            from . import _proxies  # noqa: PLC0415 - few need it
 
-            await _proxy.open_tunnel(stream, target)
+            await _proxies.open_tunnel(stream, target)
         if target.scheme == "https":
             stream = await _start_tls(stream, target.host, ssl_context)
     except BaseException:

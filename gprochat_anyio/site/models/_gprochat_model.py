@@ -17,7 +17,7 @@ from gprochat_anyio._errors import (
 from gprochat_anyio._wire.messages import Message
 from gprochat_anyio.site._models import ModelError, Turn
 
-from ._answers import spoken
+from ._api_answers import spoken
 
 
 class GPROChatModel:

@@ -16,7 +16,7 @@ import httptools
 from anyio.abc import ByteStream
 from anyio.lowlevel import EventLoopToken, checkpoint, current_token
 
-from ._incoming import Incoming
+from ._request_parser import Incoming
 from ._requests import Outcome, Request
 from ._steps import LAST_CHUNK, REPLY_HEAD, Drop, Fail, Hang, Hold, Pause, Raw, Refuse, Say, Step
 

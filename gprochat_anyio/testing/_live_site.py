@@ -13,8 +13,8 @@ from anyio.lowlevel import current_token
 
 from gprochat_anyio.transport._sockets import socket_of
 
-from ._connection import SiteConnection
-from ._site import Reply, ScriptedSite
+from ._scripted_site import Reply, ScriptedSite
+from ._site_connection import SiteConnection
 
 _READ_SIZE = 65536
 
