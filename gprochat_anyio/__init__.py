@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from ._fanout.outcomes import Outcome as Outcome
     from ._fanout.race import race as race
     from ._g4f_provider import GPROChat as GPROChat
-    from ._request.deadlines import Timeouts as Timeouts
     from ._request.reply import Reply as Reply
     from ._request.reply import Timing as Timing
     from ._request.stream import ReplyStream as ReplyStream
-    from ._retry import Retry as Retry
+    from ._settings import Retry as Retry
+    from ._settings import Timeouts as Timeouts
     from ._sync.sync_client import SyncClient as SyncClient
     from ._sync.sync_conversation import SyncConversation as SyncConversation
     from ._sync.sync_stream import SyncReplyStream as SyncReplyStream
@@ -52,10 +52,9 @@ _NAMES = {
     "_fanout.outcomes": "Chunk Failed Finished Outcome",
     "_fanout.race": "race",
     "_g4f_provider": "GPROChat",
-    "_request.deadlines": "Timeouts",
     "_request.reply": "Reply Timing",
     "_request.stream": "ReplyStream",
-    "_retry": "Retry",
+    "_settings": "Retry Timeouts",
     "_sync.sync_client": "SyncClient",
     "_sync.sync_conversation": "SyncConversation",
     "_sync.sync_stream": "SyncReplyStream",

@@ -13,10 +13,9 @@ import anyio
 from anyio.abc import ObjectSendStream, TaskStatus
 
 from gprochat_anyio._request.address import SiteAddress
-from gprochat_anyio._request.deadlines import Timeouts
 from gprochat_anyio._request.direct import sender_to
 from gprochat_anyio._request.incoming import LiveReply
-from gprochat_anyio._request.loop_affinity import Home
+from gprochat_anyio._request.loop_affinity import LoopAffinity
 from gprochat_anyio._request.observers import Watching
 from gprochat_anyio._request.opening import ask_once, open_reply
 from gprochat_anyio._request.reply import Reply
@@ -32,9 +31,9 @@ from gprochat_anyio._wire.gprochat import (
 from gprochat_anyio._wire.messages import Message, Prompt, checked, history
 from gprochat_anyio._wire.text_decoder import ReplyDecoder
 
-from ._arguments import check, forgetful
 from ._errors import InvalidPromptError
-from ._retry import Retry
+from ._redaction import hide_arguments
+from ._settings import Retry, Timeouts, check
 
 if TYPE_CHECKING:
     import ssl
@@ -80,7 +79,7 @@ class Client:
     unless `proxy` or `transport` say how to get there.
     """
 
-    @forgetful
+    @hide_arguments
     def __init__(
         self,
         url: str,
@@ -128,11 +127,11 @@ class Client:
         )
         self.watching = Watching(self._address.target.host, self._address.target.port)
         """For the library's own modules: who is told what happens to requests."""
-        self._home = Home("Client")
+        self._home = LoopAffinity("Client")
         self._closed = False
 
     @classmethod
-    @forgetful
+    @hide_arguments
     def from_env(cls, **overrides: Any) -> Self:
         """A client set up by GPROCHAT_URL, GPROCHAT_SECRET_KEY and GPROCHAT_PASSWORD.
 

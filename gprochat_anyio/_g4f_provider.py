@@ -11,13 +11,13 @@ import warnings
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any, ClassVar
 
-from gprochat_anyio._request.deadlines import Timeouts
 from gprochat_anyio._wire.gprochat import GENERATE_PATH, sign
 from gprochat_anyio._wire.messages import Message, checked, flattened
 
-from ._arguments import forgetful
 from ._client import MAX_REPLY_SIZE, Client
 from ._errors import InvalidPromptError
+from ._redaction import hide_arguments
+from ._settings import Timeouts
 
 
 class GPROChat:
@@ -54,7 +54,7 @@ class GPROChat:
         return sign(timestamp, message, secret_key)
 
     @classmethod
-    @forgetful
+    @hide_arguments
     def create_async_generator(
         cls,
         model: str,  # noqa: ARG003 - the interface's

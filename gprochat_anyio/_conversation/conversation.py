@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Self
 
-from gprochat_anyio._arguments import check
 from gprochat_anyio._client import Client
 from gprochat_anyio._errors import InvalidPromptError
-from gprochat_anyio._request.deadlines import Timeouts
 from gprochat_anyio._request.reply import Reply
 from gprochat_anyio._request.stream import ReplyStream
+from gprochat_anyio._settings import Timeouts, check
 from gprochat_anyio._wire.messages import Message, checked
 
 from .serialization import MAX_MESSAGES, Saved, checked_count, read, write

@@ -9,9 +9,9 @@ import anyio
 
 from gprochat_anyio._client import Client
 from gprochat_anyio._errors import GPROChatError, InvalidPromptError
-from gprochat_anyio._request.deadlines import Timeouts
 from gprochat_anyio._request.incoming import LiveReply
 from gprochat_anyio._request.stream import ReplyStream
+from gprochat_anyio._settings import Timeouts
 from gprochat_anyio._wire.messages import Message, history
 
 

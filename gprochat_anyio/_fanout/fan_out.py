@@ -5,8 +5,8 @@ from __future__ import annotations
 from operator import attrgetter
 
 from gprochat_anyio._client import Client
-from gprochat_anyio._request.deadlines import Timeouts
 from gprochat_anyio._request.incoming import LiveReply
+from gprochat_anyio._settings import Timeouts
 
 from .outcomes import Chunk, Event, Failed, Finished, Outcome
 from .prompts import Prompts

@@ -10,7 +10,7 @@ import math
 from typing import Literal
 
 from gprochat_anyio._errors import RateLimitError
-from gprochat_anyio._retry import Retry
+from gprochat_anyio._settings import Retry
 
 
 class Pace:

@@ -9,11 +9,11 @@ import anyio
 
 from gprochat_anyio._client import Client
 from gprochat_anyio._errors import GPROChatError, InvalidPromptError
-from gprochat_anyio._request.background_tasks import Crew
-from gprochat_anyio._request.deadlines import Timeouts
+from gprochat_anyio._redaction import strip_traceback
+from gprochat_anyio._request.background_tasks import BackgroundTasks
 from gprochat_anyio._request.incoming import LiveReply
-from gprochat_anyio._request.opening import clean
 from gprochat_anyio._request.stream import ReplyStream
+from gprochat_anyio._settings import Timeouts
 from gprochat_anyio._wire.messages import Message, Prompt, checked, history
 
 
@@ -109,14 +109,14 @@ class Race:
         self._first: LiveReply | None = None
         self._errors: list[tuple[int, GPROChatError]] = []
         self._changed = anyio.Event()
-        self._crew = Crew(self._change)
+        self._tasks = BackgroundTasks(self._change)
 
     async def run(self) -> LiveReply:
         """The winner's reply; all others are closed."""
         if isinstance(self._messages, InvalidPromptError):
             raise self._messages
         try:
-            async with self._crew:
+            async with self._tasks:
                 await self._start_all(self._messages)
         except BaseException:
             if self._first is not None:
@@ -124,8 +124,8 @@ class Race:
             raise
         if self._first is not None:
             return self._first
-        if self._crew.failure is not None:
-            raise self._crew.failure
+        if self._tasks.failure is not None:
+            raise self._tasks.failure
         (*others, (_, error)) = self._errors
         for number, other in others:
             error.add_note(f"Client {number} of the race: {type(other).__name__}: {other}")
@@ -135,7 +135,7 @@ class Race:
         """Start one after the other, and wait until one has won or all have failed."""
         made_good = 0  # failures that the next has been started for
         for number, client in enumerate(self.clients):
-            self._crew.start(self._try, number, client, messages)
+            self._tasks.start(self._try, number, client, messages)
             with anyio.move_on_after(self._hedge_after):
                 await self._until_failures(made_good + 1)
             if len(self._errors) > made_good:
@@ -143,7 +143,7 @@ class Race:
         await self._until_failures(len(self.clients))
 
     async def _until_failures(self, number: int) -> None:
-        while len(self._errors) < number and not self._crew.cancelled:
+        while len(self._errors) < number and not self._tasks.cancelled:
             self._changed = anyio.Event()
             await self._changed.wait()
 
@@ -151,14 +151,14 @@ class Race:
         try:
             live = await client.open(messages, self._limits[number])
         except GPROChatError as error:
-            clean(error)
+            strip_traceback(error)
             self._errors.append((number, error))
         else:
-            if self._crew.cancelled:  # another was first, or the caller has left
+            if self._tasks.cancelled:  # another was first, or the caller has left
                 await live.aclose()
                 return
             self._first, self.winner = live, number
-            self._crew.cancel()
+            self._tasks.cancel()
         self._change()
 
     def _change(self) -> None:

@@ -10,17 +10,16 @@ import anyio
 from anyio.abc import ObjectReceiveStream
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
-from gprochat_anyio._arguments import check
 from gprochat_anyio._client import Client
-from gprochat_anyio._request.background_tasks import Crew
-from gprochat_anyio._request.deadlines import Timeouts
+from gprochat_anyio._request.background_tasks import BackgroundTasks
 from gprochat_anyio._request.incoming import LiveReply
-from gprochat_anyio._request.loop_affinity import Home
+from gprochat_anyio._request.loop_affinity import LoopAffinity
+from gprochat_anyio._settings import Timeouts, check
 
 from .outcomes import Chunk, Event, Outcome
 from .pace import Pace
 from .prompts import Prompts, Source
-from .scheduler import Workers
+from .scheduler import Scheduler
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -57,8 +56,8 @@ class Results(ObjectReceiveStream[_Item], Generic[_Item]):
             raise ValueError("on_error must be 'collect' or 'raise'")
         self._on_error = on_error
         self._room = self._room_for(max_at_once)
-        self._crew = Crew(self._end)
-        self._workers = Workers(
+        self._crew = BackgroundTasks(self._end)
+        self._workers = Scheduler(
             client,
             Source(prompts),
             Pace(
@@ -75,7 +74,7 @@ class Results(ObjectReceiveStream[_Item], Generic[_Item]):
             ended=self._end,
         )
         self._guard = anyio.ResourceGuard("receiving from")
-        self._home = Home("fan-out")
+        self._home = LoopAffinity("fan-out")
         self._send: MemoryObjectSendStream[_Item] | None = None
         self._channel: MemoryObjectReceiveStream[_Item] | None = None
         self._next_item: _Item | None = None  # taken out of the channel, and not yet given

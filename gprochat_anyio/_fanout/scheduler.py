@@ -11,11 +11,11 @@ import anyio
 
 from gprochat_anyio._client import Client
 from gprochat_anyio._errors import GPROChatError, InvalidPromptError, RateLimitError
-from gprochat_anyio._request.background_tasks import Crew
-from gprochat_anyio._request.deadlines import Timeouts
+from gprochat_anyio._redaction import strip_traceback
+from gprochat_anyio._request.background_tasks import BackgroundTasks
 from gprochat_anyio._request.incoming import LiveReply
-from gprochat_anyio._request.opening import clean
 from gprochat_anyio._request.reply import Reply
+from gprochat_anyio._settings import Timeouts
 from gprochat_anyio._wire.messages import Message, Prompt, checked, history
 
 from .outcomes import Outcome
@@ -42,7 +42,7 @@ class _Job:
         return self.index < other.index
 
 
-class Workers:
+class Scheduler:
     """Asks prompts as slots come free, in tasks of a crew's.
 
     One task pulls the prompts, and one worker for each slot in use asks them, from one prompt to
@@ -58,7 +58,7 @@ class Workers:
         client: Client,
         source: Source,
         pace: Pace,
-        crew: Crew,
+        crew: BackgroundTasks,
         *,
         max_at_once: int,
         limits: Timeouts,
@@ -173,7 +173,7 @@ class Workers:
             reply = await self._reply_to(job)
         except RateLimitError as error:
             job.asked += 1
-            clean(error)
+            strip_traceback(error)
             job.refusal = error
             now, pauses = anyio.current_time(), pace.pauses
             again = pace.refused(job.request, error, now)
@@ -189,7 +189,7 @@ class Workers:
             outcomes = [_outcome(other, error=other.refusal) for other in refused]
         except GPROChatError as error:
             pace.failed(job.request)
-            outcomes = [_outcome(job, error=clean(error))]
+            outcomes = [_outcome(job, error=strip_traceback(error))]
         else:
             outcomes = [_outcome(job, reply=reply)]
         for outcome in outcomes:

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from gprochat_anyio._errors import InsecureSiteWarning
-from gprochat_anyio._hidden import Hidden
+from gprochat_anyio._redaction import Hidden
 from gprochat_anyio._version import __version__
 from gprochat_anyio._wire.gprochat import REQUEST_CONTENT_TYPE
 from gprochat_anyio.transport._target import Proxy, Target, ascii_host, environment_proxy, split_url

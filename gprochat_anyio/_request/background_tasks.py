@@ -26,7 +26,7 @@ async def leave(tasks: TaskGroup) -> None:
         raise group.exceptions[0] from None
 
 
-class Crew:
+class BackgroundTasks:
     """Tasks that the end of a block cancels and waits for, without a word to say in how it ends.
 
     They run in shielded scopes: a cancellation of the caller's reaches them through the end of

@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Final, Literal
+from typing import Literal
 
 import anyio
 
 from gprochat_anyio._errors import Phase, RequestTimeoutError
-
-
-class _NotGiven(Enum):
-    token = 0
-
+from gprochat_anyio._settings import Timeouts
 
 RunningPhase = Literal["connect", "first_chunk", "idle"]
 """The phases that have a clock of their own."""
-
-_NOT_GIVEN: Final = _NotGiven.token
-_Seconds = float | Literal[_NotGiven.token] | None
-
-_DEFAULTS: dict[Phase, float | None] = {
-    "connect": 10.0,
-    "first_chunk": 60.0,
-    "idle": 30.0,
-    "total": 600.0,
-}
 
 _ADVICE: dict[Phase, tuple[str, str]] = {
     "connect": ("no connection to the site", "check its URL and the network"),
@@ -35,77 +19,6 @@ _ADVICE: dict[Phase, tuple[str, str]] = {
     "idle": ("no more text of the reply", "ask again, or give idle more"),
     "total": ("no end of the request", "give total more, or ask for less"),
 }
-
-
-@dataclass(frozen=True, slots=True, init=False, repr=False)
-class Timeouts:
-    """Limits of one request, in seconds; None is no limit.
-
-    Given to a call, the fields that were named override the client's; the others are the
-    client's: `client.ask(prompt, timeouts=Timeouts(total=30))`.
-
-    :raises ValueError: for a negative limit or one that is no number
-    """
-
-    connect: float | None
-    """Name lookup, TCP, proxy and TLS together, for each attempt."""
-    first_chunk: float | None
-    """From the first byte of the request sent to the first text, for each attempt."""
-    idle: float | None
-    """Waiting for the network since the last text. It stands still while the caller is behind."""
-    total: float | None
-    """The whole request: waiting for a connection slot, all attempts, the waits between them,
-    and the reply to its end."""
-    _given: frozenset[str] = field(init=False)  # `dataclasses.replace` names all four
-
-    def __init__(
-        self,
-        *,
-        connect: _Seconds = _NOT_GIVEN,
-        first_chunk: _Seconds = _NOT_GIVEN,
-        idle: _Seconds = _NOT_GIVEN,
-        total: _Seconds = _NOT_GIVEN,
-    ) -> None:
-        limits: dict[Phase, _Seconds] = {
-            "connect": connect,
-            "first_chunk": first_chunk,
-            "idle": idle,
-            "total": total,
-        }
-        for name, limit in limits.items():
-            value = _DEFAULTS[name] if limit is _NOT_GIVEN else _checked(name, limit)
-            object.__setattr__(self, name, value)
-        given = frozenset(name for name, limit in limits.items() if limit is not _NOT_GIVEN)
-        object.__setattr__(self, "_given", given)
-
-    def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in _DEFAULTS)
-        return f"Timeouts({fields})"
-
-    def over(self, base: Timeouts) -> Timeouts:
-        """These limits where they were named, `base`'s elsewhere."""
-        named = {name: getattr(self, name) for name in self._given}
-        kept = {name: getattr(base, name) for name in base._given - self._given}
-        return Timeouts(**kept, **named)
-
-    def under(self, override: Timeouts | None) -> Timeouts:
-        """These limits, but for those that the override names; None overrides nothing.
-
-        :raises ValueError: for an override that is neither
-        """
-        if not isinstance(override, Timeouts | None):
-            raise ValueError(f"timeouts must be Timeouts or None, not {type(override).__name__}")
-        return self if override is None else override.over(self)
-
-
-def _checked(name: str, limit: float | None) -> float | None:
-    if limit is None:
-        return None
-    if isinstance(limit, bool) or not isinstance(limit, int | float):
-        raise ValueError(f"timeouts: {name} is a number of seconds or None, not {limit!r}")
-    if math.isnan(limit) or limit < 0:
-        raise ValueError(f"timeouts: {name} must not be negative or NaN; None is no limit")
-    return float(limit)
 
 
 class Clocks:

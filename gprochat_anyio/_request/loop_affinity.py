@@ -10,7 +10,7 @@ from anyio import NoEventLoopError
 from anyio.lowlevel import EventLoopToken, current_token
 
 
-class Home:
+class LoopAffinity:
     """Remembers where it was first used, and refuses to be used elsewhere.
 
     :param what: what to call the object in the error

@@ -13,13 +13,14 @@ from gprochat_anyio._errors import (
     SiteConnectionError,
     SiteError,
 )
-from gprochat_anyio._retry import Retry
+from gprochat_anyio._redaction import strip_traceback
+from gprochat_anyio._settings import Retry, Timeouts
 from gprochat_anyio._wire.gprochat import ERROR_BODY_LIMIT, check_head, check_reply_head, read_error
 from gprochat_anyio._wire.text_decoder import ReplyDecoder
 from gprochat_anyio.transport._failures import TransportFailure
 from gprochat_anyio.transport._stages import Stage
 
-from .deadlines import Clocks, Timeouts
+from .deadlines import Clocks
 from .incoming import LiveReply
 from .observers import Watch
 from .sender import Answer, Sender, error_of
@@ -128,7 +129,7 @@ async def open_reply(
             or not retry.covers(error)
             or anyio.current_time() + pause >= clocks.ends
         ):
-            raise clean(error)
+            raise strip_traceback(error)
         if watch is not None:
             watch.retrying(number, error, pause)
         await anyio.sleep(pause)
@@ -153,13 +154,7 @@ async def ask_once(
                 await answer.aclose()
         except GPROChatError as failed:
             error = failed
-    raise clean(error or clocks.timeout_error())
-
-
-def clean(error: Exception) -> Exception:
-    """The error without a trace of what it was made from: that may hold a prompt or a secret."""
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)
+    raise strip_traceback(error or clocks.timeout_error())
 
 
 def _check(answer: Answer) -> SiteError | None:

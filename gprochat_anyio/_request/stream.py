@@ -17,10 +17,11 @@ import anyio
 from anyio.abc import ObjectReceiveStream, TaskGroup
 from anyio.lowlevel import checkpoint
 
+from gprochat_anyio._redaction import strip_traceback
+
 from .background_tasks import leave
 from .incoming import LiveReply
-from .loop_affinity import Home
-from .opening import clean
+from .loop_affinity import LoopAffinity
 from .reply import Timing
 
 _READS_IN_SCOPES = 2  # starting a task costs as much as five scopes: not for a reply that is short
@@ -49,7 +50,7 @@ class ReplyStream(ObjectReceiveStream[str]):
         self._watching: anyio.CancelScope | None = None
         self._owner = 0
         self._guard = anyio.ResourceGuard("receiving from")
-        self._home = Home("ReplyStream")
+        self._home = LoopAffinity("ReplyStream")
         self._stopped = self._closed = False
         self._closing: object = None  # asyncio keeps no task alive by itself
 
@@ -127,7 +128,7 @@ class ReplyStream(ObjectReceiveStream[str]):
         if piece:
             return piece
         if self._failure is not None:
-            raise clean(self._failure)
+            raise strip_traceback(self._failure)
         raise anyio.EndOfStream
 
     async def read(self) -> str:

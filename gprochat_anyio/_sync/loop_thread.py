@@ -17,7 +17,7 @@ from anyio.abc import TaskGroup
 from anyio.from_thread import BlockingPortal
 
 from gprochat_anyio._errors import GPROChatError
-from gprochat_anyio._request.opening import clean
+from gprochat_anyio._redaction import strip_traceback
 
 _T = TypeVar("_T")
 
@@ -85,7 +85,7 @@ class LoopThread:
         except CancelledError:
             raise self._unusable() from None
         except GPROChatError as error:
-            clean(error)
+            strip_traceback(error)
             raise
         finally:
             del future  # it holds the error, whose traceback holds this frame

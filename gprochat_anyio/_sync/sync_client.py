@@ -8,7 +8,6 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from gprochat_anyio._arguments import forgetful
 from gprochat_anyio._client import MAX_REPLY_SIZE, Client
 from gprochat_anyio._conversation.conversation import Conversation
 from gprochat_anyio._conversation.serialization import MAX_MESSAGES
@@ -17,9 +16,10 @@ from gprochat_anyio._fanout.fan_out import gather
 from gprochat_anyio._fanout.outcomes import Outcome
 from gprochat_anyio._fanout.prompts import Source
 from gprochat_anyio._fanout.results import OnError
-from gprochat_anyio._request.deadlines import Timeouts
+from gprochat_anyio._redaction import hide_arguments
 from gprochat_anyio._request.reply import Reply
 from gprochat_anyio._request.stream import ReplyStream
+from gprochat_anyio._settings import Timeouts
 from gprochat_anyio._wire.messages import Prompt, checked, history
 
 from .loop_thread import Backend, LoopThread
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from gprochat_anyio._retry import Retry
+    from gprochat_anyio._settings import Retry
 
 
 class SyncClient:
@@ -58,7 +58,7 @@ class SyncClient:
     :raises ValueError: that names the argument, for a setting that can not be
     """
 
-    @forgetful
+    @hide_arguments
     def __init__(
         self,
         url: str,
@@ -95,7 +95,7 @@ class SyncClient:
         self._wrap(client, backend)
 
     @classmethod
-    @forgetful
+    @hide_arguments
     def from_env(cls, *, backend: Backend = "asyncio", **overrides: Any) -> Self:
         """A client set up by GPROCHAT_URL, GPROCHAT_SECRET_KEY and GPROCHAT_PASSWORD.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gprochat_anyio._conversation.conversation import Conversation
-from gprochat_anyio._request.deadlines import Timeouts
 from gprochat_anyio._request.reply import Reply
 from gprochat_anyio._request.stream import ReplyStream
+from gprochat_anyio._settings import Timeouts
 from gprochat_anyio._wire.messages import Message
 
 from .sync_stream import SyncReplyStream

@@ -19,7 +19,7 @@ from gprochat_anyio._errors import (
     SiteError,
     UnexpectedResponseError,
 )
-from gprochat_anyio._hidden import Hidden
+from gprochat_anyio._redaction import Hidden
 
 from .messages import Message
 

@@ -21,7 +21,7 @@ from gprochat_anyio._errors import (
     SiteConnectionError,
 )
 from gprochat_anyio._request.address import SiteAddress
-from gprochat_anyio._retry import Retry
+from gprochat_anyio._settings import Retry
 from gprochat_anyio.transport._connecting import close_now, connect
 from gprochat_anyio.transport._failures import ConnectFailure, reason_of
 from gprochat_anyio.transport._target import Target

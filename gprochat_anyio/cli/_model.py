@@ -84,8 +84,7 @@ async def opened(
         if not url:
             raise ValueError("--model gprochat needs the site to ask: give --url")
         from gprochat_anyio._client import Client  # noqa: PLC0415 - not for `--help`
-        from gprochat_anyio._request.deadlines import Timeouts  # noqa: PLC0415
-        from gprochat_anyio._retry import Retry  # noqa: PLC0415
+        from gprochat_anyio._settings import Retry, Timeouts  # noqa: PLC0415
 
         async with Client(
             url,

@@ -60,7 +60,7 @@ class Site(NamedTuple):
         :raises ValueError: for a setting that can not be
         """
         from gprochat_anyio._client import Client  # noqa: PLC0415 - not for `--help`
-        from gprochat_anyio._request.deadlines import Timeouts  # noqa: PLC0415
+        from gprochat_anyio._settings import Timeouts  # noqa: PLC0415
 
         own: dict[str, Any] = {
             "url": self.url,

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, TypeVar
 
 import anyio
 
-from gprochat_anyio._hidden import Hidden
+from gprochat_anyio._redaction import Hidden
 
 from ._exchange import Exchange, exchange
 from ._failures import ConnectFailure, ConnectionLost, ProxyFailure, TransportFailure

@@ -8,7 +8,7 @@ import anyio
 from anyio.abc import ByteStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from gprochat_anyio._hidden import Hidden
+from gprochat_anyio._redaction import Hidden
 
 from ._failures import ConnectFailure, ProtocolViolation, ProxyFailure
 from ._parser import AnswerParser

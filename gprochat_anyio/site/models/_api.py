@@ -11,7 +11,8 @@ from urllib.parse import quote
 import anyio
 from httpx_sse import EventSource
 
-from gprochat_anyio._request.deadlines import Clocks, Timeouts
+from gprochat_anyio._request.deadlines import Clocks
+from gprochat_anyio._settings import Timeouts
 from gprochat_anyio._version import __version__
 from gprochat_anyio.site._models import ModelError
 from gprochat_anyio.transport import AnyIOTransport

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from gprochat_anyio._request.deadlines import Timeouts
+from gprochat_anyio._settings import Timeouts
 from gprochat_anyio.site._models import Finish, ModelError, Turn
 
 from ._api import Api

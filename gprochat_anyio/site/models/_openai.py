@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from gprochat_anyio._request.deadlines import Timeouts
+from gprochat_anyio._settings import Timeouts
 from gprochat_anyio.site._models import Finish, ModelError, Turn
 
 from ._api import Api
