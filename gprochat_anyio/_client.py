@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -12,37 +12,22 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 from anyio.abc import ObjectSendStream, TaskStatus
 
-from gprochat_anyio._request.address import SiteAddress
-from gprochat_anyio._request.direct import sender_to
-from gprochat_anyio._request.incoming import LiveReply
-from gprochat_anyio._request.loop_affinity import LoopAffinity
-from gprochat_anyio._request.observers import Watching
-from gprochat_anyio._request.opening import ask_once, open_reply
-from gprochat_anyio._request.reply import Reply
-from gprochat_anyio._request.sender import Sender
-from gprochat_anyio._request.stream import ReplyStream
-from gprochat_anyio._wire.gprochat import (
-    AUTH_PATH,
-    GENERATE_PATH,
-    decode_auth,
-    encode_auth,
-    encode_generate,
-)
-from gprochat_anyio._wire.messages import Message, Prompt, checked, history
-from gprochat_anyio._wire.text_decoder import ReplyDecoder
-
 from ._errors import InvalidPromptError
 from ._redaction import hide_arguments
+from ._request.address import SiteAddress
+from ._request.consuming import collect, forward, offer_to
+from ._request.endpoint import Endpoint, PreparedRequest, sender_to
+from ._request.reply import Reply
+from ._request.sinks import Collector, Forwarder
+from ._request.stream import ReplyStream, open_channel
 from ._settings import Retry, Timeouts, check
+from ._wire.messages import Prompt
+from ._wire.reply_decoder import TextDecoder
 
 if TYPE_CHECKING:
     import ssl
 
     import httpx
-
-    from gprochat_anyio.transport._pool import Pool
-
-_AUTH_ANSWER_LIMIT = 4096
 
 MAX_REPLY_SIZE = 64 * 1024 * 1024
 """Bytes: more than any model says, and little enough to hold once."""
@@ -107,28 +92,25 @@ class Client:
                 raise ValueError(f"max_{name} must be at least 1, or None for no bound")
         if transport is not None and (proxy is not None or ssl_context is not None):
             raise ValueError("proxy and ssl_context are the transport's business: set them there")
-        self._secret_key = secret_key
-        self._password = password
-        self._address = SiteAddress(
+        address = SiteAddress(
             url, proxy=proxy, headers=headers, trust_env=trust_env and transport is None
         )
         if password and proxy is None and transport is None:
-            self._address.warn_if_plain()
-        self._timeouts = timeouts or Timeouts()
-        self._retry = retry or Retry()
-        self._decoder = partial(
-            ReplyDecoder, failure_marker=failure_marker, max_size=max_reply_size
+            address.warn_if_plain()
+        self._endpoint = Endpoint(
+            address,
+            sender_to(
+                address,
+                transport=transport,
+                ssl_context=ssl_context,
+                max_connections=max_connections,
+            ),
+            secret_key=secret_key,
+            password=password,
+            timeouts=timeouts or Timeouts(),
+            retry=retry or Retry(),
+            decoder=partial(TextDecoder, failure_marker=failure_marker, max_size=max_reply_size),
         )
-        self._sender: Sender = sender_to(
-            self._address,
-            transport=transport,
-            ssl_context=ssl_context,
-            max_connections=max_connections,
-        )
-        self.watching = Watching(self._address.target.host, self._address.target.port)
-        """For the library's own modules: who is told what happens to requests."""
-        self._home = LoopAffinity("Client")
-        self._closed = False
 
     @classmethod
     @hide_arguments
@@ -153,11 +135,14 @@ class Client:
         return cls(**settings)
 
     def __repr__(self) -> str:
-        address = getattr(self, "_address", None)  # none yet in a traceback of `__init__`
-        return f"<Client of {address.url if address else 'nothing'}>"
+        endpoint = getattr(self, "_endpoint", None)  # none yet in a traceback of `__init__`
+        return f"<Client of {endpoint.address.url if endpoint else 'nothing'}>"
 
     def __del__(self) -> None:
-        if not getattr(self, "_closed", True) and self.pool and self.pool.statistics().idle:
+        endpoint = getattr(self, "_endpoint", None)
+        if endpoint is None or endpoint.closed or endpoint.pool is None:
+            return
+        if endpoint.pool.statistics().idle:
             warnings.warn(
                 "a Client was dropped with connections open: use `async with Client(...)`, or "
                 "`await client.aclose()`",
@@ -168,26 +153,21 @@ class Client:
 
     @property
     def url(self) -> str:
-        """The site's address; it holds no credentials."""
-        return self._address.url
+        """The site's address, without credentials."""
+        return self._endpoint.address.url
 
     @property
     def timeouts(self) -> Timeouts:
         """The limits of every request."""
-        return self._timeouts
+        return self._endpoint.timeouts
 
     @property
     def retry(self) -> Retry:
-        """What is tried again before the first text."""
-        return self._retry
-
-    @property
-    def pool(self) -> Pool | None:
-        """For the library's own modules: the connections; None if a foreign transport has them."""
-        return getattr(self._sender, "pool", None)
+        """The failures that are tried again before the first text."""
+        return self._endpoint.retry
 
     async def __aenter__(self) -> Self:
-        self._check_usable()
+        self._endpoint.check_usable()
         return self
 
     async def __aexit__(
@@ -201,34 +181,35 @@ class Client:
     async def aclose(self) -> None:
         """Close the kept connections. Those in use are closed as their replies end.
 
-        :raises RuntimeError: on another event loop than the client's, or after a fork
+        :raises RuntimeError: On another event loop than the client's, or after a fork.
         """
-        if not self._closed:
-            self._home.check()
-        self._closed = True
-        await self._sender.aclose()
+        await self._endpoint.aclose()
 
     def stream(self, prompt: Prompt, *, timeouts: Timeouts | None = None) -> ReplyStream:
-        """The reply as it arrives: `async with client.stream(prompt) as chunks`.
+        """Return the reply as it arrives: `async with client.stream(prompt) as chunks`.
 
         :param timeouts: overrides the client's, field by field
-        :raises GPROChatError: on entering the block, if there is no first text, an
-            `InvalidPromptError` for a prompt that no site would answer; see `ReplyStream`
+        :raises GPROChatError: On entering the block, if there is no first text; an
+            `InvalidPromptError` for a prompt that no site would answer. See `ReplyStream`.
         """
-        return ReplyStream(self._opener(prompt, timeouts))
+        return ReplyStream(
+            partial(open_channel, self._endpoint, PreparedRequest.of(prompt, timeouts))
+        )
 
     async def ask(self, prompt: Prompt, *, timeouts: Timeouts | None = None) -> Reply:
-        """The whole reply. Cancelled, it closes the connection.
+        """Return the whole reply. Cancelled, it closes the connection.
 
         :param timeouts: overrides the client's, field by field
-        :raises GPROChatError: if there is no complete reply
+        :raises GPROChatError: If there is no complete reply.
         """
-        opener = self._opener(prompt, timeouts)
+        request = PreparedRequest.of(prompt, timeouts)
         del prompt
-        live = await opener()
-        if not live.ended:
-            await live.collect()
-        return Reply(live.text, live.timing)
+        if isinstance(request, InvalidPromptError):
+            raise request
+        sink = Collector()
+        reply = await self._endpoint.open(request, sink, whole=True)
+        await collect(reply, sink)
+        return Reply(sink.text, reply.timing)
 
     async def stream_to(
         self,
@@ -244,80 +225,31 @@ class Client:
         for each of several; `await tg.start(...)` returns once the first text has arrived. If the
         receiving end is closed, the reply is given up, and what came of it returned.
 
+        While there is room in a memory object stream, text goes straight into it as it arrives.
+
         :param send: closed in the end, whatever happens
-        :param timeouts: overrides the client's, field by field. `idle` stands still while the
-            channel is full.
-        :raises GPROChatError: if there is no complete reply
+        :param timeouts: overrides the client's, field by field. `idle` stands still while 64 KiB of
+            text wait for room in the channel.
+        :raises GPROChatError: If there is no complete reply.
         """
         async with send:
-            opener = self._opener(prompt, timeouts)
+            request = PreparedRequest.of(prompt, timeouts)
             del prompt
-            live = await opener()
-            await live.forward(send, task_status.started)
-            return Reply(live.text, live.timing)
+            if isinstance(request, InvalidPromptError):
+                raise request
+            sink = Forwarder(offer_to(send))
+            reply = await self._endpoint.open(request, sink)
+            await forward(reply, sink, send.send, started=task_status.started)
+            return Reply(sink.text, reply.timing)
 
     async def check_password(self) -> bool:
-        """Whether the site accepts this client's password; also if it has none.
+        """Return True if the site accepts this client's password, or has none.
 
-        :raises GPROChatError: if the site does not say
+        :raises GPROChatError: If the site does not say.
         """
-        self._check_usable()
-        body = encode_auth(self._password)
-        return decode_auth(
-            await ask_once(
-                self._sender, AUTH_PATH, body, timeouts=self._timeouts, limit=_AUTH_ANSWER_LIMIT
-            )
-        )
+        return await self._endpoint.check_password()
 
-    def _opener(
-        self, prompt: Prompt, timeouts: Timeouts | None
-    ) -> Callable[[], Awaitable[LiveReply]]:
-        messages = checked(history, prompt)
-        limits = self._timeouts.under(timeouts)
 
-        async def opener() -> LiveReply:
-            if isinstance(messages, InvalidPromptError):
-                raise messages
-            return await self.open(messages, limits)
-
-        return opener
-
-    async def open(
-        self,
-        messages: tuple[Message, ...],
-        limits: Timeouts | None = None,
-        *,
-        path: str = GENERATE_PATH,
-        retry: Retry | None = None,
-    ) -> LiveReply:
-        """For the library's own modules: the reply to a history, to be pulled and closed.
-
-        :param limits: in the place of the client's `timeouts`
-        :param retry: in the place of the client's
-        """
-        self._check_usable()
-        watch = self.watching.request()
-        try:
-            live = await open_reply(
-                self._sender,
-                path,
-                lambda: encode_generate(
-                    messages, secret_key=self._secret_key, password=self._password
-                ),
-                timeouts=limits or self._timeouts,
-                retry=retry or self._retry,
-                decoder=self._decoder,
-                watch=watch,
-            )
-        except BaseException as error:
-            if watch is not None:
-                watch.unanswered(error)
-            raise
-        if watch is not None:
-            await live.watch_from_here(watch)
-        return live
-
-    def _check_usable(self) -> None:
-        if self._closed:
-            raise RuntimeError("this Client is closed; make a new one")
-        self._home.check()
+def endpoint_of(client: Client) -> Endpoint:
+    """Return what a client sends its requests by: for fan-outs, races and conversations."""
+    return client._endpoint  # noqa: SLF001 - this module's own

@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import AsyncGenerator, Iterable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
-from gprochat_anyio._wire.gprochat import GENERATE_PATH, sign
-from gprochat_anyio._wire.messages import Message, checked, flattened
-
-from ._client import MAX_REPLY_SIZE, Client
+from ._client import MAX_REPLY_SIZE, Client, endpoint_of
 from ._errors import InvalidPromptError
 from ._redaction import hide_arguments
+from ._request.endpoint import PreparedRequest
+from ._request.stream import ReplyStream, open_channel
 from ._settings import Timeouts
+from ._wire.gprochat import GENERATE_PATH, sign
+from ._wire.messages import Message, checked, flattened
 
 
 class GPROChat:
@@ -33,8 +35,8 @@ class GPROChat:
     """Where requests go: an absolute URL, or a path below `url`."""
     secret_key: ClassVar[str | None] = None
     """The site's secret key; None takes GPROCHAT_SECRET_KEY."""
-    working: ClassVar[bool] = True
-    """What callers ask before they use a provider."""
+    working: ClassVar[bool] = False
+    """False: the public site is gone. A subclass for a site that works sets it to True."""
     supports_stream: ClassVar[bool] = True
     """The reply comes in pieces."""
     supports_message_history: ClassVar[bool] = True
@@ -120,15 +122,10 @@ async def _pieces(
 ) -> AsyncGenerator[str, None]:
     if isinstance(prompt, InvalidPromptError):
         raise prompt
-    async with client:
-        live = await client.open((prompt,), path=path)
-        try:
-            text = live.text
-            while text:
-                yield text
-                text = await live.receive()
-        finally:
-            await live.aclose()
+    request = PreparedRequest((prompt,), path=path)
+    async with client, ReplyStream(partial(open_channel, endpoint_of(client), request)) as chunks:
+        async for text in chunks:
+            yield text
 
 
 class _Pieces(AsyncGenerator[str, None]):

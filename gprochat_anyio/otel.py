@@ -22,9 +22,8 @@ except ModuleNotFoundError as missing:
         "OpenTelemetry is not installed: pip install 'gprochat-anyio[otel]'", name=missing.name
     ) from missing
 
-from gprochat_anyio._request.observers import End, Failure, Watching
-
-from ._client import Client
+from ._client import Client, endpoint_of
+from ._request.observers import End, Failure, Observers
 from ._version import __version__
 
 __all__ = ["instrument", "uninstrument"]
@@ -49,9 +48,9 @@ def instrument(
     """
     telemetry = _Telemetry(tracer_provider, meter_provider)
     if client is None:
-        Watching.everywhere = telemetry.observe
+        Observers.everywhere = telemetry.observe
     else:
-        client.watching.observe = telemetry.observe
+        endpoint_of(client).observers.observe = telemetry.observe
 
 
 def uninstrument(client: Client | None = None) -> None:
@@ -60,9 +59,9 @@ def uninstrument(client: Client | None = None) -> None:
     :param client: the one that was given to `instrument`
     """
     if client is None:
-        Watching.everywhere = None
+        Observers.everywhere = None
     else:
-        client.watching.observe = None
+        endpoint_of(client).observers.observe = None
 
 
 class _Telemetry:

@@ -7,11 +7,13 @@ from typing import Self
 
 import anyio
 
-from gprochat_anyio._client import Client
+from gprochat_anyio._client import Client, endpoint_of
 from gprochat_anyio._errors import GPROChatError, InvalidPromptError
-from gprochat_anyio._request.incoming import LiveReply
-from gprochat_anyio._request.stream import ReplyStream
-from gprochat_anyio._settings import Timeouts
+from gprochat_anyio._request.endpoint import PreparedRequest
+from gprochat_anyio._request.incoming import IncomingReply
+from gprochat_anyio._request.sinks import ChannelSink
+from gprochat_anyio._request.stream import ReplyStream, open_channel
+from gprochat_anyio._settings import Timeouts, check
 from gprochat_anyio._wire.messages import Message, history
 
 
@@ -115,7 +117,8 @@ class TurnStream(ReplyStream):
         self._question = question
         self._system = () if system is None else (system,)
         self._max_messages = max_messages
-        self._limits = client.timeouts.under(timeouts)
+        check("timeouts", timeouts, Timeouts, type(None))
+        self._timeouts = timeouts
         self._turn: tuple[tuple[Message, ...], Message] | None = None
 
     async def __aenter__(self) -> Self:
@@ -141,9 +144,9 @@ class TurnStream(ReplyStream):
         finally:
             self._turns.end()
 
-    async def receive(self) -> str:
+    def receive_nowait(self) -> str:
         try:
-            return await super().receive()
+            return super().receive_nowait()
         except anyio.EndOfStream:
             self._settle(keep=True)
             raise
@@ -153,13 +156,14 @@ class TurnStream(ReplyStream):
 
     def stop(self) -> None:
         super().stop()
-        self._settle(keep=self._live is not None)
+        self._settle(keep=self._reply is not None)
 
-    async def _open(self) -> LiveReply:
+    async def _open(self) -> tuple[IncomingReply, ChannelSink]:
         assert self._turn is not None
         before, question = self._turn
         messages = latest((*before, question), self._max_messages)
-        return await self._client.open(history((*self._system, *messages)), self._limits)
+        request = PreparedRequest(history((*self._system, *messages)), self._timeouts)
+        return await open_channel(endpoint_of(self._client), request)
 
     def _settle(self, *, keep: bool) -> None:
         """Decide, once, whether the turn is recorded with the text handed over until now."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from operator import attrgetter
 
 from gprochat_anyio._client import Client
-from gprochat_anyio._request.incoming import LiveReply
+from gprochat_anyio._request.consuming import collect, forward
+from gprochat_anyio._request.incoming import IncomingReply
+from gprochat_anyio._request.sinks import Collector, Forwarder
 from gprochat_anyio._settings import Timeouts
 
 from .outcomes import Chunk, Event, Failed, Finished, Outcome
@@ -20,26 +22,17 @@ class Events(Results[Event]):
     def _room_for(max_at_once: int) -> int:
         return max_at_once
 
-    async def _read(self, index: int, live: LiveReply) -> None:
-        def take(text: str) -> bool:
+    def _sink(self, index: int) -> Forwarder:
+        def offer(text: str) -> bool:
             return self._put(Chunk(index, text))
 
-        text = live.text
-        while text:
-            if not take(text):
-                await self._wait_for_room(index, live, text)
-            text = "" if live.ended else await live.each(take)
+        return Forwarder(offer)
 
-    async def _wait_for_room(self, index: int, live: LiveReply, text: str) -> None:
-        """Put a text into the channel once there is room. Only `total` runs meanwhile, and no
-        clock at all if the reply is complete: that is nobody's delay but the caller's."""
-        if live.ended:
+    async def _read(self, index: int, reply: IncomingReply, sink: Forwarder) -> None:
+        async def send(text: str) -> None:
             await self._put_soon(Chunk(index, text))
-            return
-        with live.clocks.enforced() as scope:
-            await self._put_soon(Chunk(index, text))
-        if scope.cancelled_caught:
-            raise live.clocks.timeout_error(live.text)
+
+        await forward(reply, sink, send, complete_is_in_time=True)
 
     def _last(self, outcome: Outcome) -> Event:
         if outcome.reply is not None:
@@ -55,10 +48,13 @@ class Outcomes(Results[Outcome]):
     def _room_for(max_at_once: int) -> int:
         return max_at_once + 1  # one for each prompt that is pulled
 
-    async def _read(self, index: int, live: LiveReply) -> None:
+    def _sink(self, index: int) -> Collector:
         del index
-        if not live.ended:
-            await live.collect()
+        return Collector()
+
+    async def _read(self, index: int, reply: IncomingReply, sink: Collector) -> None:
+        del index
+        await collect(reply, sink)
 
     def _last(self, outcome: Outcome) -> Outcome:
         return outcome

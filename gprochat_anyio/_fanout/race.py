@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 import anyio
 
-from gprochat_anyio._client import Client
+from gprochat_anyio._client import Client, endpoint_of
 from gprochat_anyio._errors import GPROChatError, InvalidPromptError
 from gprochat_anyio._redaction import strip_traceback
-from gprochat_anyio._request.background_tasks import BackgroundTasks
-from gprochat_anyio._request.incoming import LiveReply
-from gprochat_anyio._request.stream import ReplyStream
+from gprochat_anyio._fanout.background_tasks import BackgroundTasks
+from gprochat_anyio._request.endpoint import PreparedRequest
+from gprochat_anyio._request.incoming import IncomingReply
+from gprochat_anyio._request.sinks import ChannelSink
+from gprochat_anyio._request.stream import ReplyStream, open_channel
 from gprochat_anyio._settings import Timeouts
 from gprochat_anyio._wire.messages import Message, Prompt, checked, history
 
@@ -87,8 +89,7 @@ def race(
         or not 0 <= hedge_after < math.inf
     ):
         raise ValueError("hedge_after must be a number of seconds, at least 0")
-    limits = [client.timeouts.under(timeouts) for client in clients]
-    return RaceStream(Race(tuple(clients), checked(history, prompt), hedge_after, limits))
+    return RaceStream(Race(tuple(clients), PreparedRequest.of(prompt, timeouts), hedge_after))
 
 
 class Race:
@@ -97,30 +98,28 @@ class Race:
     def __init__(
         self,
         clients: tuple[Client, ...],
-        messages: tuple[Message, ...] | InvalidPromptError,
+        request: PreparedRequest | InvalidPromptError,
         hedge_after: float,
-        limits: Sequence[Timeouts],
     ) -> None:
         self.clients = clients
         self.winner: int | None = None
-        self._messages = messages
+        self._request = request
         self._hedge_after = hedge_after
-        self._limits = limits
-        self._first: LiveReply | None = None
+        self._first: tuple[IncomingReply, ChannelSink] | None = None
         self._errors: list[tuple[int, GPROChatError]] = []
         self._changed = anyio.Event()
         self._tasks = BackgroundTasks(self._change)
 
-    async def run(self) -> LiveReply:
-        """The winner's reply; all others are closed."""
-        if isinstance(self._messages, InvalidPromptError):
-            raise self._messages
+    async def run(self) -> tuple[IncomingReply, ChannelSink]:
+        """Return the winner's reply; all others are closed."""
+        if isinstance(self._request, InvalidPromptError):
+            raise self._request
         try:
             async with self._tasks:
-                await self._start_all(self._messages)
+                await self._start_all(self._request)
         except BaseException:
             if self._first is not None:
-                await self._first.aclose()
+                _drop(*self._first)
             raise
         if self._first is not None:
             return self._first
@@ -131,11 +130,11 @@ class Race:
             error.add_note(f"Client {number} of the race: {type(other).__name__}: {other}")
         raise error
 
-    async def _start_all(self, messages: tuple[Message, ...]) -> None:
+    async def _start_all(self, request: PreparedRequest) -> None:
         """Start one after the other, and wait until one has won or all have failed."""
         made_good = 0  # failures that the next has been started for
         for number, client in enumerate(self.clients):
-            self._tasks.start(self._try, number, client, messages)
+            self._tasks.start(self._try, number, client, request)
             with anyio.move_on_after(self._hedge_after):
                 await self._until_failures(made_good + 1)
             if len(self._errors) > made_good:
@@ -147,19 +146,24 @@ class Race:
             self._changed = anyio.Event()
             await self._changed.wait()
 
-    async def _try(self, number: int, client: Client, messages: tuple[Message, ...]) -> None:
+    async def _try(self, number: int, client: Client, request: PreparedRequest) -> None:
         try:
-            live = await client.open(messages, self._limits[number])
+            opened = await open_channel(endpoint_of(client), request)
         except GPROChatError as error:
             strip_traceback(error)
             self._errors.append((number, error))
         else:
             if self._tasks.cancelled:  # another was first, or the caller has left
-                await live.aclose()
+                _drop(*opened)
                 return
-            self._first, self.winner = live, number
+            self._first, self.winner = opened, number
             self._tasks.cancel()
         self._change()
 
     def _change(self) -> None:
         self._changed.set()
+
+
+def _drop(reply: IncomingReply, sink: ChannelSink) -> None:
+    reply.end()
+    sink.close()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, get_args
 
 import anyio
 from anyio.abc import ObjectReceiveStream
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
-from gprochat_anyio._client import Client
-from gprochat_anyio._request.background_tasks import BackgroundTasks
-from gprochat_anyio._request.incoming import LiveReply
+from gprochat_anyio._client import Client, endpoint_of
+from gprochat_anyio._fanout.background_tasks import BackgroundTasks
+from gprochat_anyio._request.incoming import IncomingReply
 from gprochat_anyio._request.loop_affinity import LoopAffinity
 from gprochat_anyio._settings import Timeouts, check
 
@@ -57,8 +57,9 @@ class Results(ObjectReceiveStream[_Item], Generic[_Item]):
         self._on_error = on_error
         self._room = self._room_for(max_at_once)
         self._crew = BackgroundTasks(self._end)
+        check("timeouts", timeouts, Timeouts, type(None))
         self._workers = Scheduler(
-            client,
+            endpoint_of(client),
             Source(prompts),
             Pace(
                 max_at_once=max_at_once,
@@ -68,7 +69,8 @@ class Results(ObjectReceiveStream[_Item], Generic[_Item]):
             ),
             self._crew,
             max_at_once=max_at_once,
-            limits=client.timeouts.under(timeouts),
+            timeouts=timeouts,
+            sink=self._sink,
             read=self._read,
             report=self._report,
             ended=self._end,
@@ -150,8 +152,12 @@ class Results(ObjectReceiveStream[_Item], Generic[_Item]):
         """How many results may wait in the channel."""
 
     @abstractmethod
-    async def _read(self, index: int, live: LiveReply) -> None:
-        """Read a reply to its end."""
+    def _sink(self, index: int) -> Any:
+        """Return what takes the text of a reply."""
+
+    @abstractmethod
+    async def _read(self, index: int, reply: IncomingReply, sink: Any) -> None:
+        """Wait for the end of a reply."""
 
     @abstractmethod
     def _last(self, outcome: Outcome) -> _Item:

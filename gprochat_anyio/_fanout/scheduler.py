@@ -6,14 +6,16 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from heapq import heappop, heappush
+from typing import Generic, TypeVar
 
 import anyio
 
-from gprochat_anyio._client import Client
 from gprochat_anyio._errors import GPROChatError, InvalidPromptError, RateLimitError
 from gprochat_anyio._redaction import strip_traceback
-from gprochat_anyio._request.background_tasks import BackgroundTasks
-from gprochat_anyio._request.incoming import LiveReply
+from gprochat_anyio._fanout.background_tasks import BackgroundTasks
+from gprochat_anyio._request.endpoint import Endpoint, PreparedRequest
+from gprochat_anyio._request.incoming import IncomingReply
+from gprochat_anyio._request.sinks import Collector
 from gprochat_anyio._request.reply import Reply
 from gprochat_anyio._settings import Timeouts
 from gprochat_anyio._wire.messages import Message, Prompt, checked, history
@@ -21,6 +23,9 @@ from gprochat_anyio._wire.messages import Message, Prompt, checked, history
 from .outcomes import Outcome
 from .pace import Pace
 from .prompts import END, Source
+
+
+_Sink = TypeVar("_Sink", bound=Collector)
 
 
 class _Job:
@@ -42,38 +47,41 @@ class _Job:
         return self.index < other.index
 
 
-class Scheduler:
+class Scheduler(Generic[_Sink]):
     """Asks prompts as slots come free, in tasks of a crew's.
 
     One task pulls the prompts, and one worker for each slot in use asks them, from one prompt to
     the next. So an async generator is only ever advanced, and closed, by one and the same task.
 
-    :param read: reads a reply to its end, its first text included
+    :param sink: makes what takes the text of a reply
+    :param read: waits for the end of a reply
     :param report: hands over an outcome; its slot is in use until it returns
     :param ended: called behind the last outcome
     """
 
     def __init__(
         self,
-        client: Client,
+        endpoint: Endpoint,
         source: Source,
         pace: Pace,
         crew: BackgroundTasks,
         *,
         max_at_once: int,
-        limits: Timeouts,
-        read: Callable[[int, LiveReply], Awaitable[None]],
+        timeouts: Timeouts | None,
+        sink: Callable[[int], _Sink],
+        read: Callable[[int, IncomingReply, _Sink], Awaitable[None]],
         report: Callable[[Outcome], Awaitable[None]],
         ended: Callable[[], None],
     ) -> None:
-        self._client = client
+        self._endpoint = endpoint
         self._source = source
         self._pace = pace
         self._crew = crew
         self._max_at_once = max_at_once
-        self._limits = limits
+        self._timeouts = timeouts
         # rate limits are for `Pace` to wait for
-        self._retry = replace(client.retry, statuses=client.retry.statuses - {429})
+        self._retry = replace(endpoint.retry, statuses=endpoint.retry.statuses - {429})
+        self._sink = sink
         self._read = read
         self._report = report
         self._ended = ended
@@ -178,7 +186,7 @@ class Scheduler:
             now, pauses = anyio.current_time(), pace.pauses
             again = pace.refused(job.request, error, now)
             if pace.pauses > pauses:
-                self._client.watching.paused(pace.free_at - now, pace.limit)
+                self._endpoint.observers.paused(pace.free_at - now, pace.limit)
             if again:
                 heappush(self._queue, job)
                 return
@@ -196,15 +204,17 @@ class Scheduler:
             await self._report(outcome)
 
     async def _reply_to(self, job: _Job) -> Reply:
-        live = await self._client.open(job.messages, self._limits, retry=self._retry)
+        sink = self._sink(job.index)
+        request = PreparedRequest(job.messages, self._timeouts, retry=self._retry)
+        reply = await self._endpoint.open(request, sink)
         try:
-            live.attempts += job.asked
+            reply.attempts += job.asked
             self._pace.answered(job.request)
             self._dispatch()
-            await self._read(job.index, live)
+            await self._read(job.index, reply, sink)
         finally:
-            await live.aclose()
-        return Reply(live.text, live.timing)
+            reply.end()
+        return Reply(sink.text, reply.timing)
 
 
 def _outcome(job: _Job, *, reply: Reply | None = None, error: Exception | None = None) -> Outcome:

@@ -4,61 +4,54 @@ from __future__ import annotations
 
 import os
 from threading import get_ident
-from typing import Any
 
-from anyio import NoEventLoopError
-from anyio.lowlevel import EventLoopToken, current_token
+from gprochat_anyio.transport._loops import EventLoop, current_loop
 
 
 class LoopAffinity:
-    """Remembers where it was first used, and refuses to be used elsewhere.
+    """Remembers where an object was first used, and refuses its use elsewhere.
 
-    :param what: what to call the object in the error
+    :param what: how errors call the object
     """
 
-    __slots__ = ("_pid", "_thread", "_token", "_what")
+    __slots__ = ("_loop", "_pid", "_thread", "_what")
 
     def __init__(self, what: str) -> None:
         self._what = what
         self._pid = self._thread = 0
-        self._token: EventLoopToken | None = None
+        self._loop: EventLoop | None = None
 
-    def check(self) -> None:
-        """Make sure that this is the process and the event loop of the first use.
+    def check(self) -> EventLoop:
+        """Return the event loop, which is that of the first use.
 
-        :raises RuntimeError: if not
+        :raises RuntimeError: If this is another process or another event loop.
         """
-        token = current_token()
-        if self._token is None:
-            self._token, self._pid, self._thread = token, os.getpid(), get_ident()
+        loop = self._loop
+        if loop is None:
+            self._loop = loop = current_loop()
+            self._pid, self._thread = os.getpid(), get_ident()
         elif self._pid != os.getpid():
             raise RuntimeError(
                 f"this {self._what} was used before the process forked, and its connections are "
                 "the parent's; make a new Client in the child"
             )
-        elif token != self._token:
+        elif not loop.is_running():
             raise RuntimeError(
                 f"this {self._what} belongs to another event loop; make a Client for each loop"
             )
+        return loop
 
     def check_thread(self) -> None:
-        """Make sure that this is the thread of the first use: for what callbacks of the event
-        loop may call, signal handlers among them, which are in no task.
+        """Make sure that this is the thread of the first use, in a task or a callback.
 
-        :raises RuntimeError: if not
+        :raises RuntimeError: If it is another one.
         """
-        if get_ident() != self._thread:
+        if self._loop is not None and get_ident() != self._thread:
             raise RuntimeError(
                 f"this {self._what} is for the tasks of its event loop; from another thread, call "
                 "it by anyio.from_thread, or use a SyncClient"
             )
 
-    def callback_loop(self) -> Any:
-        """asyncio's event loop, if this is called by one of its callbacks that runs in no task
-        and no context of one, where AnyIO finds no loop; else None."""
-        try:
-            current_token()
-        except NoEventLoopError:
-            assert self._token is not None
-            return self._token.native_token
-        return None
+    def is_here(self) -> bool:
+        """Return True in the process and the thread of the first use."""
+        return self._pid == os.getpid() and self._thread == get_ident()

@@ -138,8 +138,8 @@ class Watch:
             observer.ended(end)
 
 
-class Watching:
-    """Who is told what happens to the requests of a client.
+class Observers:
+    """Observers of a client's requests.
 
     :param host: of the site
     """
@@ -153,9 +153,9 @@ class Watching:
         self._host, self._port = host, port
         self.observe: Observe | None = None
 
-    def request(self) -> Watch | None:
-        """The watch of a request that begins; None if nobody wants to know."""
-        observe = self.observe or Watching.everywhere
+    def watch(self) -> Watch | None:
+        """Return the watch of a request that begins; None if nobody wants to know."""
+        observe = self.observe or Observers.everywhere
         if observe is None and not _log.isEnabledFor(logging.INFO):
             return None
         observers: list[Observer] = []

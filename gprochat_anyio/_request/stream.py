@@ -1,30 +1,46 @@
-"""The streaming phase: the caller's own task pulls the text from the connection.
-
-What the caller does not ask for stays in the kernel's buffers, and TCP slows the site down. The
-first reads have a cancel scope each, which costs as much as the read does. From then on a task
-beside the caller watches the clocks; when one runs out it closes the connection, which wakes the
-caller.
-"""
+"""The streaming phase: a memory object channel that the reactor feeds, and the caller receives from."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 import anyio
-from anyio.abc import ObjectReceiveStream, TaskGroup
-from anyio.lowlevel import checkpoint
+from anyio.abc import ObjectReceiveStream
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+from anyio.streams.memory import MemoryObjectStreamStatistics
 
-from gprochat_anyio._redaction import strip_traceback
+from gprochat_anyio._errors import InvalidPromptError
 
-from .background_tasks import leave
-from .incoming import LiveReply
+from .endpoint import Opener, PreparedRequest
+from .incoming import IncomingReply
 from .loop_affinity import LoopAffinity
 from .reply import Timing
+from .sinks import ChannelSink, TextBuffer, size_of
 
-_READS_IN_SCOPES = 2  # starting a task costs as much as five scopes: not for a reply that is short
+
+OpenReply = Callable[[], Awaitable[tuple[IncomingReply, ChannelSink]]]
+"""Opens a reply, and gives it with the channel that it feeds."""
+
+
+async def open_channel(
+    opener: Opener, request: PreparedRequest | InvalidPromptError
+) -> tuple[IncomingReply, ChannelSink]:
+    """Open a request whose reply feeds a memory object channel.
+
+    :raises GPROChatError: If there is no first text.
+    """
+    if isinstance(request, InvalidPromptError):
+        raise request
+    sink = ChannelSink()
+    try:
+        return await opener.open(request, sink), sink
+    except BaseException:
+        sink.close()
+        raise
 
 
 class ReplyStream(ObjectReceiveStream[str]):
@@ -32,37 +48,32 @@ class ReplyStream(ObjectReceiveStream[str]):
 
     Entering the block sends the request and waits for the first text; whatever goes wrong before
     that is raised there. Iterate for the pieces, which are never empty and whose borders mean
-    nothing. A failure after the first text is raised by the iteration, behind every piece that
-    came before it, and again by every further one. Leaving the block, in whatever way, closes the
-    connection without waiting for the site; an exception or a cancellation of the block's own
-    leaves it as it is.
+    nothing. They come over a memory object channel, which the event loop's reactor feeds. A failure
+    after the first text is raised by the iteration, behind every piece that came before it, and
+    again by every further one.
 
-    A caller that stops reading stops the site: no more than one read of 64 KiB waits here.
+    Leaving the block, in whatever way, closes the connection at once, without waiting for the site;
+    an exception or a cancellation of the block's own leaves it as it is. No task, task group or
+    cancel scope belongs to the block, so any task may leave it or close it, in any order.
+
+    A caller that stops reading stops the site: with 64 KiB of text waiting in the channel, nothing
+    more is read from the connection.
     """
 
-    def __init__(self, open_reply: Callable[[], Awaitable[LiveReply]]) -> None:
-        self._open_reply: Callable[[], Awaitable[LiveReply]] | None = open_reply
-        self._live: LiveReply | None = None
-        self._reads = 0
-        self._given = 0  # characters handed to the caller
-        self._failure: Exception | None = None
-        self._tasks: TaskGroup | None = None
-        self._watching: anyio.CancelScope | None = None
-        self._owner = 0
-        self._guard = anyio.ResourceGuard("receiving from")
-        self._home = LoopAffinity("ReplyStream")
-        self._stopped = self._closed = False
-        self._closing: object = None  # asyncio keeps no task alive by itself
+    def __init__(self, open_reply: OpenReply) -> None:
+        self._open_reply: OpenReply | None = open_reply
+        self._reply: IncomingReply | None = None
+        self._sink: ChannelSink | None = None
+        self._taken = TextBuffer()
+        self._is_receiving = self._stopped = self._closed = False
+        self._affinity = LoopAffinity("ReplyStream")
 
     async def __aenter__(self) -> Self:
         if self._open_reply is None:
             raise RuntimeError("a ReplyStream is entered once; call client.stream() for another")
         open_reply, self._open_reply = self._open_reply, None
-        self._home.check()
-        self._live = live = await open_reply()
-        if not live.ended:
-            self._owner = anyio.get_current_task().id
-            self._tasks = await anyio.create_task_group().__aenter__()
+        self._affinity.check()
+        self._reply, self._sink = await open_reply()
         return self
 
     async def __aexit__(
@@ -71,23 +82,15 @@ class ReplyStream(ObjectReceiveStream[str]):
         exc_val: BaseException | None,
         exc_tb: TracebackType | None,
     ) -> None:
-        tasks = self._tasks
-        if tasks is not None and anyio.get_current_task().id != self._owner:
-            raise RuntimeError(
-                "a ReplyStream's block must be left by the task that entered it; to end it from "
-                "another, call stop()"
-            )
-        try:
-            await self.aclose()
-        finally:
-            if tasks is not None:
-                self._tasks = None
-                if self._watching is not None:  # not the group: this task would be cancelled, too
-                    self._watching.cancel()
-                await leave(tasks)
+        self._close()
+        if self._reply is not None:
+            await self._reply.wait_closed()
 
     def __del__(self) -> None:
-        if self._tasks is not None:
+        reply = getattr(self, "_reply", None)
+        if reply is None or self._closed:
+            return
+        if not reply.over:
             warnings.warn(
                 "a ReplyStream was dropped within its block, with its connection open: use "
                 "`async with client.stream(...)`, which closes it",
@@ -95,107 +98,117 @@ class ReplyStream(ObjectReceiveStream[str]):
                 stacklevel=1,
                 source=self,
             )
+        if self._affinity.is_here():
+            self._close()
 
     @property
     def text(self) -> str:
         """All text handed over so far, also after a failure: none, if that was on entering."""
-        return self._reply.text[: self._given] if self._live or self._open_reply else ""
+        return self._taken.text
 
     @property
     def timing(self) -> Timing:
         """How the request went until now, or until it ended."""
-        return self._reply.timing
+        return self._entered.timing
 
-    async def receive(self) -> str:
-        """The next piece of text. Always a checkpoint; cancelled, it loses nothing, unless a
-        transport of httpx's brings the text: then the reply has broken off.
+    def statistics(self) -> MemoryObjectStreamStatistics:
+        """Return the channel's statistics, as AnyIO defines them.
 
-        :raises anyio.EndOfStream: at the end of the reply, or once it was stopped
-        :raises anyio.ClosedResourceError: if it was closed
-        :raises anyio.BusyResourceError: if another task is receiving
-        :raises RequestTimeoutError: if `idle` or `total` ran out
-        :raises ReplyInterruptedError: if the reply broke off
+        An item is a piece of text of any length: 64 KiB of text wait at the most, not so many items.
         """
-        live = self._reply
-        with self._guard:
-            self._home.check()
-            piece = await self._next(live)
-            if self._closed:
-                raise anyio.ClosedResourceError("this ReplyStream is closed; its text is kept")
-            if self._stopped:
-                raise anyio.EndOfStream
-            self._given += len(piece)
-        if piece:
+        assert self._sink is not None
+        return self._sink.receive_stream.statistics()._replace(
+            tasks_waiting_receive=int(self._is_receiving)
+        )
+
+    def receive_nowait(self) -> str:
+        """Return the next piece of text, if it has arrived.
+
+        :raises anyio.WouldBlock: If nothing has.
+        :raises anyio.EndOfStream: At the end of the reply, or once it was stopped.
+        :raises anyio.ClosedResourceError: If it was closed.
+        :raises GPROChatError: As `receive` does.
+        """
+        reply = self._entered
+        if self._closed:
+            raise anyio.ClosedResourceError("this ReplyStream is closed; its text is kept")
+        if self._stopped:
+            raise anyio.EndOfStream
+        assert self._sink is not None
+        with suppress(anyio.EndOfStream):
+            piece = self._sink.take()
+            self._taken.append(piece)
+            reply.taken(size_of(piece))
             return piece
-        if self._failure is not None:
-            raise strip_traceback(self._failure)
+        reply.raise_error(self._taken.text)
         raise anyio.EndOfStream
 
-    async def read(self) -> str:
-        """The rest of the text, to the end of the reply.
+    async def receive(self) -> str:
+        """Return the next piece of text. Always a checkpoint; cancelled, it loses nothing.
 
-        :raises RequestTimeoutError: if `idle` or `total` ran out
-        :raises ReplyInterruptedError: if the reply broke off; its `partial_text` has all of it
+        :raises anyio.EndOfStream: At the end of the reply, or once it was stopped.
+        :raises anyio.ClosedResourceError: If it was closed.
+        :raises anyio.BusyResourceError: If another task is receiving.
+        :raises RequestTimeoutError: If `idle` or `total` ran out.
+        :raises ReplyInterruptedError: If the reply broke off.
+        """
+        reply = self._entered
+        if self._is_receiving:
+            raise anyio.BusyResourceError("receiving from")
+        self._affinity.check()
+        self._is_receiving = True
+        try:
+            if reply.has_pending:
+                await checkpoint()
+            elif reply.over:
+                await checkpoint_if_cancelled()
+            while not (reply.has_pending or reply.over):
+                await reply.wait()
+        finally:
+            self._is_receiving = False
+        return self.receive_nowait()
+
+    async def read(self) -> str:
+        """Return the rest of the text, to the end of the reply.
+
+        :raises RequestTimeoutError: If `idle` or `total` ran out.
+        :raises ReplyInterruptedError: If the reply broke off; its `partial_text` has all of it.
         """
         return "".join([piece async for piece in self])
 
     def stop(self) -> None:
         """End the reply, from any task or callback of the event loop: the iteration just ends.
-        What the caller has not been given by then is dropped, and the connection closed.
 
-        :raises RuntimeError: from another thread
+        The connection is closed when this returns. Text that the caller has not received by then is
+        dropped.
+
+        :raises RuntimeError: From another thread.
         """
-        if self._tasks is not None:
-            self._home.check_thread()
+        if self._reply is not None and not self._reply.over:
+            self._affinity.check_thread()
         self._stopped = True
-        if self._tasks is not None:
-            loop = self._home.callback_loop()
-            if loop is None:
-                self._tasks.start_soon(self._reply.aclose)
-            else:
-                self._closing = loop.create_task(self._reply.aclose())
+        if self._reply is not None:
+            self._reply.end()
 
     async def aclose(self) -> None:
-        """Close the connection at once, from any task of the event loop. A task that is receiving
-        gets `anyio.ClosedResourceError`."""
+        """Close the connection at once, from any task of the event loop.
+
+        A task that is receiving gets `anyio.ClosedResourceError`.
+        """
+        self._close()
+        if self._reply is not None:
+            await self._reply.wait_closed()
+        await checkpoint()
+
+    def _close(self) -> None:
         self._closed = True
-        if self._live is not None:
-            await self._live.aclose()
+        if self._reply is not None:
+            self._reply.end()
+        if self._sink is not None:
+            self._sink.close()
 
     @property
-    def _reply(self) -> LiveReply:
-        if self._live is None:
+    def _entered(self) -> IncomingReply:
+        if self._reply is None:
             raise RuntimeError("a ReplyStream is entered first: async with client.stream(...)")
-        return self._live
-
-    async def _next(self, live: LiveReply) -> str:
-        """The next piece: what is there already (the first text, or what a cancelled call had
-        received), what follows it, nothing at the end. One checkpoint."""
-        there = self._given < live.characters
-        if there or self._stopped or self._closed or self._failure or live.ended:
-            await checkpoint()
-            return live.text[self._given :] if there else ""
-        self._reads += 1
-        try:
-            if live.failed:
-                await checkpoint()
-            if self._reads <= _READS_IN_SCOPES:
-                return await live.receive()
-            if self._reads == _READS_IN_SCOPES + 1:
-                assert self._tasks is not None
-                live.clocks.pause("idle")
-                self._watching = anyio.CancelScope()
-                self._tasks.start_soon(_watch, live, self._watching, name="gprochat_anyio clocks")
-            live.clocks.renew()
-            return await live.next_text()
-        except Exception as error:  # noqa: BLE001 - it is raised behind the text
-            self._failure = error
-            return ""
-        finally:
-            live.clocks.pause("idle")
-
-
-async def _watch(live: LiveReply, scope: anyio.CancelScope) -> None:
-    with scope:
-        await live.clocks.watch()
-        await live.time_out()
+        return self._reply

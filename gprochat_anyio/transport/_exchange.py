@@ -1,204 +1,174 @@
-"""One request and its answer, on one connection."""
+"""One request and its response, on one connection: from the socket's bytes to the sink's calls."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable
 from functools import lru_cache
+from typing import Protocol
 
-import anyio
-
-from ._failures import ConnectionLost, TransportFailure, single
-from ._parser import AnswerParser
-from ._pool import KEEP_ALIVE, Connection, Pool
-from ._stages import OnStage
-from ._target import Target
-
-READ_SIZE = 64 * 1024
-"""The most that one read takes from the connection, in bytes: the bound of what is buffered
-here while nobody reads."""
-
-_AT_ONCE = 64 * 1024  # up to here a request is sent before its answer is looked for
-
-_REFUSALS = 300  # from this status on: redirects and errors
-
-_LOST = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
-_ENDED = (anyio.EndOfStream, *_LOST)
+from ._connection import Connection
+from ._failures import ConnectionLost, ProtocolViolation, TransportFailure
+from ._pool import KEEP_ALIVE, Pool
+from ._response_parser import ResponseParser
 
 
-async def exchange(
-    pool: Pool,
-    target: Target,
-    head: bytes,
-    body: bytes | AsyncIterable[bytes] = b"",
-    *,
-    on_stage: OnStage,
-    bodiless: bool = False,
-    fresh: bool = False,
-) -> Exchange:
-    """Send a request, and read the head of its answer.
+class ResponseSink(Protocol):
+    """Takes the parts of a response in their order. Nothing here may wait.
 
-    Whatever exception leaves it, a cancellation included, the connection is closed and its slot
-    free. An answer that comes before the request was sent whole ends the sending, unless it is a
-    success (2xx): that server wants the rest.
-
-    :param head: the request's head, with the blank line that ends it
-    :param body: the request's body, framed as the head says
-    :param on_stage: called as "connect", "send" and "read" begin, "read" before each read
-    :param bodiless: whether the answer has no body, whatever its head says (HEAD)
-    :param fresh: whether a connection that was used before will not do
-    :raises TransportFailure: if no connection can be made, or no valid head comes
+    After `on_end` or `on_failure` nothing more comes; nor does anything once the exchange is closed.
     """
-    connection = await pool.acquire(target, on_stage, fresh=fresh)
-    made = Exchange(pool, connection, bodiless=bodiless)
-    try:
-        on_stage("send")
-        if isinstance(body, bytes) and len(body) <= _AT_ONCE:
-            await made.send(head + body)
-            await made.read_head(on_stage)
-        else:
-            await made.send_while_reading(head, body, on_stage)
-    except BaseException:
-        await made.aclose()
-        raise
-    return made
+
+    def on_head(self, response: ResponseParser) -> None:
+        """Take the head."""
+        ...
+
+    def on_body(self, data: bytes) -> None:
+        """Take some of the body, never empty."""
+        ...
+
+    def on_end(self) -> None:
+        """Take note that the response is complete; its connection has been let go."""
+        ...
+
+    def on_failure(self, failure: TransportFailure | None) -> None:
+        """Take note that the response is not complete; None stands for a defect of the library."""
+        ...
 
 
 class Exchange:
-    """An answer whose head has been read. Whoever got it closes it."""
+    """Feeds a response to a sink as it arrives. Whoever made it closes it.
 
-    __slots__ = ("_connection", "_pool", "_sent", "_stream", "parser", "reused")
+    :param connection: owned from here on; an exchange gives it back, or closes it
+    :param bodiless: True if the response has no body, whatever its head says (HEAD)
+    """
 
-    def __init__(self, pool: Pool, connection: Connection, *, bodiless: bool) -> None:
-        self.parser = AnswerParser(bodiless=bodiless)
-        """The answer as far as it was parsed."""
+    __slots__ = ("_connection", "_headed", "_pool", "_sink", "parser", "proxy", "reused", "sent")
+
+    def __init__(
+        self, pool: Pool, connection: Connection, sink: ResponseSink, *, bodiless: bool = False
+    ) -> None:
+        self.parser = ResponseParser(bodiless=bodiless)
         self.reused = connection.reused
-        """Whether the connection had served an earlier exchange."""
+        """True if the connection has served an earlier exchange."""
+        self.proxy = connection.target.forwarded_by
+        """The proxy that reads the request itself, and may answer it."""
+        self.sent = True
+        """False while the request has not been sent whole, which spoils the connection."""
         self._pool = pool
         self._connection: Connection | None = connection
-        self._stream = connection.stream
-        self._sent = True
+        self._sink = sink
+        self._headed = False
+        connection.receiver = self
 
-    async def receive(self) -> list[bytes]:
-        """The next pieces of the body, an empty one for each end of an HTTP chunk; at the end of
-        the body, nothing. Cancelled, it loses nothing.
-
-        :raises TransportFailure: if the connection breaks, or the answer is malformed
-        """
-        parser = self.parser
-        while not (parser.pieces or parser.complete or parser.violation):
-            try:
-                data = await self._stream.receive(READ_SIZE)
-            except _ENDED as error:
-                self._end(error)
-            else:
-                if self._connection is None:  # another task closed it as the data came
-                    self._end(anyio.ClosedResourceError())
-                parser.feed(data)
-        return parser.take()
-
-    async def aclose(self) -> None:
-        """Give the connection back if the answer is complete, close it at once if it is not.
-
-        It never waits for the peer, and cancellation does not stop it from closing.
-        """
-        if self._connection is None:
-            return
-        connection, self._connection = self._connection, None
-        self.parser.release()
-        if self._sent and self.parser.reusable:
-            await self._pool.give_back(connection, self._keep_alive())
-        else:
-            await self._pool.discard(connection)
+    @property
+    def closed(self) -> bool:
+        """True once the connection has been let go."""
+        return self._connection is None
 
     async def send(self, data: bytes) -> None:
-        """Send; if the connection breaks, an answer may still have come before that."""
-        try:
-            await self._stream.send(data)
-        except _LOST:
-            self._sent = False
+        """Send a part of the request; returns early if the connection breaks or is closed."""
+        if self._connection is not None:
+            await self._connection.send(data)
 
-    async def read_head(self, on_stage: OnStage) -> None:
-        """Read until the answer's head is complete."""
-        while not self.parser.head_complete:
-            if self._sent:
-                on_stage("read")
-            try:
-                data = await self._stream.receive(READ_SIZE)
-            except _ENDED as error:
-                self._end(error)
-            else:
-                self.parser.feed(data)
+    def stop_sending(self) -> None:
+        """Let `send` return: the response has made the rest of the request useless."""
+        if self._connection is not None:
+            self._connection.stop_sending()
 
-    async def send_while_reading(
-        self, head: bytes, body: bytes | AsyncIterable[bytes], on_stage: OnStage
-    ) -> None:
-        """Send, and read the answer's head; a refusal ends the sending."""
-        failure: Exception | None = None
-        self._sent = False
+    def look(self) -> None:
+        """Take in what has arrived already."""
+        if self._connection is not None:
+            self._connection.look()
 
-        async def send_all() -> None:
-            nonlocal failure
-            try:
-                await self._send_all(head, body, on_stage)
-            except Exception as error:  # noqa: BLE001 - the body's iterator is the caller's code
-                failure = error
-                group.cancel_scope.cancel()
+    @property
+    def paused(self) -> bool:
+        """True while nothing is read from the connection."""
+        return self._connection is not None and self._connection.paused
 
-        try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(send_all)
-                try:
-                    await self.read_head(on_stage)
-                except TransportFailure as error:
-                    failure = failure or error
-                if failure is not None or self.parser.status >= _REFUSALS:
-                    group.cancel_scope.cancel()
-        except BaseExceptionGroup as raised:
-            raise single(raised) from None
-        if failure is not None:
-            raise failure
+    def pause(self) -> None:
+        """Stop reading: TCP makes the peer wait."""
+        if self._connection is not None:
+            self._connection.pause()
 
-    async def _send_all(
-        self, head: bytes, body: bytes | AsyncIterable[bytes], on_stage: OnStage
-    ) -> None:
-        try:
-            await self._stream.send(head)
-            if isinstance(body, bytes):
-                for start in range(0, len(body), _AT_ONCE):
-                    on_stage("send")
-                    await self._stream.send(body[start : start + _AT_ONCE])
-            else:
-                async for part in body:
-                    on_stage("send")
-                    await self._stream.send(part)
-        except _LOST:
+    def resume(self) -> None:
+        """Go on reading."""
+        if self._connection is not None and self._connection.paused:
+            self._connection.resume()
+
+    def close(self) -> None:
+        """Let the connection go: to the pool if the response is complete, closed if not.
+
+        It never waits, and may be called in any task or callback of the event loop, repeatedly.
+        """
+        connection, self._connection = self._connection, None
+        if connection is None:
             return
-        finally:
-            if isinstance(body, AsyncGenerator):
-                await body.aclose()
-        self._sent = True
-        on_stage("read")
-
-    def _end(self, error: Exception) -> None:
-        """The connection gives no more: the answer is complete, or broken off."""
+        connection.receiver = None
         parser = self.parser
-        reset = not isinstance(error, anyio.EndOfStream)
-        if not reset and parser.feed_eof():
+        if self.sent and parser.reusable and not connection.is_sending:
+            if connection.paused:
+                connection.resume()
+            self._pool.give_back(connection, _keep_alive(parser.headers))
+        else:
+            self._pool.discard(connection)
+        parser.release()
+
+    async def wait_closed(self) -> None:
+        """Do nothing: nothing of an exchange runs in the background."""
+
+    # By the connection
+
+    def feed(self, data: bytes) -> None:
+        parser, sink = self.parser, self._sink
+        try:
+            parser.feed(data)
+        except ProtocolViolation as violation:
+            self._fail(violation)
             return
-        missing = "its answer was complete" if parser.received else "it answered"
-        how = "broke" if reset else "was closed by the peer"
-        raise ConnectionLost(
-            f"the connection {how} before {missing}",
-            answered=parser.received,
-            reused=self.reused,
-            reset=reset,
+        if not self._headed:
+            if not parser.head_complete:
+                return
+            self._headed = True
+            sink.on_head(parser)
+        if parser.pieces and self._connection is not None:
+            sink.on_body(parser.take())
+        if self._connection is None:
+            return
+        if parser.complete:
+            self.close()
+            sink.on_end()
+        elif parser.violation is not None:
+            self._fail(parser.violation)
+
+    def lost(self, error: Exception | None) -> None:
+        parser = self.parser
+        if error is None and parser.feed_eof():
+            self.close()
+            self._sink.on_end()
+            return
+        missing = "its response was complete" if parser.received else "it answered"
+        how = "was closed by the peer" if error is None else "broke"
+        self._fail(
+            ConnectionLost(
+                f"the connection {how} before {missing}",
+                answered=parser.received,
+                reused=self.reused,
+                reset=error is not None,
+            )
         )
 
-    def _keep_alive(self) -> float:
-        for name, value in self.parser.headers:
-            if name.lower() == b"keep-alive":
-                return _timeout_in(value)
-        return KEEP_ALIVE
+    def broken(self) -> None:
+        self._fail(None)
+
+    def _fail(self, failure: TransportFailure | None) -> None:
+        self.close()
+        self._sink.on_failure(failure)
+
+
+def _keep_alive(headers: list[tuple[bytes, bytes]]) -> float:
+    for name, value in headers:
+        if name.lower() == b"keep-alive":
+            return _timeout_in(value)
+    return KEEP_ALIVE
 
 
 @lru_cache(maxsize=16)  # a site sends the same value each time

@@ -1,22 +1,23 @@
 """Connections: a bound on how many there are, and those kept alive for the next request.
 
-No operation's cost grows with the number of connections or of requests that wait.
+Only `acquire` waits. No operation's cost grows with the number of connections or waiting requests.
 """
 
 from __future__ import annotations
 
-import select
-from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable
+from collections import OrderedDict
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
-from anyio.abc import ByteStream
 
-from ._connecting import close_now, connect
-from ._sockets import socket_of
+from ._connecting import connect
+from ._connection import Connection, SocketConnection
+from ._pumped_connection import PumpedConnection
+from ._reactor import current_reactor
 from ._stages import OnStage
 from ._target import Target
+from ._wiring import in_memory
 
 if TYPE_CHECKING:
     import ssl
@@ -25,42 +26,6 @@ KEEP_ALIVE = 5.0
 """Seconds that a site keeps an idle connection when it does not say."""
 
 _MARGIN = 0.8  # how much of the site's own limit is used: the rest is for the way there
-
-
-class Connection:
-    """A connection to an origin, and what it needs for being used again."""
-
-    __slots__ = ("_fileno", "expires", "reused", "stream", "target")
-
-    def __init__(self, stream: ByteStream, target: Target) -> None:
-        self.stream = stream
-        self.target = target
-        self.reused = False
-        self.expires = 0.0
-        """When it is given up, by the event loop's clock."""
-        raw_socket = socket_of(stream)
-        self._fileno: Callable[[], int] | None = None if raw_socket is None else raw_socket.fileno
-
-    def is_quiet(self) -> bool:
-        """Whether the idle connection is still open and silent: neither end nor data has come."""
-        if self._fileno is None:
-            return True
-        fileno = self._fileno()
-        if fileno < 0 or _readable(fileno):
-            return False
-        if not hasattr(self.stream, "transport_stream"):
-            return True
-        from ._tls import has_unread  # noqa: PLC0415 - loaded already, by the handshake
-
-        return not has_unread(self.stream)
-
-
-def _readable(fileno: int) -> bool:
-    if not hasattr(select, "poll"):  # Windows
-        return bool(select.select([fileno], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(fileno, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 class _Waiter:
@@ -76,11 +41,11 @@ class _Waiter:
 
 
 class PoolStatistics(NamedTuple):
-    """What a pool holds."""
+    """The state of a pool."""
 
     available: float
-    """Slots that the next requests can have at once; infinite without a bound."""
-    idle: tuple[ByteStream, ...]
+    """Slots that the next requests can have at once; infinite without a limit."""
+    idle: tuple[Connection, ...]
     """The connections that are kept for them."""
     waiting: int
     """How many requests wait for a slot."""
@@ -89,7 +54,7 @@ class PoolStatistics(NamedTuple):
 class Pool:
     """At most `max_connections` connections, idle ones included; first come, first served.
 
-    :param max_connections: None is no bound
+    :param max_connections: None for no limit
     :param uds: the path of a Unix socket that all connections go to
     """
 
@@ -100,110 +65,121 @@ class Pool:
         ssl_context: ssl.SSLContext | None = None,
         uds: str | None = None,
     ) -> None:
-        self._free = float("inf") if max_connections is None else max_connections
+        self._free = inf if max_connections is None else max_connections
         self._ssl_context = ssl_context
         self._uds = uds
-        self.connect: Callable[..., Awaitable[ByteStream]] = connect
-        """What makes the connections."""
-        self._idle: dict[Target, deque[Connection]] = {}
+        self._idle: dict[Target, OrderedDict[Connection, None]] = {}
         self._waiting: OrderedDict[_Waiter, None] = OrderedDict()
         self._closed = False
+
+    def kept(self, target: Target) -> Connection | None:
+        """Return the idle connection to the target that was used last, if it is still good."""
+        while (connection := self._pop_idle(target, last=True)) is not None:
+            if self._is_good(connection):
+                connection.reused = True
+                return connection
+            self.discard(connection)
+        return None
 
     async def acquire(
         self, target: Target, on_stage: OnStage, *, fresh: bool = False
     ) -> Connection:
-        """A connection to the target: the one that was used last, if it is still good.
+        """Return a connection to the target: an idle one that is still good, or a new one.
 
-        Waits for a slot if there is none, in no stage; then, in the stage "connect", for a new
+        Waits for a slot if there is none, in no stage; then, in the stage "connect", for the
         connection. A cancellation in either leaves the slot free again.
 
-        :param fresh: whether none that was used before will do
-        :raises ConnectFailure: if none can be made
+        :param fresh: False if one that was used before will do
+        :raises ConnectFailure: If it cannot be made.
         """
-        await self._close_expired(target)
-        while not fresh and (connection := self._pop_idle(target, last=True)) is not None:
-            if self._is_good(connection):
-                connection.reused = True
-                return connection
-            await self.discard(connection)
+        self._close_expired(target)
+        if not fresh and (connection := self.kept(target)) is not None:
+            return connection
         given = await self._slot(target)
         if given is not None:
             if given.target == target and not fresh and self._is_good(given):
                 given.reused = True
                 return given
-            await self._close_keeping_slot(given)
+            given.close()
         try:
             on_stage("connect")
-            stream = await self.connect(target, ssl_context=self._ssl_context, uds=self._uds)
+            return await self._connect(target)
         except BaseException:
             self._free_slot()
             raise
-        return Connection(stream, target)
 
-    async def give_back(self, connection: Connection, keep_alive: float) -> None:
+    def give_back(self, connection: Connection, keep_alive: float) -> None:
         """Take back a connection whose exchange is complete.
 
         :param keep_alive: for how many seconds the site keeps it
         """
         if self._closed or keep_alive <= 0:
-            await self.discard(connection)
+            self.discard(connection)
             return
-        connection.expires = anyio.current_time() + keep_alive * _MARGIN
+        connection.expires = connection.reactor.clock() + keep_alive * _MARGIN
         self._put_back(connection)
 
-    async def discard(self, connection: Connection) -> None:
+    def discard(self, connection: Connection) -> None:
         """Close a connection at once, and free its slot."""
-        try:
-            await close_now(connection.stream)
-        finally:
-            self._free_slot()
+        connection.close()
+        self._free_slot()
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Close the idle connections; those in use are closed when they are given back."""
         self._closed = True
-        await self.close_idle()
+        self.close_idle()
 
-    async def close_idle(self) -> None:
+    def close_idle(self) -> None:
         """Close the idle connections."""
         while self._idle:
             connection = self._pop_idle(next(iter(self._idle)), last=True)
             assert connection is not None
-            await self.discard(connection)
+            self.discard(connection)
 
     def statistics(self) -> PoolStatistics:
-        """What there is of connections and of requests that wait for one."""
-        idle = tuple(c.stream for connections in self._idle.values() for c in connections)
+        """Return what there is of connections, and of requests that wait for one."""
+        idle = tuple(c for connections in self._idle.values() for c in connections)
         return PoolStatistics(self._free + len(idle), idle, len(self._waiting))
 
-    async def _close_expired(self, target: Target) -> None:
-        """Close two idle connections at most: one use adds one, so they can not pile up."""
-        now = anyio.current_time()
+    async def _connect(self, target: Target) -> Connection:
+        if in_memory:
+            site = in_memory.get(f"{target.scheme}://{target.authority}")
+            if site is not None:
+                return PumpedConnection(await site(), target, current_reactor())
+        opened = await connect(target, ssl_context=self._ssl_context, uds=self._uds)
+        return SocketConnection(opened.socket, opened.layers, target, current_reactor())
+
+    def _close_expired(self, target: Target) -> None:
+        """Close at most two idle connections: one use adds one, so they cannot pile up."""
         for _ in range(2):
-            if target not in self._idle or self._idle[target][0].expires > now:
+            if target not in self._idle:
                 return
-            connection = self._pop_idle(target, last=False)
-            assert connection is not None
-            await self.discard(connection)
+            first = next(iter(self._idle[target]))
+            if first.expires > first.reactor.clock():
+                return
+            self._forget(first)
 
     def _pop_idle(self, target: Target, *, last: bool) -> Connection | None:
         connections = self._idle.get(target)
         if connections is None:
             return None
-        connection = connections.pop() if last else connections.popleft()
+        connection, _ = connections.popitem(last=last)
+        connection.on_unsolicited = None
         if not connections:
             del self._idle[target]
         return connection
 
+    def _forget(self, connection: Connection) -> None:
+        """Close an idle connection: it has expired, or the site has closed it or spoken."""
+        connections = self._idle[connection.target]
+        del connections[connection]
+        if not connections:
+            del self._idle[connection.target]
+        self.discard(connection)
+
     @staticmethod
     def _is_good(connection: Connection) -> bool:
-        return connection.expires > anyio.current_time() and connection.is_quiet()
-
-    async def _close_keeping_slot(self, connection: Connection) -> None:
-        try:
-            await close_now(connection.stream)
-        except BaseException:
-            self._free_slot()
-            raise
+        return connection.expires > connection.reactor.clock() and connection.is_quiet()
 
     async def _slot(self, target: Target) -> Connection | None:
         """Wait for a slot; it may come with a connection that already has it."""
@@ -222,7 +198,7 @@ class Pool:
             elif waiter.connection is None:
                 self._free_slot()
             elif self._closed:
-                await self.discard(waiter.connection)
+                self.discard(waiter.connection)
             else:
                 self._put_back(waiter.connection)
             raise
@@ -234,7 +210,8 @@ class Pool:
 
     def _put_back(self, connection: Connection) -> None:
         if not self._grant(connection):
-            self._idle.setdefault(connection.target, deque()).append(connection)
+            connection.on_unsolicited = self._forget
+            self._idle.setdefault(connection.target, OrderedDict())[connection] = None
 
     def _grant(self, connection: Connection | None) -> bool:
         if not self._waiting:

@@ -1,22 +1,23 @@
-"""`AnyIOTransport`: the library's connections for users of httpx."""
+"""The library's connections for users of httpx and httpx2: `AnyIOTransport`, but for its base."""
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from functools import cache, partial
+from functools import cache
 from math import inf
 from types import ModuleType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from gprochat_anyio._redaction import Hidden
 
-from ._exchange import Exchange, exchange
+from ._exchange import Exchange
 from ._failures import ConnectFailure, ConnectionLost, ProxyFailure, TransportFailure
-from ._http_library import httpx, library_of
 from ._pool import Pool
+from ._response_buffer import ResponseBuffer
 from ._stages import Stage
 from ._target import Proxy, Target
 
@@ -26,12 +27,20 @@ _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 _NOT_IN_A_HEAD = (b"\r", b"\n", b"\0")
 
 
-class AnyIOTransport(httpx.AsyncBaseTransport):
-    """HTTP/1.1 over connections of its own, for `httpx.AsyncClient(transport=...)`.
+class OwnConnections(NamedTuple):
+    """What an `AnyIOTransport` sends by, which a `Client` uses without httpx between."""
 
-    Bodies are handed over read by read, at most 64 KiB each; while nobody reads, nothing is read
-    from the socket. The limits of httpx's `timeout` are honoured. A request that is safe to
-    repeat is repeated once if a kept connection turns out to have been closed by the server.
+    pool: Pool
+    proxy: Proxy | None
+
+
+class HTTPTransport:
+    """HTTP/1.1 over connections of its own, for `AsyncClient(transport=...)` of httpx or httpx2.
+
+    Bodies are handed over read by read; while nobody reads, at most 64 KiB and one read wait, and
+    nothing more is read from the socket. The limits of httpx's `timeout` are honoured. A request
+    that is safe to repeat is repeated once if a kept connection turns out to have been closed by
+    the server.
 
     Cancelled at any point, a request's connection is closed and its slot free before the
     cancellation leaves; closing an unfinished response never waits for the server.
@@ -39,7 +48,8 @@ class AnyIOTransport(httpx.AsyncBaseTransport):
     :param ssl_context: replaces the shared one, which verifies by certifi's authorities
     :param proxy: the URL of a proxy; `http://`, `https://` or `socks5://`
     :param uds: the path of a Unix socket to connect to, whatever the URL's host
-    :param max_connections: at most so many connections, idle ones included; None is no bound
+    :param max_connections: maximum number of connections, idle ones included; None for no limit
+    :raises ValueError: If an argument is invalid. The message names it.
     """
 
     def __init__(
@@ -51,39 +61,36 @@ class AnyIOTransport(httpx.AsyncBaseTransport):
         max_connections: int | None = 100,
     ) -> None:
         if max_connections is not None and max_connections < 1:
-            raise ValueError("max_connections must be at least 1, or None for no bound")
-        self.pool = Pool(max_connections=max_connections, ssl_context=ssl_context, uds=uds)
-        """The connections, which the library's own client uses without httpx between."""
-        self.proxy = None if proxy is None else Proxy.from_url(proxy)
-        """The way of all requests."""
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and read the head of its response.
-
-        :raises httpx.TransportError: of the kind that httpx documents, never without a message
-        """
-        library = library_of(request)
-        target = self._target(library, request)
-        head = _head(library, request, target)
-        body = await _body(library, request)
-        limits = _Limits(library, request)
-        made = await limits.run(
-            "pool", lambda: self._exchange(request.method, target, head, body, limits)
-        )
-        answer = made.parser
-        return library.Response(  # type: ignore[no-any-return]
-            answer.status,
-            headers=answer.headers,
-            stream=_stream_class(library)(made, limits),
-            extensions={
-                "http_version": b"HTTP/" + answer.version.encode(),
-                "reason_phrase": answer.reason,
-            },
+            raise ValueError("max_connections must be at least 1, or None for no limit")
+        self._own = OwnConnections(
+            Pool(max_connections=max_connections, ssl_context=ssl_context, uds=uds),
+            None if proxy is None else Proxy.from_url(proxy),
         )
 
     async def aclose(self) -> None:
         """Close the idle connections; those in use are closed as their responses end."""
-        await self.pool.aclose()
+        self._own.pool.close()
+
+    async def _handle(self, library: ModuleType, request: Any) -> Any:
+        """Send a request, and return its response once its head has come."""
+        target = self._target(library, request)
+        head = _head(library, request, target)
+        body = await _body(library, request)
+        limits = _Limits(library, request)
+        buffer = await limits.run(
+            "pool", lambda: self._exchange(request.method, target, head, body, limits)
+        )
+        response = buffer.head
+        assert response is not None
+        return library.Response(
+            response.status,
+            headers=response.headers,
+            stream=_stream_class(library)(buffer, limits),
+            extensions={
+                "http_version": b"HTTP/" + response.version.encode(),
+                "reason_phrase": response.reason,
+            },
+        )
 
     async def _exchange(
         self,
@@ -92,36 +99,89 @@ class AnyIOTransport(httpx.AsyncBaseTransport):
         head: bytes,
         body: bytes | AsyncIterator[bytes],
         limits: _Limits,
-    ) -> Exchange:
-        send = partial(
-            exchange,
-            self.pool,
-            target,
-            head,
-            body,
-            on_stage=limits.start,
-            bodiless=method == "HEAD",
-        )
+    ) -> ResponseBuffer:
         try:
-            return await send()
+            return await self._attempt(method, target, head, body, limits, fresh=False)
         except ConnectionLost as failure:
             if method not in _REPEATABLE or not isinstance(body, bytes) or not failure.stale:
                 raise
         limits.start("pool")
-        return await send(fresh=True)
+        return await self._attempt(method, target, head, body, limits, fresh=True)
 
-    def _target(self, library: ModuleType, request: httpx.Request) -> Target:
+    async def _attempt(
+        self,
+        method: str,
+        target: Target,
+        head: bytes,
+        body: bytes | AsyncIterator[bytes],
+        limits: _Limits,
+        *,
+        fresh: bool,
+    ) -> ResponseBuffer:
+        pool = self._own.pool
+        connection = await pool.acquire(target, limits.start, fresh=fresh)
+        buffer = ResponseBuffer(connection.reactor.signal())
+        exchange = Exchange(pool, connection, buffer, bodiless=method == "HEAD")
+        buffer.exchange = exchange
+        try:
+            await _send(buffer, head, body, limits)
+            limits.start("read")
+            await buffer.wait_for_head()
+        except BaseException:
+            exchange.close()
+            raise
+        return buffer
+
+    def _target(self, library: ModuleType, request: Any) -> Target:
         url = request.url
         if url.scheme not in ("http", "https"):
             raise library.UnsupportedProtocol(f"{url.scheme}:// is not HTTP", request=request)
         port = url.port or {"http": 80, "https": 443}[url.scheme]
-        return Target(url.scheme, url.raw_host.decode("ascii"), port, self.proxy)
+        return Target(url.scheme, url.raw_host.decode("ascii"), port, self._own.proxy)
+
+
+def connections_of(transport: object) -> OwnConnections | None:
+    """Return what an `AnyIOTransport` sends by; None for any other, a subclass's own way included."""
+    if not isinstance(transport, HTTPTransport):
+        return None
+    handle = type(transport).handle_async_request  # type: ignore[attr-defined]
+    own = getattr(handle, "__module__", "").startswith("gprochat_anyio.transport.")
+    return transport._own if own else None  # noqa: SLF001 - this module's own
+
+
+async def _send(
+    buffer: ResponseBuffer, head: bytes, body: bytes | AsyncIterator[bytes], limits: _Limits
+) -> None:
+    """Send a request. A refusal that comes before it was sent whole ends that."""
+    exchange = buffer.exchange
+    exchange.sent = False
+    parts = _one(Hidden(b"".join((head, body)))) if isinstance(body, bytes) else body
+    try:
+        with anyio.CancelScope() as sending:
+            buffer.on_refusal = sending.cancel
+            limits.start("write")
+            await checkpoint()
+            if parts is body:
+                await exchange.send(head)
+            async for part in parts:
+                limits.start("write")
+                await exchange.send(part)
+                await checkpoint()  # a refusal, or the end of the connection, may have come
+            exchange.sent = True
+    finally:
+        buffer.on_refusal = None
+        if isinstance(parts, AsyncGenerator):
+            await parts.aclose()
+
+
+async def _one(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 class _Limits:
     """httpx's four limits on one exchange: pool, connect, write and read, each per operation."""
 
-    def __init__(self, library: ModuleType, request: httpx.Request) -> None:
+    def __init__(self, library: ModuleType, request: Any) -> None:
         self._library = library
         self._request = request
         self._limits: Mapping[str, float | None] = request.extensions.get("timeout", {})
@@ -159,21 +219,20 @@ class _Limits:
 class _Body:
     """The body of a response, as httpx iterates over it."""
 
-    def __init__(self, made: Exchange, limits: _Limits) -> None:
-        self._exchange = made
+    def __init__(self, buffer: ResponseBuffer, limits: _Limits) -> None:
+        self._buffer = buffer
         self._limits = limits
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
-        while pieces := await self._limits.run("read", self._exchange.receive):
-            if data := b"".join(pieces):
-                return data
+        if data := await self._limits.run("read", self._buffer.read):
+            return data
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        await self._exchange.aclose()
+        self._buffer.exchange.close()
 
 
 @cache
@@ -181,7 +240,7 @@ def _stream_class(library: ModuleType) -> type[_Body]:
     return type("AnyIOResponseStream", (_Body, library.AsyncByteStream), {})
 
 
-def _head(library: ModuleType, request: httpx.Request, target: Target) -> Hidden:
+def _head(library: ModuleType, request: Any, target: Target) -> Hidden:
     place = request.url.raw_path
     fields = list(request.headers.raw)
     if target.forwarded_by:
@@ -197,7 +256,7 @@ def _head(library: ModuleType, request: httpx.Request, target: Target) -> Hidden
     return Hidden(b"\r\n".join([*lines, b"", b""]))
 
 
-async def _body(library: ModuleType, request: httpx.Request) -> bytes | AsyncIterator[bytes]:
+async def _body(library: ModuleType, request: Any) -> bytes | AsyncIterator[bytes]:
     stream: Any = request.stream
     if isinstance(stream, library.ByteStream):
         return b"".join([part async for part in stream])

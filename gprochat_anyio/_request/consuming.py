@@ -1,0 +1,88 @@
+"""Waiting for the end of a reply, on behalf of a caller: `ask`, `stream_to` and fan-outs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from math import inf
+
+import anyio
+from anyio.abc import ObjectSendStream
+from anyio.streams.memory import MemoryObjectSendStream
+
+from .incoming import IncomingReply
+from .sinks import Collector, Forwarder
+
+
+async def collect(reply: IncomingReply, sink: Collector) -> None:
+    """Wait for the end of a reply. Whatever interrupts that, the reply is closed.
+
+    :raises GPROChatError: If it is not complete.
+    """
+    try:
+        while not reply.over:
+            await reply.wait()
+        reply.raise_error(sink.text)
+    finally:
+        reply.end()
+        await reply.wait_closed()
+
+
+async def forward(
+    reply: IncomingReply,
+    sink: Forwarder,
+    send: Callable[[str], Awaitable[None]],
+    *,
+    started: Callable[[], None] | None = None,
+    complete_is_in_time: bool = False,
+) -> None:
+    """Send on what the sink had no room for, until the end of the reply, which is closed then.
+
+    Ends early if the consumer has left.
+
+    :param send: waits for room; nothing else is sent meanwhile
+    :param started: called first
+    :param complete_is_in_time: True if `total` ends with the reply, not with its last text sent
+    :raises GPROChatError: If the reply is not complete, or `total` passes.
+    """
+    try:
+        if started is not None:
+            started()
+        while not sink.left:
+            if sink.has_held:
+                ends = inf if reply.complete and complete_is_in_time else reply.deadlines.ends
+                with anyio.CancelScope(deadline=ends) as scope:
+                    reply.taken(await sink.pass_on(send))
+                if scope.cancelled_caught:
+                    reply.time_out()
+                    break
+            elif reply.over:
+                break
+            else:
+                await reply.wait()
+        if not sink.left:
+            reply.raise_error(sink.text)
+    except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+        sink.left = True
+    finally:
+        reply.end()
+        await reply.wait_closed()
+
+
+def offer_to(send: ObjectSendStream[str]) -> Callable[[str], bool]:
+    """Return what puts text straight into a caller's channel, while there is room in it."""
+    if not isinstance(send, MemoryObjectSendStream):
+        return _refuse
+    send_nowait = send.send_nowait
+
+    def offer(text: str) -> bool:
+        try:
+            send_nowait(text)
+        except anyio.WouldBlock:
+            return False
+        return True
+
+    return offer
+
+
+def _refuse(_: str) -> bool:
+    return False

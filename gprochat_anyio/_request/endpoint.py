@@ -1,0 +1,192 @@
+"""One endpoint: a site, how to talk to it, and how to open a request to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from gprochat_anyio._errors import InvalidPromptError
+from gprochat_anyio._settings import Retry, Timeouts, check
+from gprochat_anyio._wire.gprochat import (
+    AUTH_PATH,
+    GENERATE_PATH,
+    decode_auth,
+    encode_auth,
+    encode_generate,
+)
+from gprochat_anyio._wire.messages import Message, Prompt, checked, history
+from gprochat_anyio._wire.reply_decoder import TextDecoder
+from gprochat_anyio.transport._pool import Pool
+
+from .deadlines import Deadlines
+from .incoming import IncomingReply
+from .loop_affinity import LoopAffinity
+from .native import NativeSender
+from .observers import Observers
+from .opening import Sender, ask_once, open_reply
+from .sinks import TextSink
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx
+
+    from .address import SiteAddress
+
+_AUTH_RESPONSE_LIMIT = 4096
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PreparedRequest:
+    """A history that can be sent as it is, to any endpoint.
+
+    :param timeouts: override the endpoint's, field by field
+    :param path: below the site's own
+    :param retry: in the place of the endpoint's
+    """
+
+    messages: tuple[Message, ...]
+    timeouts: Timeouts | None = None
+    path: str = GENERATE_PATH
+    retry: Retry | None = None
+
+    @classmethod
+    def of(cls, prompt: Prompt, timeouts: Timeouts | None) -> PreparedRequest | InvalidPromptError:
+        """Return the request for a prompt, or why there is none, to raise where nothing holds it.
+
+        :raises ValueError: If `timeouts` is invalid.
+        """
+        check("timeouts", timeouts, Timeouts, type(None))
+        messages = checked(history, prompt)
+        return messages if isinstance(messages, InvalidPromptError) else cls(messages, timeouts)
+
+
+class Opener(Protocol):
+    """Opens requests: what fan-outs, races and conversations need of a client."""
+
+    async def open(
+        self, request: PreparedRequest, sink: TextSink, *, whole: bool = False
+    ) -> IncomingReply:
+        """Return the reply once its first text has arrived; `whole`, once it has ended.
+
+        :param sink: takes the text
+        :raises GPROChatError: If there is no first text.
+        """
+        ...
+
+
+class Endpoint:
+    """A site, and the connections to it.
+
+    :param decoder: makes the decoder of a reply
+    """
+
+    def __init__(
+        self,
+        address: SiteAddress,
+        sender: Sender,
+        *,
+        secret_key: str,
+        password: str | None,
+        timeouts: Timeouts,
+        retry: Retry,
+        decoder: Callable[[], TextDecoder],
+    ) -> None:
+        self.address = address
+        self.timeouts = timeouts
+        self.retry = retry
+        self.observers = Observers(address.target.host, address.target.port)
+        self.closed = False
+        self._sender = sender
+        self._secret_key = secret_key
+        self._password = password
+        self._decoder = decoder
+        self._affinity = LoopAffinity("Client")
+
+    @property
+    def pool(self) -> Pool | None:
+        """The connections; None if a transport of the caller's has them."""
+        return self._sender.pool if isinstance(self._sender, NativeSender) else None
+
+    async def open(
+        self, request: PreparedRequest, sink: TextSink, *, whole: bool = False
+    ) -> IncomingReply:
+        """Open a request; see `Opener.open`."""
+        now = self.check_usable()
+        watch = self.observers.watch()
+        try:
+            reply = await open_reply(
+                self._sender,
+                request.path,
+                partial(
+                    encode_generate,
+                    request.messages,
+                    secret_key=self._secret_key,
+                    password=self._password,
+                ),
+                sink,
+                deadlines=Deadlines(self.timeouts.under(request.timeouts), now),
+                retry=request.retry or self.retry,
+                decoder=self._decoder,
+                watch=watch,
+                whole=whole and watch is None,
+            )
+        except BaseException as error:
+            if watch is not None:
+                watch.unanswered(error)
+            raise
+        if watch is not None:
+            reply.watch_from_here(watch)
+        return reply
+
+    async def check_password(self) -> bool:
+        """Return True if the site accepts the password, or has none.
+
+        :raises GPROChatError: If the site does not say.
+        """
+        self.check_usable()
+        body = encode_auth(self._password)
+        return decode_auth(
+            await ask_once(
+                self._sender, AUTH_PATH, body, timeouts=self.timeouts, limit=_AUTH_RESPONSE_LIMIT
+            )
+        )
+
+    def check_usable(self) -> float:
+        """Return the time, by the event loop's clock.
+
+        :raises RuntimeError: If the client is closed, or belongs to another event loop or process.
+        """
+        if self.closed:
+            raise RuntimeError("this Client is closed; make a new one")
+        return self._affinity.check().clock()
+
+    async def aclose(self) -> None:
+        """Close the idle connections. Those in use are closed as their replies end."""
+        if not self.closed:
+            self._affinity.check()
+        self.closed = True
+        await self._sender.aclose()
+
+
+def sender_to(
+    address: SiteAddress,
+    *,
+    transport: httpx.AsyncBaseTransport | None,
+    ssl_context: ssl.SSLContext | None,
+    max_connections: int | None,
+) -> Sender:
+    """Return the way to a site. Closing it closes the connections, or the transport."""
+    if transport is None:
+        pool = Pool(max_connections=max_connections, ssl_context=ssl_context)
+        return NativeSender(address, pool)
+    from gprochat_anyio.transport._anyio_transport import connections_of  # noqa: PLC0415
+
+    from .foreign import ForeignSender  # noqa: PLC0415
+
+    own = connections_of(transport)
+    if own is not None:
+        return NativeSender(address.by(own.proxy), own.pool)
+    return ForeignSender(address.url, address.headers, transport)

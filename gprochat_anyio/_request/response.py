@@ -1,0 +1,320 @@
+"""A response while it arrives: its deadlines, its refusals, and how it ends.
+
+It is fed by the reactor, through an exchange; one task at a time waits for it. Every way it can end
+is an attribute, `error`, that the waiting task raises: nothing raises in the reactor.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from math import inf
+from typing import Protocol
+
+from gprochat_anyio._errors import (
+    GPROChatError,
+    Phase,
+    ReplyInterruptedError,
+    RequestTimeoutError,
+    SiteConnectionError,
+    SiteError,
+    UnexpectedResponseError,
+)
+from gprochat_anyio._wire.gprochat import ERROR_BODY_LIMIT, check_head, read_error
+from gprochat_anyio.transport._failures import (
+    ConnectFailure,
+    ConnectionLost,
+    ProxyFailure,
+    TimedOut,
+    TransportFailure,
+)
+from gprochat_anyio.transport._reactor import Deadline, Reactor
+from gprochat_anyio.transport._target import Proxy
+
+from .deadlines import Deadlines, PhaseWithLimit
+
+_SAID_BY_THE_HEAD = frozenset({429, 502, 503, 504})
+"""Statuses that mean what they say, with a `Retry-After`; of others the body tells the reason."""
+
+
+class Head(Protocol):
+    """The head of a response."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    framing: str
+
+
+class Exchange(Protocol):
+    """The way a response comes: over the library's own connections, or another transport."""
+
+    @property
+    def proxy(self) -> Proxy | None:
+        """The proxy that reads the request itself, and may answer it."""
+        ...
+
+    @property
+    def paused(self) -> bool: ...
+
+    def look(self) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    async def wait_closed(self) -> None:
+        """Wait, for at most a second, until nothing of it runs in the background."""
+        ...
+
+
+class IncomingResponse(ABC):
+    """What comes back for one request that is sent.
+
+    :param deadlines: of the request; they span its attempts
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_entry",
+        "_exchange",
+        "_reactor",
+        "_refusal",
+        "_signal",
+        "_status_headers",
+        "connect",
+        "deadlines",
+        "ended_at",
+        "error",
+        "headed",
+        "on_connected",
+        "over",
+        "sent_at",
+    )
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self.deadlines = deadlines
+        self.over = False
+        """True once nothing more comes."""
+        self.error: Exception | None = None
+        """Why it is not complete: one of the library's errors, or a foreign transport's defect."""
+        self.connect = 0.0
+        """Seconds that the connection took; 0.0 if it was there already."""
+        self.on_connected: Callable[[float | None], None] | None = None
+        """Is told once how long the connection took, or that it was there; may raise."""
+        self.sent_at = 0.0
+        """When the first byte was sent, by the event loop's clock."""
+        self.ended_at: float | None = None
+        self._exchange: Exchange | None = None
+        self.headed = False
+        """True once the head has come."""
+        self._reactor: Reactor
+        self._entry: Deadline | None = None
+        self._refusal: bytes | None = None  # the body of an error response, as far as it has come
+        self._status_headers: tuple[int, dict[str, str]]
+
+    def begin(self, exchange: Exchange, reactor: Reactor) -> None:
+        """Take an exchange whose request is about to be sent. From here on deadlines are watched."""
+        self._exchange = exchange
+        self._reactor = reactor
+        self._signal = reactor.signal()
+        self.enter("first_chunk")
+
+    def enter(self, phase: PhaseWithLimit) -> None:
+        """Begin a phase of the opening."""
+        now = self._reactor.clock()
+        if phase == "first_chunk":
+            self.sent_at = now
+        self.deadlines.start(phase, now)
+        earliest = self.deadlines.earliest()
+        if self._entry is not None:
+            if self._entry.at <= earliest:
+                return
+            self._reactor.drop_deadline(self._entry)
+        if earliest < inf:
+            self._entry = self._reactor.add_deadline(earliest, self)
+
+    def connected(self, seconds: float | None) -> None:
+        """Take note of how long the connection took; None if it was there already."""
+        self.connect = seconds or 0.0
+        if self.on_connected is not None:
+            self.on_connected(seconds)
+
+    async def wait(self) -> None:
+        """Wait until something has arrived, or the end. Cancelled, it loses nothing."""
+        await self._signal.wait()
+
+    async def wait_until_over(self) -> None:
+        """Wait for the end. Whatever interrupts that, the response is closed."""
+        try:
+            while not self.over:
+                await self._signal.wait()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let the connection go, in any task or callback of the event loop; repeatedly."""
+        if self.over:
+            return
+        self.over = True
+        exchange = self._exchange
+        if exchange is not None:
+            self.ended_at = self._reactor.clock()
+            exchange.close()
+            if self._entry is not None:
+                self._reactor.drop_deadline(self._entry)
+            self._signal.set()
+
+    async def wait_closed(self) -> None:
+        """Wait, for at most a second, for what a transport of the caller's still does to close."""
+        if self._exchange is not None:
+            await self._exchange.wait_closed()
+
+    # By the exchange
+
+    def on_head(self, response: Head) -> None:
+        assert self._exchange is not None
+        self.headed = True
+        proxy = self._exchange.proxy
+        if proxy is not None and response.status == 407:
+            self._fail(error_of(proxy.refusal()))
+            return
+        refused = self._check(response)
+        if refused is not None:
+            self._fail(refused)
+        elif response.status != 200:
+            self._refusal = b""
+            self._status_headers = response.status, fields_of(response.headers)
+
+    def on_body(self, data: bytes) -> None:
+        if self._refusal is None:
+            self._take(data)
+            return
+        self._refusal += data
+        if len(self._refusal) >= ERROR_BODY_LIMIT:
+            self._refuse()
+
+    def on_end(self) -> None:
+        if self._refusal is None:
+            self._finish()
+        else:
+            self._refuse()
+
+    def on_failure(self, failure: TransportFailure | None) -> None:
+        if failure is None:
+            self._fail(
+                UnexpectedResponseError(
+                    "the response could not be read, by a defect of gprochat_anyio: see the log "
+                    "`gprochat_anyio` for its traceback, and report it"
+                )
+            )
+        elif self._refusal is not None:
+            status, _ = self._status_headers
+            if status in _SAID_BY_THE_HEAD:
+                self._refusal = b""
+                self._refuse()
+            else:
+                self._fail(ReplyInterruptedError(f"{failure}; ask again"))
+        else:
+            self._break_off(failure)
+
+    def on_foreign_error(self, error: Exception) -> None:
+        """Take note of an exception of the application's, which the waiting task raises."""
+        self._fail(error)
+
+    # By the reactor
+
+    def due(self, now: float) -> float:
+        if self._exchange is not None and self._exchange.paused:
+            self.deadlines.since = now  # the consumer is behind: `idle` stands still
+        return self.deadlines.due()
+
+    def look(self) -> None:
+        if self._exchange is not None:
+            self._exchange.look()
+
+    def expire(self) -> None:
+        self._fail(self.deadlines.error(self._reactor.now))
+
+    # By the response's kind
+
+    @abstractmethod
+    def _check(self, response: Head) -> SiteError | None:
+        """Return what is wrong with a head, if anything."""
+
+    @abstractmethod
+    def _take(self, data: bytes) -> None:
+        """Take some of the body of a success."""
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """Take note that the body of a success is complete."""
+
+    def _break_off(self, failure: TransportFailure) -> None:
+        self._fail(error_of(failure))
+
+    def _refuse(self) -> None:
+        assert self._refusal is not None
+        status, headers = self._status_headers
+        self._fail(read_error(status, headers, self._refusal[:ERROR_BODY_LIMIT]))
+
+    def _fail(self, error: Exception) -> None:
+        if not self.over:
+            self.error = error
+            self.close()
+
+
+class WholeBody(IncomingResponse):
+    """A short response, read as a whole.
+
+    :param limit: the most bytes that are read; the rest is dropped
+    """
+
+    __slots__ = ("_limit", "body")
+
+    def __init__(self, deadlines: Deadlines, limit: int) -> None:
+        super().__init__(deadlines)
+        self.body = b""
+        self._limit = limit
+
+    def _check(self, response: Head) -> SiteError | None:
+        return check_head(response.status, fields_of(response.headers))
+
+    def _take(self, data: bytes) -> None:
+        self.body = (self.body + data)[: self._limit]
+        if len(self.body) == self._limit:
+            self._finish()
+
+    def _finish(self) -> None:
+        self.close()
+
+
+def fields_of(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return header fields by lower-case name; those of one name are joined."""
+    fields: dict[str, str] = {}
+    for raw_name, raw_value in pairs:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        fields[name] = f"{fields[name]}, {value}" if name in fields else value
+    return fields
+
+
+def error_of(failure: TransportFailure) -> GPROChatError:
+    """Return what a failure to get a response's first text means to the caller."""
+    if isinstance(failure, ProxyFailure):
+        error = SiteConnectionError(f"{failure}; check the proxy's URL, and whether it is up")
+        error.retryable = not failure.final
+        return error
+    if isinstance(failure, ConnectFailure):
+        return SiteConnectionError(f"{failure}; check the site's URL, and whether it is up")
+    if isinstance(failure, TimedOut):
+        phase: Phase = "connect" if failure.connecting else "first_chunk"
+        return RequestTimeoutError(f"the transport's own limit: {failure}", phase=phase)
+    if isinstance(failure, ConnectionLost) and not failure.answered:
+        error = SiteConnectionError(f"{failure}; the site may be restarting: ask again")
+        error.stale = failure.stale
+        return error
+    if isinstance(failure, ConnectionLost):
+        return ReplyInterruptedError(f"{failure}; ask again")
+    return UnexpectedResponseError(f"{failure}; check the site's URL")

@@ -1,0 +1,115 @@
+"""A connection over a byte stream that is not a socket: a site in memory, for tests.
+
+One background task reads it during an exchange. The stream's `close` must not have to wait.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import anyio
+
+from ._connection import READ_SIZE, Receiver
+from ._reactor import Reactor
+from ._target import Target
+
+_log = logging.getLogger("gprochat_anyio")
+
+_LOST = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
+
+
+class MemoryStream(Protocol):
+    """The client's end of a connection in memory."""
+
+    async def receive(self, max_bytes: int = ...) -> bytes: ...
+
+    async def send(self, item: bytes) -> None: ...
+
+    def close(self) -> None:
+        """Close at once, in any task or callback of the event loop."""
+        ...
+
+
+class PumpedConnection:
+    """A byte stream, owned from here on, that is read by a task while it has a receiver."""
+
+    is_sending = False
+    """Data never waits: what is in memory has room."""
+
+    def __init__(self, stream: MemoryStream, target: Target, reactor: Reactor) -> None:
+        self.reactor = reactor
+        self.target = target
+        self.receiver: Receiver | None = None
+        self.on_unsolicited: Callable[[Any], None] | None = None
+        self.reused = self.closed = self.paused = False
+        self.expires = 0.0
+        self._stream = stream
+        self._cancel: Callable[[], None] | None = None
+        self._resumed = reactor.signal()
+        reactor.join()
+
+    def is_quiet(self) -> bool:
+        return not self.closed
+
+    async def send(self, data: bytes) -> None:
+        if self._cancel is None:
+            self._cancel = self.reactor.spawn(self._pump, "gprochat_anyio pump")
+        try:
+            await self._stream.send(data)
+        except _LOST:
+            return  # reading tells
+
+    def look(self) -> None:
+        """Do nothing: what has arrived is with the receiver already."""
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+        self._resumed.set()
+
+    def stop_sending(self) -> None:
+        """Do nothing: what is in memory was sent whole."""
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self.receiver = None
+        self._stream.close()
+        cancel, self._cancel = self._cancel, None
+        if cancel is not None:
+            cancel()
+        self.reactor.leave()
+
+    async def _pump(self) -> None:
+        try:
+            while (receiver := self.receiver) is not None:
+                if self.paused:
+                    await self._resumed.wait()
+                    continue
+                error: Exception | None = None
+                try:
+                    data = await self._stream.receive(READ_SIZE)
+                except anyio.EndOfStream:
+                    data = b""
+                except _LOST as lost:
+                    data, error = b"", lost
+                if self.receiver is not receiver:
+                    break
+                self.reactor.now = self.reactor.clock()
+                if not data:
+                    self._cancel = None
+                    receiver.lost(error)
+                    break
+                receiver.feed(data)
+        except Exception as error:  # noqa: BLE001 - it fails this connection's receiver only
+            _log.error("a site in memory, or gprochat_anyio, has a defect", exc_info=error)
+            if self.receiver is not None:
+                self.receiver.broken()
+            self.close()
+        finally:
+            self._cancel = None

@@ -1,0 +1,73 @@
+"""A stand-in for a selector, where no selector has a descriptor: one task waits for each socket.
+
+That is Windows. The interface is that part of `selectors.BaseSelector` which the reactor uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from selectors import EVENT_READ, EVENT_WRITE
+from typing import TYPE_CHECKING
+
+import anyio
+
+if TYPE_CHECKING:
+    from ._loops import EventLoop
+
+_Callback = Callable[[int], None]
+
+
+class ReaderTasks:
+    """Waits for sockets by one background task per socket and direction.
+
+    :param dispatch: called with a registered callback and the event that it is for
+    """
+
+    def __init__(self, loop: EventLoop, dispatch: Callable[[_Callback, int], None]) -> None:
+        self._loop = loop
+        self._dispatch = dispatch
+        self._waits: dict[int, list[_Wait]] = {}
+
+    def register(self, fd: int, events: int, data: _Callback) -> None:
+        """Start the tasks that wait for these events."""
+        self._waits[fd] = [
+            _Wait(self._loop, fd, event, partial(self._dispatch, data))
+            for event in (EVENT_READ, EVENT_WRITE)
+            if events & event
+        ]
+
+    def modify(self, fd: int, events: int, data: _Callback) -> None:
+        """Wait for other events than before."""
+        self.unregister(fd)
+        self.register(fd, events, data)
+
+    def unregister(self, fd: int) -> None:
+        """Stop waiting: nothing refers to the descriptor once this returns."""
+        for wait in self._waits.pop(fd):
+            wait.cancel()
+        anyio.notify_closing(fd)
+
+    def close(self) -> None:
+        """Do nothing: every socket has been unregistered."""
+
+
+class _Wait:
+    def __init__(self, loop: EventLoop, fd: int, event: int, call: _Callback) -> None:
+        self._cancelled = False
+        self._wait = partial(anyio.wait_readable if event == EVENT_READ else anyio.wait_writable, fd)
+        self._call = partial(call, event)
+        self._cancel_task = loop.spawn(self._run, "gprochat_anyio reader")
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._cancel_task()
+
+    async def _run(self) -> None:
+        try:
+            while not self._cancelled:
+                await self._wait()
+                if not self._cancelled:
+                    self._call()
+        except anyio.ClosedResourceError:
+            return

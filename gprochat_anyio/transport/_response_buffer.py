@@ -1,0 +1,97 @@
+"""The response of an exchange, held for a task that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from anyio.lowlevel import checkpoint
+
+from ._exchange import Exchange
+from ._failures import ProtocolViolation, TransportFailure
+from ._loops import Signal
+from ._response_parser import ResponseParser
+
+HIGH = 64 * 1024
+"""Bytes of body that wait to be read when the connection is paused."""
+
+_REFUSALS = 300  # from this status on: redirects and errors
+
+
+class ResponseBuffer:
+    """Takes a response, and hands it to one task at a time.
+
+    :param signal: of the connection's reactor
+    """
+
+    def __init__(self, signal: Signal) -> None:
+        self.head: ResponseParser | None = None
+        """The response as far as it was parsed, once its head is complete."""
+        self.on_refusal: Callable[[], None] | None = None
+        """Called by the head of a redirect or an error, which makes the rest of the request
+        useless. A server that answers with a success wants the rest."""
+        self.exchange: Exchange
+        self._signal = signal
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._over = False
+        self._failure: TransportFailure | None = None
+
+    @property
+    def over(self) -> bool:
+        """True once nothing more comes."""
+        return self._over
+
+    def on_head(self, response: ResponseParser) -> None:
+        self.head = response
+        if response.status >= _REFUSALS and self.on_refusal is not None:
+            self.on_refusal()
+        self._signal.set()
+
+    def on_body(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size >= HIGH:
+            self.exchange.pause()
+        self._signal.set()
+
+    def on_end(self) -> None:
+        self._over = True
+        self._signal.set()
+
+    def on_failure(self, failure: TransportFailure | None) -> None:
+        self._failure = failure or ProtocolViolation("the response could not be read: see the log")
+        self._over = True
+        if self.on_refusal is not None:
+            self.on_refusal()
+        self._signal.set()
+
+    async def wait_for_head(self) -> ResponseParser:
+        """Return the response once its head is complete.
+
+        :raises TransportFailure: If it does not come.
+        """
+        while self.head is None and not self._over:
+            await self._signal.wait()
+        if self.head is None:
+            assert self._failure is not None
+            raise self._failure
+        return self.head
+
+    async def read(self) -> bytes:
+        """Return the body that has arrived, empty at its end. Cancelled, it loses nothing.
+
+        :raises TransportFailure: If the response breaks off, behind what came before that.
+        """
+        if self._pieces or self._over:
+            await checkpoint()
+        while not (self._pieces or self._over):
+            await self._signal.wait()
+        if self._pieces:
+            data = b"".join(self._pieces)
+            self._pieces.clear()
+            self._size = 0
+            self.exchange.resume()
+            return data
+        if self._failure is not None:
+            raise self._failure
+        return b""

@@ -1,0 +1,21 @@
+"""`AnyIOTransport` for httpx2."""
+
+from __future__ import annotations
+
+import httpx2
+
+from ._anyio_transport import HTTPTransport
+
+__all__ = ["AnyIOTransport"]
+
+
+class AnyIOTransport(HTTPTransport, httpx2.AsyncBaseTransport):
+    __doc__ = HTTPTransport.__doc__
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request, and return its response once its head has come.
+
+        :raises httpx2.TransportError: Of the kind that httpx2 documents, never without a message.
+        """
+        response: httpx2.Response = await self._handle(httpx2, request)
+        return response
