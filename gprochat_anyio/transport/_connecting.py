@@ -1,119 +1,144 @@
-"""Making a connection: TCP with happy eyeballs or a Unix socket, through a proxy, under TLS.
+"""Making a connection: TCP with Happy Eyeballs or a Unix socket, through a proxy, under TLS.
 
 Every function closes what it opened before an exception, a cancellation included, leaves it.
 """
 
 from __future__ import annotations
 
-import os
 import socket
-from contextlib import suppress
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import anyio
-from anyio.abc import AsyncResource, ByteStream
 
-from ._failures import ConnectFailure, ProxyFailure, reason_of, single
-from ._sockets import SocketStream, connect_to, take_over
+from ._failures import ConnectFailure, ProxyFailure, reason_of
+from ._names import authority_of, connect_first, connect_to, resolve
 from ._target import Proxy, Target
-from ._wiring import check_allowed, in_memory
+from ._wiring import check_allowed
 
 if TYPE_CHECKING:
     import ssl
 
-_CLOSING_SECONDS = 1.0  # for a stream of somebody else's; AnyIO's take no time
+    from ._tls import TLSLayer
+
+_READ_SIZE = 64 * 1024
+
+_Socket: TypeAlias = socket.socket
 
 
-async def connect(
-    target: Target, *, ssl_context: ssl.SSLContext | None, uds: str | None
-) -> ByteStream:
+class Opened(NamedTuple):
+    """A new connection, which belongs to the caller.
+
+    The layers may hold data that arrived behind a handshake. Before waiting for the socket, pass
+    `b""` through `decrypt` of each, the first layer first, and send what they give out.
+    """
+
+    socket: _Socket
+    """Connected and non-blocking."""
+    layers: tuple[TLSLayer, ...]
+    """TLS, the layer next to the socket first: two for an https site through an https proxy."""
+
+
+async def connect(target: Target, *, ssl_context: ssl.SSLContext | None, uds: str | None) -> Opened:
     """Connect to an origin, ready to send a request.
 
-    :param uds: the path of a Unix socket to use instead of TCP
-    :raises ConnectFailure: with a text that names the origin and the cause
-    :raises NetworkForbiddenError: if a test forbids the network
+    :param ssl_context: `None` for the default one
+    :param uds: path of a Unix socket to use instead of TCP
+    :raises ConnectFailure: With a message that names the origin, or the proxy, and the cause.
+    :raises NetworkForbiddenError: If a test forbids the network.
     """
-    if in_memory and (site := in_memory.get(f"{target.scheme}://{target.authority}")) is not None:
-        return await site()
     if target.proxy is None:
-        stream = await _connect_socket(target.host, target.port, uds)
+        opening = OpeningSocket(await _connect_socket(target.host, target.port, uds))
     else:
-        stream = await _connect_proxy(target.proxy, ssl_context)
+        opening = await _connect_to_proxy(target.proxy, ssl_context)
     try:
         if target.proxy is not None and target.forwarded_by is None:
             from . import _proxies  # noqa: PLC0415 - few need it
 
-            await _proxies.open_tunnel(stream, target)
+            await _proxies.open_tunnel(opening, target.proxy, target)
         if target.scheme == "https":
-            stream = await _start_tls(stream, target.host, ssl_context)
+            await opening.start_tls(target.host, ssl_context)
     except BaseException:
-        await close_now(stream)
+        opening.socket.close()
         raise
-    return stream
+    return Opened(opening.socket, opening.layers)
 
 
-async def close_now(stream: ByteStream) -> None:
-    """Close the socket at once: no farewell of TLS, no waiting for the peer, no cancellation."""
-    inner: AsyncResource = stream
-    while (below := getattr(inner, "transport_stream", None)) is not None:
-        inner = below
-    if isinstance(inner, SocketStream):
-        inner.close()
-        return
-    with anyio.move_on_after(_CLOSING_SECONDS, shield=True):
-        await inner.aclose()
+class OpeningSocket:
+    """A connected socket while the connection is being opened, under the TLS layers made so far."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self.socket = connected
+        self.layers: tuple[TLSLayer, ...] = ()
+
+    async def start_tls(self, host: str, ssl_context: ssl.SSLContext | None) -> None:
+        """Add a TLS layer on top."""
+        from . import _tls  # noqa: PLC0415 - takes 13 ms, which plain HTTP need not pay
+
+        self.layers += (await _tls.start_tls(self, host, ssl_context),)
+
+    async def send(self, data: bytes) -> None:
+        """Send through all layers.
+
+        :raises OSError: If the connection breaks.
+        """
+        for layer in reversed(self.layers):
+            layer.encrypt(data)
+            data = layer.outgoing()
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self.socket.send(rest) :]
+            except BlockingIOError:
+                await anyio.wait_writable(self.socket.fileno())
+
+    async def receive(self, max_bytes: int = _READ_SIZE) -> bytes:
+        """Wait for data, and return it as it comes out of the topmost layer.
+
+        :param max_bytes: limit of what is taken from the socket
+        :raises OSError: If the connection breaks or ends.
+        """
+        while True:
+            for layer in self.layers:
+                if layer.ended or layer.failure is not None:
+                    raise ConnectionError(str(layer.failure or ""))
+            await anyio.wait_readable(self.socket.fileno())
+            try:
+                data = self.socket.recv(max_bytes)
+            except BlockingIOError:
+                continue
+            if not data:
+                raise ConnectionError
+            for layer in self.layers:
+                data = layer.decrypt(data)
+            if data:
+                return data
 
 
-async def _connect_socket(host: str, port: int, uds: str | None = None) -> ByteStream:
-    if uds is None:
-        check_allowed(host)
-    place = uds or f"{host}:{port}"
+async def _connect_to_proxy(proxy: Proxy, ssl_context: ssl.SSLContext | None) -> OpeningSocket:
+    final = False
     try:
-        if uds is not None:
-            return await take_over(await anyio.connect_unix(uds))
-        if family := _family_of(host):
-            return await connect_to(family, host, port)
-        return await take_over(await anyio.connect_tcp(host, port))
-    except (OSError, UnicodeError, ValueError) as error:
-        reason = reason_of(error)
-    except BaseExceptionGroup as group:
-        raise single(group) from None
-    raise ConnectFailure(f"could not connect to {place}: {reason}")
-
-
-@lru_cache(maxsize=64)
-def _family_of(host: str) -> int | None:
-    """The address family of an IP address, where that can be connected to directly: AnyIO looks
-    up names and tries several addresses, in tasks and threads that one address does not need."""
-    if os.name != "posix":
-        return None
-    for family in socket.AF_INET, socket.AF_INET6:
-        with suppress(OSError, ValueError):
-            socket.inet_pton(family, host)
-            return family
-    return None
-
-
-async def _connect_proxy(proxy: Proxy, ssl_context: ssl.SSLContext | None) -> ByteStream:
-    try:
-        stream = await _connect_socket(proxy.host, proxy.port)
+        opening = OpeningSocket(await _connect_socket(proxy.host, proxy.port))
         if proxy.scheme == "https":
             try:
-                return await _start_tls(stream, proxy.host, ssl_context)
+                await opening.start_tls(proxy.host, ssl_context)
             except BaseException:
-                await close_now(stream)
+                opening.socket.close()
                 raise
     except ConnectFailure as error:
-        reason = str(error)
+        reason, final = str(error), error.final
     else:
-        return stream
-    raise ProxyFailure(f"the proxy can not be reached: {reason}")
+        return opening
+    raise ProxyFailure(f"the proxy cannot be reached: {reason}", final=final)
 
 
-async def _start_tls(
-    stream: ByteStream, host: str, ssl_context: ssl.SSLContext | None
-) -> ByteStream:
-    from . import _tls  # noqa: PLC0415 - takes 13 ms, which plain HTTP need not pay
-
-    return await _tls.start_tls(stream, host, ssl_context)
+async def _connect_socket(host: str, port: int, uds: str | None = None) -> socket.socket:
+    if uds is None:
+        check_allowed(host)
+    place = uds or authority_of(host, port)
+    try:
+        if uds is not None:
+            return await connect_to(socket.AF_UNIX, uds)
+        return await connect_first(await resolve(host, port))
+    except (OSError, ValueError) as error:
+        reason = reason_of(error)
+    raise ConnectFailure(f"could not connect to {place}: {reason}")

@@ -1,11 +1,12 @@
-"""How an exchange over the network can fail, before anybody decided what that means.
+"""Failures of an exchange over the network, before the caller decides their meaning.
 
-The client turns these into `GPROChatError`s, `AnyIOTransport` into httpx's own exceptions.
+The client maps these to `GPROChatError`s, `AnyIOTransport` to httpx's own exceptions.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 
 
 class TransportFailure(Exception):  # noqa: N818 - what users see is an error, this is its cause
@@ -13,19 +14,29 @@ class TransportFailure(Exception):  # noqa: N818 - what users see is an error, t
 
 
 class ConnectFailure(TransportFailure):
-    """No connection could be made: name lookup, TCP, TLS."""
+    """No connection could be made: name lookup, TCP, proxy or TLS.
+
+    :param final: True if a further attempt with the same settings must fail as well
+    """
+
+    def __init__(self, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
 
 
 class ProxyFailure(ConnectFailure):
-    """The proxy refused, or did not understand."""
+    """The proxy cannot be reached, refused, or sent something invalid.
+
+    It is `final` if the proxy refused the credentials, or asks for some.
+    """
 
 
 class ConnectionLost(TransportFailure):
-    """The connection ended or broke before the answer was complete.
+    """The connection ended or broke before the response was complete.
 
-    :param answered: whether any byte of the answer had arrived
-    :param reused: whether the connection had been kept alive from an earlier exchange
-    :param reset: whether it broke, rather than being closed in an orderly way
+    :param answered: True if any byte of the response had arrived
+    :param reused: True if the connection had been kept alive from an earlier exchange
+    :param reset: True if it broke, rather than being closed in an orderly way
     """
 
     def __init__(self, message: str, *, answered: bool, reused: bool, reset: bool) -> None:
@@ -36,18 +47,22 @@ class ConnectionLost(TransportFailure):
 
     @property
     def stale(self) -> bool:
-        """Whether it was a kept connection that the peer had most likely closed already."""
+        """True for a kept connection that the peer had most likely closed already."""
         return self.reused and not self.answered
 
 
+class TLSBroken(TransportFailure):
+    """The peer broke the TLS protocol, or ended the connection without ending TLS."""
+
+
 class ProtocolViolation(TransportFailure):
-    """The peer does not speak HTTP/1.1 as RFC 9112 has it, or sends more than anybody needs."""
+    """The peer violates HTTP/1.1 (RFC 9112), or sends more than the limits allow."""
 
 
 class TimedOut(TransportFailure):
-    """A limit of a foreign transport's own ran out.
+    """A limit of a foreign transport ran out.
 
-    :param connecting: whether that was before the connection was made
+    :param connecting: True if that was before the connection was made
     """
 
     def __init__(self, message: str, *, connecting: bool) -> None:
@@ -56,7 +71,7 @@ class TimedOut(TransportFailure):
 
 
 def reason_of(error: BaseException) -> str:
-    """What the operating system said, once, out of anyio's nest of groups."""
+    """Return the operating system's message, once, from any nest of exception groups."""
     cause = error.__cause__
     if isinstance(cause, BaseExceptionGroup):
         return "; ".join(dict.fromkeys(reason_of(e) for e in cause.exceptions))
@@ -64,12 +79,19 @@ def reason_of(error: BaseException) -> str:
         return reason_of(cause)
     if isinstance(error, OSError) and error.strerror:
         # AnyIO and the event loops put their own words there; getaddrinfo and ssl, own numbers
-        number = 0 if type(error).__module__ == "ssl" else error.errno or 0
-        return os.strerror(number) if number > 0 else error.strerror
+        foreign = isinstance(error, socket.gaierror) or type(error).__module__ == "ssl"
+        number = 0 if foreign else error.errno or 0
+        return system_message(number) if number > 0 else error.strerror
     return str(error) or "the peer closed the connection"
 
 
+def system_message(number: int) -> str:
+    """Return the operating system's message for an error number, Winsock's included."""
+    winsock: dict[int, str] = getattr(socket, "errorTab", {})  # exists on Windows only
+    return winsock.get(number) or os.strerror(number)
+
+
 def single(group: BaseExceptionGroup) -> BaseException:
-    """The exception that task groups made into groups: Ctrl-C, which can hit any task."""
+    """Return the exception that task groups wrapped: Ctrl-C can arrive in any task."""
     first = group.exceptions[0]
     return single(first) if isinstance(first, BaseExceptionGroup) else first

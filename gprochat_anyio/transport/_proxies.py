@@ -2,116 +2,134 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import anyio
-from anyio.abc import ByteStream
-from anyio.streams.buffered import BufferedByteReceiveStream
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from gprochat_anyio._redaction import Hidden
 
-from ._failures import ConnectFailure, ProtocolViolation, ProxyFailure
-from ._parser import AnswerParser
+from ._failures import ProtocolViolation, ProxyFailure
+from ._names import authority_of
+from ._parser import AnswerParser as ResponseParser
 from ._target import Proxy, Target
 
-_BROKEN = (OSError, anyio.BrokenResourceError, anyio.EndOfStream, anyio.IncompleteRead)
+if TYPE_CHECKING:
+    from ._connecting import OpeningSocket
 
 
-async def open_tunnel(stream: ByteStream, target: Target) -> None:
-    """Ask the target's proxy, at the other end of the stream, to relay bytes to the target.
+async def open_tunnel(opening: OpeningSocket, proxy: Proxy, target: Target) -> None:
+    """Ask the proxy at the other end to relay bytes to the target.
 
-    :raises ProxyFailure: when it refuses
+    :raises ProxyFailure: If it refuses, or does not speak its protocol.
     """
-    proxy = target.proxy
-    assert proxy is not None
+    tunnel = _socks5 if proxy.scheme == "socks5" else _http_connect
     try:
-        if proxy.scheme == "socks5":
-            await _socks5(stream, proxy, target)
-        else:
-            await _http_connect(stream, proxy, target)
+        await tunnel(opening, proxy, target)
     except ProtocolViolation as error:
         reason = str(error)
-    except _BROKEN:
+    except OSError:
         reason = "it closed the connection"
     else:
         return
-    raise ProxyFailure(f"the proxy failed: {reason}")
+    raise ProxyFailure(f"the proxy {_name_of(proxy)} failed: {reason}")
 
 
-async def _http_connect(stream: ByteStream, proxy: Proxy, target: Target) -> None:
-    await stream.send(_connect_head(proxy, target))
-    answer = AnswerParser(bodiless=True)
+def proxy_refusal(proxy: Proxy) -> ProxyFailure:
+    """Return the failure for a proxy that responds with status 407, or SOCKS5's equivalent."""
+    name = _name_of(proxy)
+    if proxy.username is None:
+        advice = "put them into its URL: user:password@"
+        return ProxyFailure(f"the proxy {name} asks for credentials; {advice}", final=True)
+    return ProxyFailure(f"the proxy {name} refused the credentials in its URL", final=True)
+
+
+def _name_of(proxy: Proxy) -> str:
+    return authority_of(proxy.host, proxy.port)
+
+
+async def _http_connect(opening: OpeningSocket, proxy: Proxy, target: Target) -> None:
+    with suppress(OSError):  # a proxy that closes without reading may have responded before
+        await opening.send(_connect_head(proxy, target))
+    response = ResponseParser(bodiless=True)
+    start = b""
     try:
-        while not answer.complete:
-            answer.feed(await stream.receive())
+        while not response.complete:
+            data = await opening.receive()
+            start = (start + data)[:13]
+            response.feed(data)
+    except (OSError, ProtocolViolation):
+        if start[8:] != b" 407 ":  # this status counts, even if a reset cuts the response off
+            raise
     finally:
-        answer.release()
-    if answer.status == 407:
-        raise ProxyFailure("the proxy asks for credentials; put them into its URL: user:password@")
-    if not 200 <= answer.status < 300:
-        raise ProxyFailure(f"the proxy refused to connect to the site: status {answer.status}")
-    if answer.surplus:
-        raise ProtocolViolation("it sent more than its answer")
+        response.release()
+    if response.status == 407 or not response.complete:
+        raise proxy_refusal(proxy)
+    if not 200 <= response.status < 300:
+        raise ProxyFailure(
+            f"the proxy {_name_of(proxy)} refused to connect to the site: status {response.status}"
+        )
+    if response.surplus:
+        raise ProtocolViolation("it sent more than its response")
 
 
 def _connect_head(proxy: Proxy, target: Target) -> Hidden:
-    host = f"[{target.host}]" if ":" in target.host else target.host
-    place = f"{host}:{target.port}".encode()
+    place = authority_of(target.host, target.port).encode()
     lines = [b"CONNECT %b HTTP/1.1" % place, b"Host: %b" % place]
     if proxy.authorization is not None:
         lines.append(b"Proxy-Authorization: " + proxy.authorization)
     return Hidden(b"\r\n".join([*lines, b"", b""]))
 
 
-async def _socks5(stream: ByteStream, proxy: Proxy, target: Target) -> None:
+async def _socks5(opening: OpeningSocket, proxy: Proxy, target: Target) -> None:
     try:
         from socksio import socks5  # noqa: PLC0415 - an extra
         from socksio.exceptions import SOCKSError  # noqa: PLC0415
     except ImportError:
-        raise ConnectFailure(
-            "a SOCKS proxy needs the extra `socks`: pip install 'gprochat-anyio[socks]'"
-        ) from None
+        advice = "pip install 'gprochat-anyio[socks]'"
+        raise ProxyFailure(f"a SOCKS proxy needs the extra `socks`: {advice}", final=True) from None
+    if any(len(part.encode()) > 255 for part in (target.host, *_credentials(proxy))):
+        limit = "at most 255 bytes of a host's name, and of credentials"
+        raise ProxyFailure(f"SOCKS5 takes {limit}", final=True)
     socks: Any = socks5.SOCKS5Connection()
-    received = BufferedByteReceiveStream(stream)
 
     async def ask(request: Any, size: int) -> bytes:
         socks.send(request)
         del request  # a traceback shows what a frame holds
-        await stream.send(Hidden(socks.data_to_send()))
-        return await received.receive_exactly(size)
+        await opening.send(Hidden(socks.data_to_send()))
+        return await _receive_exactly(opening, size)
 
     methods = [socks5.SOCKS5AuthMethod.NO_AUTH_REQUIRED]
     if proxy.username is not None:
         methods.append(socks5.SOCKS5AuthMethod.USERNAME_PASSWORD)
     try:
         reply = socks.receive_data(await ask(socks5.SOCKS5AuthMethodsRequest(methods), 2))
-        asked = reply.method == socks5.SOCKS5AuthMethod.USERNAME_PASSWORD
-        if asked and proxy.username is not None:
-            reply = socks.receive_data(
-                await ask(
-                    socks5.SOCKS5UsernamePasswordRequest(
-                        proxy.username.encode(), (proxy.password or "").encode()
-                    ),
-                    2,
-                )
-            )
-            if not reply.success:
-                raise ProxyFailure("the proxy refused the credentials in its URL")
-        elif reply.method != socks5.SOCKS5AuthMethod.NO_AUTH_REQUIRED:
-            raise ProxyFailure("the proxy asks for credentials; put them into its URL")
+        if reply.method not in methods:
+            raise proxy_refusal(proxy)
+        if reply.method == socks5.SOCKS5AuthMethod.USERNAME_PASSWORD:
+            login = socks5.SOCKS5UsernamePasswordRequest
+            encoded = map(str.encode, _credentials(proxy))
+            if not socks.receive_data(await ask(login(*encoded), 2)).success:
+                raise proxy_refusal(proxy)
         command = socks5.SOCKS5CommandRequest.from_address(
             socks5.SOCKS5Command.CONNECT, (target.host, target.port)
         )
         head = await ask(command, 5)
         # what follows the address type: an address of 4 or 16 bytes, or a name after its length
         rest = {1: 3, 4: 15}.get(head[3], head[4]) + 2
-        reply = socks.receive_data(head + await received.receive_exactly(rest))
+        reply = socks.receive_data(head + await _receive_exactly(opening, rest))
     except SOCKSError as error:
-        raise ProtocolViolation(f"it is no SOCKS5 proxy: {error}") from None
-    except OverflowError:
-        raise ProxyFailure(
-            "SOCKS5 takes at most 255 bytes of a host's name, and of credentials"
-        ) from None
+        raise ProtocolViolation(f"it is not a SOCKS5 proxy: {error}") from None
     if reply.reply_code != socks5.SOCKS5ReplyCode.SUCCEEDED:
         reason = reply.reply_code.name.replace("_", " ").lower()
-        raise ProxyFailure(f"the proxy could not connect to the site: {reason}")
+        raise ProxyFailure(f"the proxy {_name_of(proxy)} could not connect to the site: {reason}")
+
+
+def _credentials(proxy: Proxy) -> tuple[str, str]:
+    return proxy.username or "", proxy.password or ""
+
+
+async def _receive_exactly(opening: OpeningSocket, size: int) -> bytes:
+    """Receive no more than a reply, because the site's bytes may follow it."""
+    data = b""
+    while len(data) < size:
+        data += await opening.receive(size - len(data))
+    return data

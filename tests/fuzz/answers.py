@@ -1,4 +1,4 @@
-"""The answer's parser finds the same however the bytes are split, and refuses in one way only."""
+"""The response parser: the same result over any split, and one kind of error."""
 
 from __future__ import annotations
 
@@ -8,23 +8,20 @@ from mutating import TRANSCRIPTS, fuzz
 
 from gprochat_anyio.testing._transcripts import transcripts_in
 from gprochat_anyio.transport._failures import ProtocolViolation
-from gprochat_anyio.transport._parser import AnswerParser
+from gprochat_anyio.transport._response_parser import ResponseParser
 
 
 def parsed(data: bytes, size: int, *, bodiless: bool) -> Any:
-    """What the parser makes of it, in reads of a size."""
-    parser = AnswerParser(bodiless=bodiless)
-    body, refused = [b""], False
+    """Parse the data in reads of one size."""
+    parser = ResponseParser(bodiless=bodiless)
+    body, refused = b"", False
     try:
         for start in range(0, len(data), size):
             if parser.complete:
-                break  # nobody reads on
+                break  # the client reads no further
             parser.feed(data[start : start + size])
             while parser.pieces or parser.violation:
-                for piece in parser.take():
-                    body[-1] += piece
-                    if not piece:
-                        body.append(b"")
+                body += b"".join(parser.take())
     except ProtocolViolation:
         refused = True
     ended = parser.feed_eof()
@@ -32,6 +29,7 @@ def parsed(data: bytes, size: int, *, bodiless: bool) -> Any:
     if parser.reusable:
         assert parser.complete
         assert not parser.surplus
+    parser.release()
     head = (parser.status, parser.headers, parser.framing) if parser.head_complete else None
     return head, body, parser.complete, refused and not parser.complete
 
@@ -52,6 +50,7 @@ def seeds() -> list[bytes]:
         b"\x05HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
         b"\x05HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 200 OK\r\n\r\nuntil the end",
         b"\x05HTTP/1.1 204 No\r\n\r\n",
+        b"\x05HTTP/1.1 200 OK\r\nA: b\r\n\tc\r\nContent-Length:\r\n 5\r\n\r\nhello",
         b"\x05HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;a=b\r\no\r\n0\r\nX: y\r\n\r\n",
     ]
     for transcript in transcripts_in([TRANSCRIPTS]):

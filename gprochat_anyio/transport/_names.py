@@ -1,0 +1,142 @@
+"""Names and addresses: name resolution, and connecting to the first address that responds.
+
+Every function closes what it opened before an exception, a cancellation included, leaves it.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from contextlib import suppress
+from itertools import zip_longest
+from typing import Any, TypeAlias
+
+import anyio
+from anyio.lowlevel import RunVar, checkpoint, checkpoint_if_cancelled
+
+from ._failures import reason_of, single, system_message
+
+Address: TypeAlias = tuple[int, Any]
+"""An address family and an address as the socket module takes it."""
+
+ATTEMPT_DELAY = 0.25
+"""Seconds before the next address is tried beside the ones before it (RFC 8305, section 5)."""
+
+_LOOKUP_THREADS = 64
+
+_IN_PROGRESS = (errno.EINPROGRESS, 10035)  # WSAEWOULDBLOCK; EAGAIN is a Unix socket's refusal
+
+_limiter: RunVar[anyio.CapacityLimiter] = RunVar("gprochat_anyio name lookups")
+
+
+async def resolve(host: str, port: int) -> list[Address]:
+    """Return the addresses of a host in the order in which to try them, the families alternating.
+
+    A name is looked up in a thread. The threads are limited separately, so that an application's
+    busy threads cannot delay a lookup. Cancellation abandons the thread.
+
+    :param host: ASCII; an IP address, also one with a scope, needs no thread
+    :raises OSError: If the name has no address.
+    :raises ValueError: If the host is not ASCII.
+    """
+    name = host.encode("ascii")
+    with suppress(socket.gaierror):
+        return _look_up(name, port, socket.AI_NUMERICHOST)
+    found = await anyio.to_thread.run_sync(
+        _look_up, name, port, 0, abandon_on_cancel=True, limiter=_lookup_limiter()
+    )
+    first = [address for address in found if address[0] == found[0][0]]
+    others = [address for address in found if address[0] != found[0][0]]
+    return [address for pair in zip_longest(first, others) for address in pair if address]
+
+
+def _look_up(name: bytes, port: int, flags: int) -> list[Address]:
+    entries = socket.getaddrinfo(name, port, 0, socket.SOCK_STREAM, 0, flags)
+    return list(dict.fromkeys((entry[0], entry[4]) for entry in entries))
+
+
+def _lookup_limiter() -> anyio.CapacityLimiter:
+    limiter = _limiter.get(None)
+    if limiter is None:
+        limiter = anyio.CapacityLimiter(_LOOKUP_THREADS)
+        _limiter.set(limiter)
+    return limiter
+
+
+async def connect_first(addresses: list[Address]) -> socket.socket:
+    """Connect to the first of several addresses that accepts (Happy Eyeballs, RFC 8305).
+
+    The next address is tried as soon as an attempt fails, and otherwise after `ATTEMPT_DELAY`.
+
+    :raises OSError: If none accepts. The message holds each reason once.
+    """
+    if len(addresses) == 1:
+        return await connect_to(*addresses[0])
+    connected: list[socket.socket] = []
+    try:
+        reasons = await _attempt(addresses, connected)
+    except BaseException:
+        for made in connected:
+            made.close()
+        raise
+    for late in connected[1:]:
+        late.close()
+    if not connected:
+        raise OSError("; ".join(reasons))
+    return connected[0]
+
+
+async def _attempt(addresses: list[Address], connected: list[socket.socket]) -> dict[str, None]:
+    """Collect connected sockets until there is one, and return why attempts failed."""
+    reasons: dict[str, None] = {}
+    failed = anyio.Event()
+
+    async def attempt(address: Address) -> None:
+        try:
+            connected.append(await connect_to(*address))
+        except OSError as error:
+            reasons[reason_of(error)] = None
+            failed.set()
+        else:
+            group.cancel_scope.cancel()
+
+    try:
+        async with anyio.create_task_group() as group:
+            for address in addresses:
+                failed = anyio.Event()
+                group.start_soon(attempt, address)
+                with anyio.move_on_after(ATTEMPT_DELAY):
+                    await failed.wait()
+    except BaseExceptionGroup as error:
+        raise single(error) from None
+    return reasons
+
+
+async def connect_to(family: int, address: Any) -> socket.socket:
+    """Connect a non-blocking socket. This is always a checkpoint.
+
+    :raises OSError: If the connection fails.
+    """
+    await checkpoint_if_cancelled()
+    connecting = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connecting.setblocking(False)
+        if family in (socket.AF_INET, socket.AF_INET6):
+            connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        failure = connecting.connect_ex(address)
+        if failure in _IN_PROGRESS:
+            await anyio.wait_writable(connecting.fileno())
+            failure = connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        else:
+            await checkpoint()
+        if failure:
+            raise OSError(failure, system_message(failure))  # noqa: TRY301 - closed like any other
+    except BaseException:
+        connecting.close()
+        raise
+    return connecting
+
+
+def authority_of(host: str, port: int) -> str:
+    """Return `host:port`, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
