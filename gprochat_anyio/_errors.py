@@ -40,7 +40,10 @@ class SiteConnectionError(GPROChatError):
     """No connection to the site could be made, or it closed before it answered."""
 
     stale: bool = False
-    """Whether it was a kept-alive connection that the site had closed in the meantime."""
+    """True for a kept-alive connection that the site had closed in the meantime."""
+    retryable: bool = True
+    """False if another attempt with the same settings must fail as well: a proxy that asks for
+    credentials, for example."""
 
 
 class RequestTimeoutError(GPROChatError, TimeoutError):

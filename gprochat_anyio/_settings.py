@@ -157,7 +157,7 @@ class Retry:
     def covers(self, error: GPROChatError) -> bool:
         """Whether an error before the first text is one to try again after."""
         if isinstance(error, SiteConnectionError):
-            return self.connection_errors
+            return self.connection_errors and error.retryable
         if isinstance(error, ReplyInterruptedError):
             return self.interruptions
         if isinstance(error, RequestTimeoutError):

@@ -11,19 +11,18 @@ from typing import Generic, TypeVar
 import anyio
 
 from gprochat_anyio._errors import GPROChatError, InvalidPromptError, RateLimitError
-from gprochat_anyio._redaction import strip_traceback
 from gprochat_anyio._fanout.background_tasks import BackgroundTasks
+from gprochat_anyio._redaction import strip_traceback
 from gprochat_anyio._request.endpoint import Endpoint, PreparedRequest
 from gprochat_anyio._request.incoming import IncomingReply
-from gprochat_anyio._request.sinks import Collector
 from gprochat_anyio._request.reply import Reply
+from gprochat_anyio._request.sinks import Collector
 from gprochat_anyio._settings import Timeouts
 from gprochat_anyio._wire.messages import Message, Prompt, checked, history
 
 from .outcomes import Outcome
 from .pace import Pace
 from .prompts import END, Source
-
 
 _Sink = TypeVar("_Sink", bound=Collector)
 

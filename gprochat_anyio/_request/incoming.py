@@ -194,7 +194,8 @@ class IncomingReply(IncomingResponse):
             self.close()
 
     def _break_off(self, failure: TransportFailure) -> None:
-        if self._chunks or (self.headed and isinstance(failure, ConnectionLost | ProtocolViolation)):
+        lost = isinstance(failure, ConnectionLost | ProtocolViolation)
+        if self._chunks or (self.headed and lost):
             self._interrupt(str(failure))
         else:
             super()._break_off(failure)

@@ -50,9 +50,7 @@ class NativeSender:
         else:
             since = inf
         try:
-            response.connected(
-                None if connection.reused else connection.reactor.clock() - since
-            )
+            response.connected(None if connection.reused else connection.reactor.clock() - since)
             body = encode()
             head = self._heads.get(path)
             if head is None:

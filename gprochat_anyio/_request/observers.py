@@ -16,8 +16,6 @@ from typing import ClassVar, Literal, Protocol
 
 import anyio
 
-from gprochat_anyio._errors import GPROChatError
-
 _log = logging.getLogger("gprochat_anyio")
 _numbers = count(1)
 
@@ -110,9 +108,7 @@ class Watch:
         how: How = "failed" if isinstance(error, Exception) else "cancelled"
         self._ended(how, Failure.of(error))
 
-    def ended(
-        self, error: GPROChatError | None, complete: bool, chunks: int, characters: int
-    ) -> None:
+    def ended(self, error: Exception | None, complete: bool, chunks: int, characters: int) -> None:
         """The reply ended. Without an error, and if it is not complete, it was given up: then the
         exception that is being handled tells why."""
         if complete:

@@ -24,7 +24,6 @@ from gprochat_anyio._wire.gprochat import ERROR_BODY_LIMIT, check_head, read_err
 from gprochat_anyio.transport._failures import (
     ConnectFailure,
     ConnectionLost,
-    ProxyFailure,
     TimedOut,
     TransportFailure,
 )
@@ -40,9 +39,14 @@ _SAID_BY_THE_HEAD = frozenset({429, 502, 503, 504})
 class Head(Protocol):
     """The head of a response."""
 
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    framing: str
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]: ...
+
+    @property
+    def framing(self) -> str: ...
 
 
 class Exchange(Protocol):
@@ -115,7 +119,7 @@ class IncomingResponse(ABC):
         self._status_headers: tuple[int, dict[str, str]]
 
     def begin(self, exchange: Exchange, reactor: Reactor) -> None:
-        """Take an exchange whose request is about to be sent. From here on deadlines are watched."""
+        """Take an exchange whose request is about to be sent, and start its deadlines."""
         self._exchange = exchange
         self._reactor = reactor
         self._signal = reactor.signal()
@@ -179,7 +183,9 @@ class IncomingResponse(ABC):
         self.headed = True
         proxy = self._exchange.proxy
         if proxy is not None and response.status == 407:
-            self._fail(error_of(proxy.refusal()))
+            from gprochat_anyio.transport._proxies import proxy_refusal  # noqa: PLC0415
+
+            self._fail(error_of(proxy_refusal(proxy)))
             return
         refused = self._check(response)
         if refused is not None:
@@ -302,12 +308,11 @@ def fields_of(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
 
 def error_of(failure: TransportFailure) -> GPROChatError:
     """Return what a failure to get a response's first text means to the caller."""
-    if isinstance(failure, ProxyFailure):
-        error = SiteConnectionError(f"{failure}; check the proxy's URL, and whether it is up")
+    if isinstance(failure, ConnectFailure):
+        advice = "" if failure.final else "; check the site's URL, and whether it is up"
+        error = SiteConnectionError(f"{failure}{advice}")
         error.retryable = not failure.final
         return error
-    if isinstance(failure, ConnectFailure):
-        return SiteConnectionError(f"{failure}; check the site's URL, and whether it is up")
     if isinstance(failure, TimedOut):
         phase: Phase = "connect" if failure.connecting else "first_chunk"
         return RequestTimeoutError(f"the transport's own limit: {failure}", phase=phase)

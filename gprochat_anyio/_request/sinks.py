@@ -157,9 +157,9 @@ class Forwarder(Collector):
         return size_of(text)
 
     async def pass_on(self, send: Callable[[str], Awaitable[None]]) -> int:
-        """Send the text that is held, and return its size in bytes. Text that comes meanwhile is held.
+        """Send the text that is held, and return its size in bytes.
 
-        Cancelled, the text may be lost; the reply is given up then.
+        Text that arrives meanwhile is held. Cancelled, the text may be lost; the reply is given up then.
         """
         held, self._held = self._held.text, TextBuffer()
         self._is_passing_on = True

@@ -1,4 +1,4 @@
-"""The streaming phase: a memory object channel that the reactor feeds, and the caller receives from."""
+"""The streaming phase: the reactor feeds a memory object channel, the caller receives from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from .incoming import IncomingReply
 from .loop_affinity import LoopAffinity
 from .reply import Timing
 from .sinks import ChannelSink, TextBuffer, size_of
-
 
 OpenReply = Callable[[], Awaitable[tuple[IncomingReply, ChannelSink]]]
 """Opens a reply, and gives it with the channel that it feeds."""
@@ -114,7 +113,7 @@ class ReplyStream(ObjectReceiveStream[str]):
     def statistics(self) -> MemoryObjectStreamStatistics:
         """Return the channel's statistics, as AnyIO defines them.
 
-        An item is a piece of text of any length: 64 KiB of text wait at the most, not so many items.
+        An item is a piece of text of any length; the bound is 64 KiB of text, not a number.
         """
         assert self._sink is not None
         return self._sink.receive_stream.statistics()._replace(

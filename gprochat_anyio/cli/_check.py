@@ -10,8 +10,6 @@ from typing import Any, Final
 
 import anyio
 import click
-from anyio.abc import ByteStream
-from anyio.streams.tls import TLSAttribute
 
 from gprochat_anyio._client import Client
 from gprochat_anyio._errors import (
@@ -22,7 +20,7 @@ from gprochat_anyio._errors import (
 )
 from gprochat_anyio._request.address import SiteAddress
 from gprochat_anyio._settings import Retry
-from gprochat_anyio.transport._connecting import close_now, connect
+from gprochat_anyio.transport._connecting import Opened, connect
 from gprochat_anyio.transport._failures import ConnectFailure, reason_of
 from gprochat_anyio.transport._target import Target
 
@@ -132,20 +130,19 @@ class _Way:
 
     async def connect(self) -> str:
         """Connect, and no more."""
-        await close_now(await self._connected(Target("http", self._host, self._port), "connection"))
+        target = Target("http", self._host, self._port)
+        (await self._connected(target, "connection")).socket.close()
         return f"{self._whose}{self._host} takes connections at port {self._port}"
 
     async def start_tls(self) -> str:
         """Connect and verify who is there, through the proxy if there is one."""
-        stream = await self._connected(self._target, "TLS handshake")
-        try:
-            version = stream.extra(TLSAttribute.tls_version)  # noqa: S610 - not Django's
-            until = stream.extra(TLSAttribute.peer_certificate, None) or {}  # noqa: S610
-        finally:
-            await close_now(stream)
-        return f"{version}, with a valid certificate until {until.get('notAfter')}"
+        opened = await self._connected(self._target, "TLS handshake")
+        opened.socket.close()
+        tls = opened.layers[-1].ssl_object
+        until = (tls.getpeercert() or {}).get("notAfter")
+        return f"{tls.version()}, with a valid certificate until {until}"
 
-    async def _connected(self, target: Target, what: str) -> ByteStream:
+    async def _connected(self, target: Target, what: str) -> Opened:
         try:
             with self._within(f"no {what}"):
                 return await connect(target, ssl_context=None, uds=None)

@@ -11,9 +11,8 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import anyio
-from anyio.abc import SocketAttribute
 
-from gprochat_anyio._client import Client
+from gprochat_anyio._client import Client, endpoint_of
 
 _LISTS_OF_DESCRIPTORS = ("/proc/self/fd", "/dev/fd")
 
@@ -67,13 +66,10 @@ def _left(before: _Held, after: _Held) -> list[str]:
 
 
 def _held(clients: tuple[Client, ...]) -> _Held:
-    pools = [client.pool.statistics() for client in clients if client.pool is not None]
-    kept = {
-        stream.extra(SocketAttribute.raw_socket).fileno()  # noqa: S610 - not Django's
-        for pool in pools
-        for stream in pool.idle
-        if SocketAttribute.raw_socket in stream.extra_attributes
-    }
+    pools = [
+        pool.statistics() for client in clients if (pool := endpoint_of(client).pool) is not None
+    ]
+    kept = {connection.fileno() for pool in pools for connection in pool.idle}
     return _Held(
         {id(task.coro): task for task in anyio.get_running_tasks()},
         _open_sockets(kept),

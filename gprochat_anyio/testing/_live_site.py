@@ -11,8 +11,6 @@ import anyio
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.lowlevel import current_token
 
-from gprochat_anyio.transport._sockets import socket_of
-
 from ._scripted_site import Reply, ScriptedSite
 from ._site_connection import SiteConnection
 
@@ -100,8 +98,7 @@ async def _take_in(stream: SocketStream, connection: SiteConnection) -> None:
     except (anyio.EndOfStream, anyio.BrokenResourceError):
         pass
     finally:
-        with anyio.CancelScope(shield=True):
-            await connection.aclose()
+        connection.close()
 
 
 async def _give_out(connection: SiteConnection, stream: SocketStream) -> None:
@@ -110,9 +107,9 @@ async def _give_out(connection: SiteConnection, stream: SocketStream) -> None:
         try:
             data = await connection.receive(_READ_SIZE)
         except anyio.BrokenResourceError:  # the script resets the connection
-            if (raw := socket_of(stream)) is not None:
-                with suppress(OSError, ValueError):  # the client has left
-                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with suppress(OSError, ValueError):  # the client has left
+                raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return
         except (anyio.EndOfStream, anyio.ClosedResourceError):
             return

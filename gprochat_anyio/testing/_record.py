@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
-from anyio.abc import ByteStream
 
-from gprochat_anyio._client import Client
+from gprochat_anyio._client import Client, endpoint_of
 from gprochat_anyio._wire.gprochat import sign
-from gprochat_anyio.transport._connecting import close_now
+from gprochat_anyio.transport._connection import Connection, Receiver
 from gprochat_anyio.transport._failures import ProtocolViolation
-from gprochat_anyio.transport._parser import AnswerParser
+from gprochat_anyio.transport._response_parser import ResponseParser
 
 from ._blotting import blotted_answer, blotted_texts
 from ._request_parser import Incoming
@@ -46,23 +46,18 @@ async def record(client: Client, path: str | os.PathLike[str]) -> AsyncIterator[
     :raises OSError: if the folder can not be made; at the end, if a file could not be written
     :raises ValueError: if the client sends by a transport of httpx's, whose bytes are not seen
     """
-    pool = client.pool
+    pool = endpoint_of(client).pool
     if pool is None:
         raise ValueError("the client's transport is not the library's own: nothing can be recorded")
     tape = _Tape(Path(path))
-    connect = pool.connect
-
-    async def connect_and_record(*args: Any, **options: Any) -> ByteStream:
-        return _Recorded(await connect(*args, **options), tape)
-
-    await pool.close_idle()
-    pool.connect = connect_and_record
+    pool.close_idle()
+    pool.wrap = partial(_RecordedConnection, tape=tape)
     try:
         yield
     finally:
-        pool.connect = connect
+        pool.wrap = None
         tape.end()
-        await pool.close_idle()
+        pool.close_idle()
     if tape.failure is not None:
         raise tape.failure
 
@@ -113,7 +108,7 @@ class _Exchange:
         self._request = request
         self._reads: list[Read] = []
         self._began = anyio.current_time()
-        self._answer = AnswerParser()
+        self._answer = ResponseParser()
 
     def take(self, data: bytes) -> bool:
         """Whether the answer is complete by this."""
@@ -137,42 +132,50 @@ class _Exchange:
         return Transcript(name, _anonymous(self._request, secret), reads, end)
 
 
-class _Recorded(ByteStream):
-    """A connection, with what goes over it written down."""
+class _RecordedConnection:
+    """A connection, with what goes over it written down: between it and its receiver."""
 
-    def __init__(self, stream: ByteStream, tape: _Tape) -> None:
-        self._stream = stream
+    def __init__(self, connection: Connection, tape: _Tape) -> None:
+        self._connection = connection
         self._tape = tape
         self._exchange: _Exchange | None = None
         self._sent = Incoming(self._begin)
+        self._receiver: Receiver | None = None
 
-    async def send(self, item: bytes) -> None:
-        await self._stream.send(item)
-        self._sent.feed(item)
-
-    async def receive(self, max_bytes: int = 65536) -> bytes:
-        try:
-            data = await self._stream.receive(max_bytes)
-        except anyio.EndOfStream:
-            self._finish("closed")
-            raise
-        except anyio.BrokenResourceError:
-            self._finish("reset")
-            raise
-        if self._exchange is not None:
-            self._tape.take(self._exchange, data)
-        return data
-
-    async def send_eof(self) -> None:
-        await self._stream.send_eof()
-
-    async def aclose(self) -> None:
-        self._finish("left")
-        await close_now(self._stream)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
 
     @property
-    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        return self._stream.extra_attributes
+    def receiver(self) -> Receiver | None:
+        return self._receiver
+
+    @receiver.setter
+    def receiver(self, receiver: Receiver | None) -> None:
+        self._receiver = receiver
+        self._connection.receiver = None if receiver is None else self
+
+    async def send(self, data: bytes) -> None:
+        self._sent.feed(data)
+        await self._connection.send(data)
+
+    def feed(self, data: bytes) -> None:
+        if self._exchange is not None:
+            self._tape.take(self._exchange, data)
+        if self._receiver is not None:
+            self._receiver.feed(data)
+
+    def lost(self, error: Exception | None) -> None:
+        self._finish("closed" if error is None else "reset")
+        if self._receiver is not None:
+            self._receiver.lost(error)
+
+    def broken(self) -> None:
+        if self._receiver is not None:
+            self._receiver.broken()
+
+    def close(self) -> None:
+        self._finish("left")
+        self._connection.close()
 
     def _begin(self, path: str, headers: dict[str, str], body: bytes) -> None:  # noqa: ARG002
         self._exchange = self._tape.begin(body)

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 import anyio
-from anyio.abc import ByteStream
 from anyio.lowlevel import EventLoopToken, checkpoint, current_token
 
 from gprochat_anyio._client import Client
@@ -183,7 +182,7 @@ class MemorySite(ScriptedSite):
             if connection.token == current_token():
                 connection.wake()
 
-    async def _connected(self) -> ByteStream:
+    async def _connected(self) -> SiteConnection:
         await anyio.sleep(self._connect_after)
         return self.connect()
 

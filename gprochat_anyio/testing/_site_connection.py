@@ -13,7 +13,6 @@ from typing import Protocol
 
 import anyio
 import httptools
-from anyio.abc import ByteStream
 from anyio.lowlevel import EventLoopToken, checkpoint, current_token
 
 from ._request_parser import Incoming
@@ -39,7 +38,7 @@ class Asked(Protocol):
         ...
 
 
-class SiteConnection(ByteStream):
+class SiteConnection:
     """The client's end. One piece of a script is one read.
 
     :param site: is asked for the script of each request
@@ -91,16 +90,13 @@ class SiteConnection(ByteStream):
         data, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
         return data
 
-    async def send_eof(self) -> None:
-        await checkpoint()
-
-    async def aclose(self) -> None:
+    def close(self) -> None:
+        """Close the client's end at once."""
         if not self._closed:
             self._closed = True
             self._finish_all("left")
             self.wake()
             self._site.left(self)
-        await checkpoint()
 
     def cut(self) -> None:
         """The site goes, and closes the connection."""

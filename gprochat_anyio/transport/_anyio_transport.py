@@ -141,7 +141,7 @@ class HTTPTransport:
 
 
 def connections_of(transport: object) -> OwnConnections | None:
-    """Return what an `AnyIOTransport` sends by; None for any other, a subclass's own way included."""
+    """Return what an `AnyIOTransport` sends by; None for one with a way of its own."""
     if not isinstance(transport, HTTPTransport):
         return None
     handle = type(transport).handle_async_request  # type: ignore[attr-defined]
@@ -159,12 +159,12 @@ async def _send(
     try:
         with anyio.CancelScope() as sending:
             buffer.on_refusal = sending.cancel
-            limits.start("write")
+            limits.start("send")
             await checkpoint()
             if parts is body:
                 await exchange.send(head)
             async for part in parts:
-                limits.start("write")
+                limits.start("send")
                 await exchange.send(part)
                 await checkpoint()  # a refusal, or the end of the connection, may have come
             exchange.sent = True

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gprochat_anyio._redaction import Hidden
 
-from ._failures import TLSBroken
 from ._reactor import READ, WRITE, Reactor
 
 if TYPE_CHECKING:
@@ -53,7 +52,11 @@ class Connection(Protocol):
     expires: float
     """The time at which an idle connection is given up."""
     closed: bool
-    paused: bool
+
+    @property
+    def paused(self) -> bool:
+        """True while nothing is read."""
+        ...
 
     @property
     def is_sending(self) -> bool:
@@ -86,6 +89,10 @@ class Connection(Protocol):
 
     def close(self) -> None:
         """Close at once, in any task or callback of the event loop."""
+        ...
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor; -1 without one, or once it is closed."""
         ...
 
 
@@ -166,7 +173,7 @@ class SocketConnection:
             self._end(error)
             return False
         if self._layers:
-            self._read_through_layers(data)
+            self._decrypt(data, ended=not data)
         elif not data:
             self._end(None)
         elif self.receiver is not None:
@@ -175,22 +182,20 @@ class SocketConnection:
             self._refuse_unsolicited()
         return bool(data)
 
-    def _read_through_layers(self, data: bytes) -> None:
-        ended, failure = not data, None
-        try:
-            for layer in self._layers:
-                if ended:
-                    layer.feed_eof()
-                data = layer.decrypt(data)
-                ended = ended or layer.ended
-        except TLSBroken as error:
-            failure = error
+    def _decrypt(self, data: bytes, *, ended: bool) -> None:
+        failure: Exception | None = None
+        for layer in self._layers:
+            if ended:
+                layer.feed_eof()
+            data = layer.decrypt(data)
+            ended = ended or layer.ended
+            failure = failure or layer.failure
         self._send_outgoing()
-        if data and failure is None:
+        if data:
             if self.receiver is None:
                 self._refuse_unsolicited()
-                return
-            self.receiver.feed(data)
+            else:
+                self.receiver.feed(data)
         if (ended or failure is not None) and not self.closed:
             self._end(failure)
 
@@ -237,6 +242,8 @@ class SocketConnection:
         return self._unsent is not None
 
     async def send(self, data: bytes) -> None:
+        if self._layers and not self.reused:
+            self._decrypt(b"", ended=False)  # some may have arrived behind the handshake
         for layer in reversed(self._layers):
             layer.encrypt(data)
             data = layer.outgoing()
@@ -317,5 +324,4 @@ class SocketConnection:
         self.reactor.leave()
 
     def fileno(self) -> int:
-        """Return the socket's descriptor."""
         return self._socket.fileno()

@@ -129,8 +129,10 @@ class Exchange:
                 return
             self._headed = True
             sink.on_head(parser)
-        if parser.pieces and self._connection is not None:
-            sink.on_body(parser.take())
+        if self._connection is not None and (pieces := parser.pieces):
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            sink.on_body(data)
         if self._connection is None:
             return
         if parser.complete:

@@ -31,7 +31,10 @@ class EventLoop(Protocol):
 
     clock: Callable[[], float]
     """The time, in seconds."""
-    signal: Callable[[], Signal]
+
+    def signal(self) -> Signal:
+        """Make a signal."""
+        ...
 
     def is_running(self) -> bool:
         """Return True if this is the event loop that is running in this thread."""

@@ -6,6 +6,7 @@ Only `acquire` waits. No operation's cost grows with the number of connections o
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -71,6 +72,8 @@ class Pool:
         self._idle: dict[Target, OrderedDict[Connection, None]] = {}
         self._waiting: OrderedDict[_Waiter, None] = OrderedDict()
         self._closed = False
+        self.wrap: Callable[[Connection], Connection] | None = None
+        """Wraps each new connection, to see what goes over it."""
 
     def kept(self, target: Target) -> Connection | None:
         """Return the idle connection to the target that was used last, if it is still good."""
@@ -103,7 +106,8 @@ class Pool:
             given.close()
         try:
             on_stage("connect")
-            return await self._connect(target)
+            connection = await self._connect(target)
+            return connection if self.wrap is None else self.wrap(connection)
         except BaseException:
             self._free_slot()
             raise

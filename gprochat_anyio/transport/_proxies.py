@@ -9,7 +9,7 @@ from gprochat_anyio._redaction import Hidden
 
 from ._failures import ProtocolViolation, ProxyFailure
 from ._names import authority_of
-from ._parser import AnswerParser as ResponseParser
+from ._response_parser import ResponseParser
 from ._target import Proxy, Target
 
 if TYPE_CHECKING:

@@ -7,36 +7,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 
 from ._connection import READ_SIZE, Receiver
 from ._reactor import Reactor
 from ._target import Target
+from ._wiring import MemoryStream
 
 _log = logging.getLogger("gprochat_anyio")
 
 _LOST = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 
 
-class MemoryStream(Protocol):
-    """The client's end of a connection in memory."""
-
-    async def receive(self, max_bytes: int = ...) -> bytes: ...
-
-    async def send(self, item: bytes) -> None: ...
-
-    def close(self) -> None:
-        """Close at once, in any task or callback of the event loop."""
-        ...
-
-
 class PumpedConnection:
     """A byte stream, owned from here on, that is read by a task while it has a receiver."""
 
-    is_sending = False
-    """Data never waits: what is in memory has room."""
+    is_sending = False  # what is in memory has room
 
     def __init__(self, stream: MemoryStream, target: Target, reactor: Reactor) -> None:
         self.reactor = reactor
@@ -84,6 +72,9 @@ class PumpedConnection:
         if cancel is not None:
             cancel()
         self.reactor.leave()
+
+    def fileno(self) -> int:
+        return -1
 
     async def _pump(self) -> None:
         try:

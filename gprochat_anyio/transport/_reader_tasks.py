@@ -55,7 +55,9 @@ class ReaderTasks:
 class _Wait:
     def __init__(self, loop: EventLoop, fd: int, event: int, call: _Callback) -> None:
         self._cancelled = False
-        self._wait = partial(anyio.wait_readable if event == EVENT_READ else anyio.wait_writable, fd)
+        self._wait = partial(
+            anyio.wait_readable if event == EVENT_READ else anyio.wait_writable, fd
+        )
         self._call = partial(call, event)
         self._cancel_task = loop.spawn(self._run, "gprochat_anyio reader")
 

@@ -8,10 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
+from typing import Protocol
 
-from anyio.abc import ByteStream
 
-in_memory: dict[str, Callable[[], Awaitable[ByteStream]]] = {}
+class MemoryStream(Protocol):
+    """The client's end of a connection in memory."""
+
+    async def receive(self, max_bytes: int = ...) -> bytes:
+        """Wait for data; raises as AnyIO's byte streams do."""
+        ...
+
+    async def send(self, item: bytes) -> None:
+        """Send data; raises as AnyIO's byte streams do."""
+        ...
+
+    def close(self) -> None:
+        """Close at once, in any task or callback of the event loop."""
+        ...
+
+
+in_memory: dict[str, Callable[[], Awaitable[MemoryStream]]] = {}
 """What connects to a site in memory, by the site's origin (`https://name`).
 There is neither a proxy nor TLS on the way."""
 

@@ -11,7 +11,6 @@ from urllib.parse import quote
 import anyio
 from httpx_sse import EventSource
 
-from gprochat_anyio._request.deadlines import Clocks
 from gprochat_anyio._settings import Timeouts
 from gprochat_anyio._version import __version__
 from gprochat_anyio.site._models import ModelError
@@ -21,6 +20,7 @@ from gprochat_anyio.transport._target import Proxy, ascii_host, environment_prox
 
 from ._api_answers import Reader, api_error, error_in, loads, shown, status_of
 from ._body import Body, read_some
+from ._clocks import Clocks
 
 DEFAULT_TIMEOUTS = Timeouts(connect=10, first_chunk=300, idle=120, total=None)
 
