@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 from anyio.abc import ObjectSendStream, TaskStatus
 
+from gprochat_anyio._request.address import SiteAddress
+from gprochat_anyio._request.consuming import collect, forward, offer_to
+from gprochat_anyio._request.endpoint import Endpoint, PreparedRequest, sender_to
+from gprochat_anyio._request.reply import Reply
+from gprochat_anyio._request.sinks import Collector, Forwarder
+from gprochat_anyio._request.stream import ReplyStream, open_channel
+from gprochat_anyio._wire.messages import Prompt
+from gprochat_anyio._wire.reply_decoder import TextDecoder
+
 from ._errors import InvalidPromptError
 from ._redaction import hide_arguments
-from ._request.address import SiteAddress
-from ._request.consuming import collect, forward, offer_to
-from ._request.endpoint import Endpoint, PreparedRequest, sender_to
-from ._request.reply import Reply
-from ._request.sinks import Collector, Forwarder
-from ._request.stream import ReplyStream, open_channel
 from ._settings import Retry, Timeouts, check
-from ._wire.messages import Prompt
-from ._wire.reply_decoder import TextDecoder
 
 if TYPE_CHECKING:
     import ssl

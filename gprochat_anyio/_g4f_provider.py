@@ -12,14 +12,15 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
+from gprochat_anyio._request.endpoint import PreparedRequest
+from gprochat_anyio._request.stream import ReplyStream, open_channel
+from gprochat_anyio._wire.gprochat import GENERATE_PATH, sign
+from gprochat_anyio._wire.messages import Message, checked, flattened
+
 from ._client import MAX_REPLY_SIZE, Client, endpoint_of
 from ._errors import InvalidPromptError
 from ._redaction import hide_arguments
-from ._request.endpoint import PreparedRequest
-from ._request.stream import ReplyStream, open_channel
 from ._settings import Timeouts
-from ._wire.gprochat import GENERATE_PATH, sign
-from ._wire.messages import Message, checked, flattened
 
 
 class GPROChat:

@@ -22,8 +22,9 @@ except ModuleNotFoundError as missing:
         "OpenTelemetry is not installed: pip install 'gprochat-anyio[otel]'", name=missing.name
     ) from missing
 
+from gprochat_anyio._request.observers import End, Failure, Observers
+
 from ._client import Client, endpoint_of
-from ._request.observers import End, Failure, Observers
 from ._version import __version__
 
 __all__ = ["instrument", "uninstrument"]

@@ -9,7 +9,6 @@ import anyio
 
 from gprochat_anyio._client import Client, endpoint_of
 from gprochat_anyio._errors import GPROChatError, InvalidPromptError
-from gprochat_anyio._fanout.background_tasks import BackgroundTasks
 from gprochat_anyio._redaction import strip_traceback
 from gprochat_anyio._request.endpoint import PreparedRequest
 from gprochat_anyio._request.incoming import IncomingReply
@@ -17,6 +16,8 @@ from gprochat_anyio._request.sinks import ChannelSink
 from gprochat_anyio._request.stream import ReplyStream, open_channel
 from gprochat_anyio._settings import Timeouts
 from gprochat_anyio._wire.messages import Prompt
+
+from .background_tasks import BackgroundTasks
 
 
 class RaceStream(ReplyStream):

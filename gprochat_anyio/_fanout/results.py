@@ -11,11 +11,11 @@ from anyio.abc import ObjectReceiveStream
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from gprochat_anyio._client import Client, endpoint_of
-from gprochat_anyio._fanout.background_tasks import BackgroundTasks
 from gprochat_anyio._request.incoming import IncomingReply
 from gprochat_anyio._request.loop_affinity import LoopAffinity
 from gprochat_anyio._settings import Timeouts, check
 
+from .background_tasks import BackgroundTasks
 from .outcomes import Chunk, Event, Outcome
 from .pace import Pace
 from .prompts import Prompts, Source

@@ -11,7 +11,6 @@ from typing import Generic, TypeVar
 import anyio
 
 from gprochat_anyio._errors import GPROChatError, InvalidPromptError, RateLimitError
-from gprochat_anyio._fanout.background_tasks import BackgroundTasks
 from gprochat_anyio._redaction import strip_traceback
 from gprochat_anyio._request.endpoint import Endpoint, PreparedRequest
 from gprochat_anyio._request.incoming import IncomingReply
@@ -20,6 +19,7 @@ from gprochat_anyio._request.sinks import Collector
 from gprochat_anyio._settings import Timeouts
 from gprochat_anyio._wire.messages import Message, Prompt, checked, history
 
+from .background_tasks import BackgroundTasks
 from .outcomes import Outcome
 from .pace import Pace
 from .prompts import END, Source

@@ -21,6 +21,8 @@ from .loop_affinity import LoopAffinity
 from .reply import Timing
 from .sinks import ChannelSink, TextBuffer, size_of
 
+_NOT_ENTERED = "a ReplyStream is entered first: async with client.stream(...)"
+
 OpenReply = Callable[[], Awaitable[tuple[IncomingReply, ChannelSink]]]
 """Opens a reply, and gives it with the channel that it feeds."""
 
@@ -103,6 +105,8 @@ class ReplyStream(ObjectReceiveStream[str]):
     @property
     def text(self) -> str:
         """All text handed over so far, also after a failure: none, if that was on entering."""
+        if self._open_reply is not None:
+            raise RuntimeError(_NOT_ENTERED)
         return self._taken.text
 
     @property
@@ -209,5 +213,5 @@ class ReplyStream(ObjectReceiveStream[str]):
     @property
     def _entered(self) -> IncomingReply:
         if self._reply is None:
-            raise RuntimeError("a ReplyStream is entered first: async with client.stream(...)")
+            raise RuntimeError(_NOT_ENTERED)
         return self._reply

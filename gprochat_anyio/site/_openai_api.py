@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 from gprochat_anyio._errors import InvalidPromptError
 from gprochat_anyio._wire.messages import Message, history
 
-from ._completion import Completion, error_body, json_response
+from ._chat_completion import Completion, error_body, json_response
 from ._models import Model, Turn
 from ._wire import Gate
 
