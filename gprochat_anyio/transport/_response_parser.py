@@ -186,7 +186,7 @@ class ResponseParser:
         while data and not self.head_complete:
             if self._position == "start" and not data.startswith(_PROTOCOL):
                 if not _PROTOCOL.startswith(data):  # llhttp accepts RTSP, ICE and empty lines
-                    self._fail("the response does not start with `HTTP/`")
+                    self._fail("the response is not valid HTTP/1.1: it does not start with `HTTP/`")
                 self._held = data
                 return
             end = data.find(b"\r\n\r\n") + 4
