@@ -230,7 +230,8 @@ class TrioLoop:
         try:
             while not self._stopped:
                 await self._low.wait_readable(self._fd)
-                self._poll()
+                if not self._stopped:  # it may have been, since the descriptor was readable
+                    self._poll()
         except self._trio.ClosedResourceError:
             return
 
