@@ -15,7 +15,12 @@ from gprochat_anyio._errors import (
 )
 from gprochat_anyio._redaction import strip_traceback
 from gprochat_anyio._settings import Retry, Timeouts
-from gprochat_anyio._wire.gprochat import ERROR_BODY_LIMIT, check_head, check_reply_head, read_error
+from gprochat_anyio._wire.error_responses import (
+    ERROR_BODY_LIMIT,
+    check_head,
+    check_reply_head,
+    read_error,
+)
 from gprochat_anyio._wire.text_decoder import ReplyDecoder
 from gprochat_anyio.transport._failures import TransportFailure
 from gprochat_anyio.transport._stages import Stage

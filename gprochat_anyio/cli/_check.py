@@ -13,15 +13,15 @@ import click
 from anyio.abc import ByteStream
 from anyio.streams.tls import TLSAttribute
 
-from gprochat_anyio._client import Client
-from gprochat_anyio._errors import (
+from gprochat_anyio import (
     AuthenticationError,
+    Client,
     GPROChatError,
     RequestTimeoutError,
+    Retry,
     SiteConnectionError,
 )
 from gprochat_anyio._request.address import SiteAddress
-from gprochat_anyio._settings import Retry
 from gprochat_anyio.transport._connecting import close_now, connect
 from gprochat_anyio.transport._failures import ConnectFailure, reason_of
 from gprochat_anyio.transport._target import Target

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import anyio
 from anyio.abc import SocketAttribute
 
-from gprochat_anyio._client import Client
+from gprochat_anyio import Client
 
 _LISTS_OF_DESCRIPTORS = ("/proc/self/fd", "/dev/fd")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from itertools import count
 from types import TracebackType
@@ -12,14 +11,15 @@ import anyio
 from anyio.abc import ByteStream
 from anyio.lowlevel import EventLoopToken, checkpoint, current_token
 
-from gprochat_anyio._client import Client
+from gprochat_anyio import Client
 from gprochat_anyio._request.address import SiteAddress
+from gprochat_anyio._wire.admission import Gate, Refusal, WireResponse
 from gprochat_anyio._wire.gprochat import AUTH_PATH
 from gprochat_anyio.transport._wiring import in_memory
 
-from ._requests import Gate, Request
+from ._requests import Request, read_request
 from ._site_connection import SiteConnection
-from ._steps import Hold, Raw, Script, Step, answer, checked_steps, steps_of
+from ._steps import Hold, Raw, Script, Step, checked_steps, encode_response, steps_of
 
 Reply: TypeAlias = Script | Callable[[Request], Script]
 """A script, or a function that makes one for each request; that one may be endless."""
@@ -51,7 +51,8 @@ class ScriptedSite:
         self.connections = 0
         """How many connections were made."""
         self._replies = [r if callable(r) else checked_steps(r) for r in replies or ("",)]
-        self._gate = Gate(secret_key, password)
+        self._gate = Gate(secret_key, () if password is None else (password,))
+        self._password = password
         self._strict = strict
         self._answered = 0
         self._open: set[SiteConnection] = set()
@@ -76,7 +77,7 @@ class ScriptedSite:
         settings: dict[str, Any] = {
             "url": self.url,
             "secret_key": self._gate.secret_key,
-            "password": self._gate.password,
+            "password": self._password,
             "trust_env": False,
         }
         return Client(**settings | overrides)
@@ -121,22 +122,34 @@ class ScriptedSite:
     def ask(
         self, path: str, headers: dict[str, str], body: bytes
     ) -> tuple[Request | None, Iterator[Step | Hold]]:
-        request = self._gate.read(path, headers, body, anyio.current_time())
         if path.endswith(AUTH_PATH):
-            right = 0 if self._gate.is_password(request.body) else -1
-            told = json.dumps({"code": right}).encode()
-            return None, iter((Raw(answer(200, told, {"content-type": "text/plain"})),))
+            return None, iter((Raw(encode_response(self._check_password(body))),))
+        request = read_request(self._gate, path, headers, body, anyio.current_time())
         self.requests.append(request)
-        refusal = self._gate.refusal(request) if self._strict else None
+        refusal = self._refusal_of(body) if self._strict else None
         if refusal is None:
             request.number = self._answered
             self._answered += 1
             reply = self._replies[min(request.number, len(self._replies) - 1)]
             steps = iter(steps_of(reply(request)) if callable(reply) else reply)
         else:
-            steps = iter((refusal,))
+            request.outcome = "refused"
+            steps = iter((Raw(encode_response(refusal)),))
         self.notify()
         return request, steps
+
+    def _check_password(self, body: bytes) -> WireResponse:
+        try:
+            return self._gate.check_password(body)
+        except Refusal as refusal:
+            return refusal.response
+
+    def _refusal_of(self, body: bytes) -> WireResponse | None:
+        try:
+            self._gate.admit(body)
+        except Refusal as refusal:
+            return refusal.response
+        return None
 
 
 class MemorySite(ScriptedSite):
