@@ -231,10 +231,10 @@ def scripted_site(
         a client's proxy then end in memory too. None makes one up.
     :param secret_key: what requests have to be signed with
     :param password: what requests have to bring; None lets everybody in
-    :param strict: whether requests that a real site refuses (a wrong signature or password, a
-        history that does not end with the user) are refused, without using up a reply
+    :param strict: refuse what the embedded site refuses, with the same responses and without using
+        up a reply: a wrong signature or password, or a history that it cannot read
     :param connect_after: seconds that a connection takes to make
-    :raises ValueError: for what is no script, or no URL
+    :raises ValueError: for what is no script, or no URL, or a secret key that is not Unicode text
     :raises RuntimeError: on entering, if another scripted site is at that address
     """
     return MemorySite(
