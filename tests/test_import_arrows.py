@@ -29,10 +29,10 @@ ARROWS = {
     "_fanout": "_client _errors _redaction _request _settings _wire",
     "_conversation": "_client _errors _request _settings _wire",
     "_sync": "_client _conversation _errors _fanout _redaction _request _settings _wire",
-    "site": "_client _errors _request _settings _version _wire transport",
-    "batch": "_client _errors _fanout _request _settings _wire",
-    "testing": "_client _request _wire transport",
-    "cli": "_client _conversation _errors _request _settings _version batch site transport",
+    "site": "_request _wire gprochat_anyio transport",
+    "batch": "_fanout _wire gprochat_anyio",
+    "testing": "_request _wire gprochat_anyio transport",
+    "cli": "_request batch gprochat_anyio site transport",
     "_g4f_provider": "_client _errors _redaction _settings _wire",
 }
 

@@ -11,7 +11,7 @@ from gprochat_anyio._errors import (
     SiteError,
 )
 from gprochat_anyio._redaction import strip_traceback
-from gprochat_anyio._wire.gprochat import check_reply_head
+from gprochat_anyio._wire.error_responses import check_reply_head
 from gprochat_anyio._wire.reply_decoder import TextDecoder
 from gprochat_anyio.transport._failures import (
     ConnectionLost,

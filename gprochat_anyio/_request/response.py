@@ -20,7 +20,7 @@ from gprochat_anyio._errors import (
     SiteError,
     UnexpectedResponseError,
 )
-from gprochat_anyio._wire.gprochat import ERROR_BODY_LIMIT, check_head, read_error
+from gprochat_anyio._wire.error_responses import ERROR_BODY_LIMIT, check_head, read_error
 from gprochat_anyio.transport._failures import (
     ConnectFailure,
     ConnectionLost,

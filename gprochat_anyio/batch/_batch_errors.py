@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gprochat_anyio._errors import GPROChatError
+from gprochat_anyio import GPROChatError
 
 
 class OutputError(GPROChatError):

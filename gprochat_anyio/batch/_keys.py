@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, Final
 
-from gprochat_anyio._wire.messages import Message
+from gprochat_anyio import Message
 
 _KEPT: Final = 16
 _GROUPED_BY: Final = 3  # hex digits: 4,096 groups

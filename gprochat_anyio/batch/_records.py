@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
-from gprochat_anyio._errors import InvalidPromptError
-from gprochat_anyio._request.reply import Reply
+from gprochat_anyio import InvalidPromptError, Reply
 from gprochat_anyio._wire.messages import Prompt, checked, history
 
 from ._keys import key_of_bad_item, key_of_bad_line, key_of_messages

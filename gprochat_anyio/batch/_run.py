@@ -9,9 +9,7 @@ from functools import partial
 import anyio
 from anyio import to_thread
 
-from gprochat_anyio._client import Client
-from gprochat_anyio._fanout.fan_out import as_completed
-from gprochat_anyio._settings import Timeouts
+from gprochat_anyio import Client, Timeouts, as_completed
 
 from ._batch_errors import OutputError
 from ._input import Source, records_of

@@ -8,9 +8,8 @@ from typing import Final
 
 import anyio
 
-from gprochat_anyio._errors import InvalidPromptError
+from gprochat_anyio import InvalidPromptError, Outcome
 from gprochat_anyio._fanout.fan_out import Outcomes
-from gprochat_anyio._fanout.outcomes import Outcome
 from gprochat_anyio._wire.messages import Prompt
 
 from ._input import Records

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
-from gprochat_anyio._request.reply import Timing
+from gprochat_anyio import Timing
 
 _GROWTH: Final = math.log(1.04)
 _LEAST: Final = 1e-4  # seconds

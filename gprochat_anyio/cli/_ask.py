@@ -9,10 +9,7 @@ import anyio
 import click
 from anyio import to_thread
 
-from gprochat_anyio._client import Client
-from gprochat_anyio._errors import GPROChatError
-from gprochat_anyio._request.reply import Timing
-from gprochat_anyio._request.stream import ReplyStream
+from gprochat_anyio import Client, GPROChatError, ReplyStream, Timing
 
 from ._exits import EPILOG, FAILED, exit_status, say
 from ._inside import opened_client

@@ -21,7 +21,7 @@ from ._sites import Site, chosen_sites, embedded_site, kept_site, named_site, si
 from ._store import Kept, Store, StoreError, Turn, store_path
 
 if TYPE_CHECKING:
-    from gprochat_anyio._client import Client
+    from gprochat_anyio import Client
 
     from ._speaker import Speaker
 

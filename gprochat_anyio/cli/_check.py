@@ -11,15 +11,15 @@ from typing import Any, Final
 import anyio
 import click
 
-from gprochat_anyio._client import Client
-from gprochat_anyio._errors import (
+from gprochat_anyio import (
     AuthenticationError,
+    Client,
     GPROChatError,
     RequestTimeoutError,
+    Retry,
     SiteConnectionError,
 )
 from gprochat_anyio._request.address import SiteAddress
-from gprochat_anyio._settings import Retry
 from gprochat_anyio.transport._connecting import Opened, connect
 from gprochat_anyio.transport._failures import ConnectFailure, reason_of
 from gprochat_anyio.transport._target import Target

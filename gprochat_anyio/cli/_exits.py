@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from gprochat_anyio._errors import (
+from gprochat_anyio import (
     AuthenticationError,
     EmptyReplyError,
     InvalidPromptError,

@@ -16,7 +16,7 @@ from ._model import OFFLINE, opened
 from ._sites import Site
 
 if TYPE_CHECKING:
-    from gprochat_anyio._client import Client
+    from gprochat_anyio import Client
     from gprochat_anyio.site import Model
 
 _PATIENCE: Final = {"first_chunk": 300.0, "idle": 120.0, "total": inf}

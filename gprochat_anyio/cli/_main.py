@@ -8,8 +8,7 @@ from typing import Any, Final
 
 import click
 
-from gprochat_anyio._errors import InsecureSiteWarning
-from gprochat_anyio._version import __version__
+from gprochat_anyio import InsecureSiteWarning, __version__
 
 from ._exits import say
 

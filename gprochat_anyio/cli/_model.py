@@ -83,8 +83,7 @@ async def opened(
         url = url or os.environ.get("GPROCHAT_UPSTREAM_URL")
         if not url:
             raise ValueError("--model gprochat needs the site to ask: give --url")
-        from gprochat_anyio._client import Client  # noqa: PLC0415 - not for `--help`
-        from gprochat_anyio._settings import Retry, Timeouts  # noqa: PLC0415
+        from gprochat_anyio import Client, Retry, Timeouts  # noqa: PLC0415 - not for `--help`
 
         async with Client(
             url,

@@ -15,7 +15,7 @@ from ._model import api_url
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from gprochat_anyio._client import Client
+    from gprochat_anyio import Client
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _CREDENTIALS: Final = (("secret_key", "GPROCHAT_SECRET_KEY"), ("password", "GPROCHAT_PASSWORD"))
@@ -59,8 +59,7 @@ class Site(NamedTuple):
         :param settings: of `Client`, besides
         :raises ValueError: for a setting that can not be
         """
-        from gprochat_anyio._client import Client  # noqa: PLC0415 - not for `--help`
-        from gprochat_anyio._settings import Timeouts  # noqa: PLC0415
+        from gprochat_anyio import Client, Timeouts  # noqa: PLC0415 - not for `--help`
 
         own: dict[str, Any] = {
             "url": self.url,

@@ -7,10 +7,7 @@ from collections.abc import Iterable
 
 import anyio
 
-from gprochat_anyio._client import Client
-from gprochat_anyio._conversation.conversation import Conversation
-from gprochat_anyio._errors import GPROChatError
-from gprochat_anyio._request.stream import ReplyStream
+from gprochat_anyio import Client, Conversation, GPROChatError, ReplyStream
 
 from ._sites import Site
 from ._store import Kept, Turn

@@ -17,8 +17,10 @@ Needs the extra `site`.
 from __future__ import annotations
 
 try:
+    from gprochat_anyio._wire.admission import Turn
+
     from ._app import create_app
-    from ._models import Finish, Model, ModelError, Turn, echo_model, offline_model
+    from ._models import Finish, Model, ModelError, echo_model, offline_model
     from ._serving import serve
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("hypercorn", "starlette"):

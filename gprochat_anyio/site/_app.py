@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from gprochat_anyio._wire.admission import Gate, Refusal
 from gprochat_anyio._wire.gprochat import AUTH_PATH, GENERATE_PATH
 
 from ._access import AccessLog
@@ -20,7 +21,6 @@ from ._models import Model, offline_model
 from ._openai_api import openai_routes
 from ._pages import OwnPages
 from ._reply_response import Reply
-from ._wire import Gate, Refusal
 
 HEALTH_PATH: Final = "/healthz"
 """Answers without a password, and without the model."""
@@ -63,13 +63,13 @@ def create_app(
         try:
             return Reply(answering, gate.admit(await request.body()))
         except Refusal as refusal:
-            return to_response(refusal.answer)
+            return to_response(refusal.response)
 
     async def auth(request: Request) -> Response:
         try:
             return to_response(gate.check_password(await request.body()))
         except Refusal as refusal:
-            return to_response(refusal.answer)
+            return to_response(refusal.response)
 
     async def health(request: Request) -> Response:  # noqa: ARG001
         return JSONResponse({"status": "ok"})

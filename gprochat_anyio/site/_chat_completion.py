@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -15,8 +14,11 @@ from anyio.lowlevel import checkpoint
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gprochat_anyio._wire.admission import Turn
+from gprochat_anyio._wire.json_body import encode_json
+
 from ._asgi import end, head, part
-from ._models import Finish, Model, ModelError, Turn
+from ._models import Finish, Model, ModelError
 from ._texts import Texts
 
 KEEP_ALIVE_SECONDS: Final = 15.0
@@ -183,7 +185,7 @@ def error_body(
 
 def json_response(status: int, value: object) -> Response:
     """A whole answer."""
-    return Response(_json(value), status, media_type="application/json")
+    return Response(encode_json(value), status, media_type="application/json")
 
 
 def _failed(failure: ModelError) -> Response:
@@ -199,10 +201,4 @@ def _error_of(failure: ModelError) -> dict[str, Any]:
 
 
 def _data(value: object) -> bytes:
-    return b"data: " + _json(value) + b"\n\n"
-
-
-def _json(value: object) -> bytes:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    # Half a surrogate pair, which an error can hold, becomes its JSON escape.
-    return text.encode(errors="backslashreplace")
+    return b"data: " + encode_json(value) + b"\n\n"

@@ -9,13 +9,13 @@ from anyio import create_task_group, move_on_after, sleep_forever
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ._wire import Answer, error_answer
+from gprochat_anyio._wire.admission import WireResponse, error_response
 
 BODY_SECONDS: Final = 60.0
 """How long a client may take to send its body."""
 
-_TOO_LARGE: Final = error_answer(413, "The request is too large.")
-_TOO_SLOW: Final = error_answer(408, "The request took too long to arrive.")
+_TOO_LARGE: Final = error_response(413, "The request is too large.")
+_TOO_SLOW: Final = error_response(408, "The request took too long to arrive.")
 
 
 class _ClientGoneError(Exception):
@@ -44,7 +44,7 @@ class Intake:
             body = await self._read(receive)
         except _ClientGoneError:
             return
-        app = to_response(body) if isinstance(body, Answer) else self._app
+        app = to_response(body) if isinstance(body, WireResponse) else self._app
         pending = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:
@@ -73,7 +73,7 @@ class Intake:
                 await app(scope, replay, send_on)
             tg.cancel_scope.cancel()
 
-    async def _read(self, receive: Receive) -> bytes | Answer:
+    async def _read(self, receive: Receive) -> bytes | WireResponse:
         body = bytearray()
         with move_on_after(BODY_SECONDS) as clock:
             more = True
@@ -90,9 +90,9 @@ class Intake:
         return _TOO_SLOW if clock.cancelled_caught else bytes(body)
 
 
-def to_response(answer: Answer) -> Response:
-    """An answer for Starlette, chunked like all that the original site sends."""
-    headers = {} if answer.content_type is None else {"content-type": answer.content_type}
-    response = Response(answer.body, answer.status, headers)
+def to_response(whole: WireResponse) -> Response:
+    """Return a whole response for Starlette, chunked like all that the original site sends."""
+    headers = {} if whole.content_type is None else {"content-type": whole.content_type}
+    response = Response(whole.body, whole.status, headers)
     del response.headers["content-length"]
     return response

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Self
 
-from ._models import Model, ModelError, Turn
+from gprochat_anyio._wire.admission import Turn
+
+from ._models import Model, ModelError
 
 
 class AtMost:

@@ -4,27 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Literal, Self
 
 from anyio import sleep
 
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Turn:
-    """One message of a history as it arrived.
-
-    Not a `Message`, which is what a client may send: a site has to live with what it gets.
-
-    :param text: may be blank. Its `repr` never shows it, so that prompts stay out of logs.
-    """
-
-    role: Literal["user", "model"]
-    text: str
-
-    def __repr__(self) -> str:
-        return f"Turn(role={self.role!r}, {len(self.text)} characters)"
-
+from gprochat_anyio._wire.admission import Turn
 
 Model = Callable[[tuple[Turn, ...]], AsyncIterable[str]]
 """Answers a history, oldest turn first, the last one the user's, with texts.

@@ -7,7 +7,6 @@ answer (`tools`, `n`, ...) is refused.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from functools import partial
@@ -18,12 +17,13 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from gprochat_anyio._errors import InvalidPromptError
-from gprochat_anyio._wire.messages import Message, history
+from gprochat_anyio import InvalidPromptError, Message
+from gprochat_anyio._wire.admission import Gate, Turn
+from gprochat_anyio._wire.json_body import decode_json
+from gprochat_anyio._wire.messages import history
 
 from ._chat_completion import Completion, error_body, json_response
-from ._models import Model, Turn
-from ._wire import Gate
+from ._models import Model
 
 PREFIX: Final = "/v1"
 _ANY_METHOD: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -116,8 +116,8 @@ async def _read(request: Request) -> tuple[tuple[Turn, ...], bool]:
     if kind != "application/json":
         raise _BadRequestError("The Content-Type has to be application/json.")
     try:
-        body = json.loads(await request.body())
-    except (ValueError, RecursionError):
+        body = decode_json(await request.body())
+    except ValueError:
         raise _BadRequestError("The body is no JSON.") from None
     if not isinstance(body, dict):
         raise _BadRequestError("The body is no JSON object.")

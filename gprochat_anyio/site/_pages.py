@@ -7,10 +7,11 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ._intake import to_response
-from ._wire import error_answer
+from gprochat_anyio._wire.admission import error_response
 
-_REFUSED: Final = error_answer(403, "Pages of other sites may not use this one.")
+from ._intake import to_response
+
+_REFUSED: Final = error_response(403, "Pages of other sites may not use this one.")
 
 
 class OwnPages:

@@ -9,13 +9,13 @@ from typing import Final
 from anyio.lowlevel import checkpoint
 from starlette.types import Receive, Scope, Send
 
-from gprochat_anyio._wire.gprochat import FAILURE_MARKER
+from gprochat_anyio._wire.admission import Turn, model_failure
+from gprochat_anyio._wire.gprochat import FAILURE_MARKER, REPLY_CONTENT_TYPE
 
 from ._asgi import end, head, part
 from ._intake import to_response
-from ._models import Model, ModelError, Turn
+from ._models import Model, ModelError
 from ._texts import Texts
-from ._wire import REPLY_CONTENT_TYPE, error_answer
 
 _log = logging.getLogger("gprochat_anyio.site")
 
@@ -46,7 +46,7 @@ class Reply:
                 await checkpoint()
         except ModelError as refusal:
             if not opened:
-                response = to_response(error_answer(500, str(refusal), code="Error"))
+                response = to_response(model_failure(str(refusal)))
                 if refusal.retry_after is not None:
                     response.headers["retry-after"] = str(math.ceil(refusal.retry_after))
                 await response(scope, receive, send)

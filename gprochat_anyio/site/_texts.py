@@ -9,7 +9,9 @@ from typing import Final
 
 from anyio import move_on_after
 
-from ._models import Model, ModelError, Turn
+from gprochat_anyio._wire.admission import Turn
+
+from ._models import Model, ModelError
 
 CLOSING_SECONDS: Final = 1.0
 """How long a model may take to clean up."""

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import anyio
 
-from gprochat_anyio._client import Client, endpoint_of
+from gprochat_anyio import Client
+from gprochat_anyio._client import endpoint_of
 
 _LISTS_OF_DESCRIPTORS = ("/proc/self/fd", "/dev/fd")
 

@@ -11,15 +11,17 @@ from typing import Any
 
 import anyio
 
-from gprochat_anyio._client import Client, endpoint_of
+from gprochat_anyio import Client
+from gprochat_anyio._client import endpoint_of
 from gprochat_anyio._wire.gprochat import sign
+from gprochat_anyio._wire.json_body import decode_json_object
 from gprochat_anyio.transport._connection import Connection, Receiver
 from gprochat_anyio.transport._failures import ProtocolViolation
 from gprochat_anyio.transport._response_parser import ResponseParser
 
 from ._blotting import blotted_answer, blotted_texts
 from ._request_parser import Incoming
-from ._requests import json_object, turns_of
+from ._requests import turns_of
 from ._transcripts import End, Read, Transcript, number_of
 
 _PASSWORD = "a password"  # noqa: S105 - what stands in files for the real one
@@ -75,7 +77,7 @@ class _Tape:
 
     def begin(self, body: bytes) -> _Exchange | None:
         """A request has been sent; only those for a reply are recorded."""
-        request = json_object(body)
+        request = decode_json_object(body)
         if self._ended or "messages" not in request:
             return None
         exchange = _Exchange(request)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from itertools import count
 from types import TracebackType
@@ -11,14 +10,15 @@ from typing import Any, Self, TypeAlias
 import anyio
 from anyio.lowlevel import EventLoopToken, checkpoint, current_token
 
-from gprochat_anyio._client import Client
+from gprochat_anyio import Client
 from gprochat_anyio._request.address import SiteAddress
+from gprochat_anyio._wire.admission import Gate, Refusal, WireResponse
 from gprochat_anyio._wire.gprochat import AUTH_PATH
 from gprochat_anyio.transport._wiring import in_memory
 
-from ._requests import Gate, Request
+from ._requests import Request, read_request
 from ._site_connection import SiteConnection
-from ._steps import Hold, Raw, Script, Step, answer, checked_steps, steps_of
+from ._steps import Hold, Raw, Script, Step, checked_steps, encode_response, steps_of
 
 Reply: TypeAlias = Script | Callable[[Request], Script]
 """A script, or a function that makes one for each request; that one may be endless."""
@@ -50,7 +50,8 @@ class ScriptedSite:
         self.connections = 0
         """How many connections were made."""
         self._replies = [r if callable(r) else checked_steps(r) for r in replies or ("",)]
-        self._gate = Gate(secret_key, password)
+        self._gate = Gate(secret_key, () if password is None else (password,))
+        self._password = password
         self._strict = strict
         self._answered = 0
         self._open: set[SiteConnection] = set()
@@ -75,7 +76,7 @@ class ScriptedSite:
         settings: dict[str, Any] = {
             "url": self.url,
             "secret_key": self._gate.secret_key,
-            "password": self._gate.password,
+            "password": self._password,
             "trust_env": False,
         }
         return Client(**settings | overrides)
@@ -120,22 +121,34 @@ class ScriptedSite:
     def ask(
         self, path: str, headers: dict[str, str], body: bytes
     ) -> tuple[Request | None, Iterator[Step | Hold]]:
-        request = self._gate.read(path, headers, body, anyio.current_time())
         if path.endswith(AUTH_PATH):
-            right = 0 if self._gate.is_password(request.body) else -1
-            told = json.dumps({"code": right}).encode()
-            return None, iter((Raw(answer(200, told, {"content-type": "text/plain"})),))
+            return None, iter((Raw(encode_response(self._check_password(body))),))
+        request = read_request(self._gate, path, headers, body, anyio.current_time())
         self.requests.append(request)
-        refusal = self._gate.refusal(request) if self._strict else None
+        refusal = self._refusal_of(body) if self._strict else None
         if refusal is None:
             request.number = self._answered
             self._answered += 1
             reply = self._replies[min(request.number, len(self._replies) - 1)]
             steps = iter(steps_of(reply(request)) if callable(reply) else reply)
         else:
-            steps = iter((refusal,))
+            request.outcome = "refused"
+            steps = iter((Raw(encode_response(refusal)),))
         self.notify()
         return request, steps
+
+    def _check_password(self, body: bytes) -> WireResponse:
+        try:
+            return self._gate.check_password(body)
+        except Refusal as refusal:
+            return refusal.response
+
+    def _refusal_of(self, body: bytes) -> WireResponse | None:
+        try:
+            self._gate.admit(body)
+        except Refusal as refusal:
+            return refusal.response
+        return None
 
 
 class MemorySite(ScriptedSite):
@@ -217,10 +230,10 @@ def scripted_site(
         a client's proxy then end in memory too. None makes one up.
     :param secret_key: what requests have to be signed with
     :param password: what requests have to bring; None lets everybody in
-    :param strict: whether requests that a real site refuses (a wrong signature or password, a
-        history that does not end with the user) are refused, without using up a reply
+    :param strict: refuse what the embedded site refuses, with the same responses and without using
+        up a reply: a wrong signature or password, or a history that it cannot read
     :param connect_after: seconds that a connection takes to make
-    :raises ValueError: for what is no script, or no URL
+    :raises ValueError: for what is no script, or no URL, or a secret key that is not Unicode text
     :raises RuntimeError: on entering, if another scripted site is at that address
     """
     return MemorySite(

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from math import isfinite
 from typing import TypeAlias
 
-from gprochat_anyio._wire.gprochat import FAILURE_MARKER
+from gprochat_anyio._wire.admission import WireResponse, error_response
+from gprochat_anyio._wire.gprochat import FAILURE_MARKER, MODEL_FAILURE_CODE, REPLY_CONTENT_TYPE
 
 REPLY_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\n"
-    b"Connection: keep-alive\r\nKeep-Alive: timeout=5\r\nTransfer-Encoding: chunked\r\n\r\n"
-)
+    f"HTTP/1.1 200 OK\r\ncontent-type: {REPLY_CONTENT_TYPE}\r\n"
+    "Connection: keep-alive\r\nKeep-Alive: timeout=5\r\nTransfer-Encoding: chunked\r\n\r\n"
+).encode()
 LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -98,14 +98,11 @@ class Refuse(Step):
     @property
     def data(self) -> bytes:
         """The answer as it is sent."""
-        details = {"message": self.message} if self.message is not None else None
-        if details is not None and self.code is not None:
-            details = {"code": self.code, **details}
-        body = b"" if details is None else json.dumps({"error": details}).encode()
-        kind = {"content-type": "text/plain;charset=UTF-8"} if body else {}
-        if self.retry_after is not None:
-            kind["Retry-After"] = f"{self.retry_after:g}"
-        return answer(self.status, body, kind)
+        if self.message is None:
+            response = WireResponse(self.status)
+        else:
+            response = error_response(self.status, self.message, code=self.code)
+        return encode_response(response, retry_after=self.retry_after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +117,7 @@ class Fail(Step):
 
     @property
     def refusal(self) -> Refuse:
-        return Refuse(500, self.message, code="Error")
+        return Refuse(500, self.message, code=MODEL_FAILURE_CODE)
 
     @property
     def mark(self) -> bytes:
@@ -189,6 +186,16 @@ def checked_steps(script: Script) -> Sequence[Step | Hold]:
 def chunk(data: bytes) -> bytes:
     """One HTTP chunk."""
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def encode_response(response: WireResponse, *, retry_after: float | None = None) -> bytes:
+    """Return a response of the wire as it is sent."""
+    fields = {}
+    if response.content_type is not None:
+        fields["content-type"] = response.content_type
+    if retry_after is not None:
+        fields["Retry-After"] = f"{retry_after:g}"
+    return answer(response.status, response.body, fields)
 
 
 def answer(status: int, body: bytes, fields: dict[str, str]) -> bytes:

@@ -7,7 +7,8 @@ from contextlib import suppress
 from mutating import TRANSCRIPTS, fuzz
 
 from gprochat_anyio import AuthenticationError, RateLimitError, SiteError, UnexpectedResponseError
-from gprochat_anyio._wire.gprochat import check_reply_head, decode_auth, read_error
+from gprochat_anyio._wire.error_responses import check_reply_head, read_error
+from gprochat_anyio._wire.gprochat import decode_auth
 from gprochat_anyio.testing._transcripts import transcripts_in
 
 STATUSES = (400, 401, 403, 404, 429, 500, 502, 503, 504, 599, 100, 201)

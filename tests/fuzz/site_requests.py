@@ -8,8 +8,8 @@ from typing import Any
 
 from mutating import TRANSCRIPTS, fuzz
 
+from gprochat_anyio._wire.admission import Gate, Refusal, WireResponse
 from gprochat_anyio._wire.gprochat import sign
-from gprochat_anyio.site._wire import Answer, Gate, Refusal
 from gprochat_anyio.testing._transcripts import transcripts_in
 
 KEY, PASSWORD = "a key", "hunter2"
@@ -21,7 +21,7 @@ def outcome_of(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except Refusal as refusal:
-        answer = refusal.answer
+        answer = refusal.response
         assert answer.status in (400, 401, 500)
         if answer.body:
             assert set(json.loads(answer.body)) == {"error"}
@@ -45,7 +45,7 @@ def TestOneInput(data: bytes) -> None:  # noqa: N802 - atheris's name
     for gate, key in ((OPEN, ""), (CLOSED, KEY)):
         for body in (data, signed(data, key)):
             outcome = outcome_of(lambda gate=gate, body=body: gate.admit(body))  # type: ignore[misc]
-            if isinstance(outcome, Answer):
+            if isinstance(outcome, WireResponse):
                 continue
             request = json.loads(body.decode("utf-8-sig"))
             texts = [turn.text for turn in outcome]

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from site_wire import TIME, signed
 
+from gprochat_anyio._wire.admission import Gate, Refusal
 from gprochat_anyio._wire.gprochat import sign
 from gprochat_anyio.site import Turn
-from gprochat_anyio.site._wire import Gate, Refusal
 
 ANY_TEXT = st.text(max_size=5) | st.sampled_from(["\ud83d", "a\0", "\ude00\ud83d"])
 ANY_JSON = st.recursive(
@@ -53,7 +53,7 @@ def judged(body: bytes) -> tuple[Turn, ...] | int:
     try:
         turns = GATE.admit(body)
     except Refusal as refusal:
-        answer = refusal.answer
+        answer = refusal.response
     else:
         for turn in turns:
             assert turn.role in ("user", "model")
@@ -97,7 +97,7 @@ def test_any_body(body: bytes) -> None:
     try:
         answer = GATE.check_password(body)
     except Refusal as refusal:
-        answer = refusal.answer
+        answer = refusal.response
     assert (answer.status, answer.body) in ((500, b""), (200, b'{"code":-1}'))
 
 

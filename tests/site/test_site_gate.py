@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from site_wire import TIME, signed
 
+from gprochat_anyio._wire.admission import Gate, Refusal, WireResponse
 from gprochat_anyio._wire.gprochat import sign
 from gprochat_anyio.site import Turn, create_app
-from gprochat_anyio.site._wire import Answer, Gate, Refusal
 
 HISTORY = (
     '{"error":{"message":"Invalid message history: The last message must be from user role."}}'
@@ -30,7 +30,7 @@ OPEN = Gate.of("", ())
 def refused(gate: Gate, body: bytes) -> tuple[int, str]:
     with pytest.raises(Refusal) as refusal:
         gate.admit(body)
-    return refusal.value.answer.status, refusal.value.answer.body.decode()
+    return refusal.value.response.status, refusal.value.response.body.decode()
 
 
 def asking(*messages: object, text: str = "a") -> bytes:
@@ -57,7 +57,7 @@ def test_no_json(body: bytes) -> None:
     assert refused(OPEN, body) == UNREADABLE
     with pytest.raises(Refusal) as refusal:
         OPEN.check_password(body)
-    assert refusal.value.answer == Answer(500)
+    assert refusal.value.response == WireResponse(500)
 
 
 def test_a_number_beyond_all_bounds() -> None:

@@ -16,8 +16,9 @@ from anyio.abc import SocketAttribute
 from hypercorn.protocol.h11 import H11Protocol
 from site_wire import Wire, ask, connected, serving, signed
 
+from gprochat_anyio._wire import admission
 from gprochat_anyio._wire.gprochat import AUTH_PATH
-from gprochat_anyio.site import Turn, _hypercorn, _intake, _wire
+from gprochat_anyio.site import Turn, _hypercorn, _intake
 from gprochat_anyio.site._hypercorn_connection import PIPELINED
 
 POST = b"POST /api/auth HTTP/1.1\r\nHost: a\r\n"
@@ -265,7 +266,7 @@ async def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyP
         compared.append((len(one), len(other)))
         return hmac.compare_digest(one, other)
 
-    monkeypatch.setattr(_wire, "compare_digest", counting)
+    monkeypatch.setattr(admission, "compare_digest", counting)
     async with serving(passwords=["a", "b" * 100, "c"], secret_key="k") as port:
         for password in ("a", "b" * 100, "c", "", "x" * 1000):
             compared.clear()

@@ -11,9 +11,8 @@ from urllib.parse import quote
 import anyio
 from httpx_sse import EventSource
 
-from gprochat_anyio._settings import Timeouts
-from gprochat_anyio._version import __version__
-from gprochat_anyio.site._models import ModelError
+from gprochat_anyio import Timeouts, __version__
+from gprochat_anyio.site import ModelError
 from gprochat_anyio.transport import AnyIOTransport
 from gprochat_anyio.transport._http_library import httpx
 from gprochat_anyio.transport._target import Proxy, ascii_host, environment_proxy, split_url

@@ -9,8 +9,8 @@ from http import HTTPStatus
 from itertools import groupby
 from typing import Any, Protocol
 
-from gprochat_anyio._wire.gprochat import parse_retry_after
-from gprochat_anyio.site._models import Finish, ModelError, Turn
+from gprochat_anyio._wire.error_responses import parse_retry_after
+from gprochat_anyio.site import Finish, ModelError, Turn
 
 _SHOWN = 500
 _DELAY = re.compile(r"(\d+(?:\.\d+)?)s")

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from gprochat_anyio._settings import Timeouts
-from gprochat_anyio.site._models import Finish, ModelError, Turn
+from gprochat_anyio import Timeouts
+from gprochat_anyio.site import Finish, ModelError, Turn
 
 from ._api import Api
 from ._api_answers import shown, spoken

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from gprochat_anyio._client import Client
-from gprochat_anyio._errors import (
+from gprochat_anyio import (
     AuthenticationError,
+    Client,
     EmptyReplyError,
     GPROChatError,
     InvalidPromptError,
+    Message,
     RateLimitError,
     RequestTimeoutError,
     SiteConnectionError,
 )
-from gprochat_anyio._wire.messages import Message
-from gprochat_anyio.site._models import ModelError, Turn
+from gprochat_anyio.site import ModelError, Turn
 
 from ._api_answers import spoken
 

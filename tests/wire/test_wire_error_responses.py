@@ -1,9 +1,8 @@
-"""Signing, heads and error answers, without any I/O."""
+"""Heads and bodies of responses that are not replies, without I/O."""
 
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 from hypothesis import given
@@ -15,31 +14,9 @@ from gprochat_anyio import (
     SiteError,
     UnexpectedResponseError,
 )
-from gprochat_anyio._wire.gprochat import (
-    check_reply_head,
-    decode_auth,
-    encode_auth,
-    encode_generate,
-    parse_retry_after,
-    read_error,
-    sign,
-)
-from gprochat_anyio._wire.messages import Message
+from gprochat_anyio._wire.error_responses import check_reply_head, parse_retry_after, read_error
 
 HTML = {"content-type": "text/html"}
-
-
-def test_sign_is_that_of_the_original() -> None:
-    expected = "e753bb3fc52993a1ab6b78660ef4745b73a9c887ddc752634026206bbc7e74eb"
-    assert sign(1763841600000, "a", "s3cr3t-ключ") == expected
-
-
-def test_generate_takes_the_time_now() -> None:
-    before = time.time_ns() // 1_000_000
-    body = json.loads(encode_generate([Message("user", "x")], secret_key="", password=None))
-    assert before <= body["time"] <= time.time_ns() // 1_000_000
-    assert body["pass"] is None
-    assert body["sign"] == sign(body["time"], "x", "")
 
 
 @pytest.mark.parametrize(
@@ -143,16 +120,3 @@ def test_any_error_answer_is_an_error(body: bytes, status: int) -> None:
 )
 def test_retry_after(value: str | None, date: str | None, seconds: float | None) -> None:
     assert parse_retry_after(value, date) == seconds
-
-
-@pytest.mark.parametrize(("body", "right"), [(b'{"code": 0}', True), (b'{"code":-1}', False)])
-def test_auth(body: bytes, right: bool) -> None:
-    assert decode_auth(body) is right
-    assert encode_auth(None) == b'{"pass":""}'
-    assert encode_auth("é") == '{"pass":"é"}'.encode()
-
-
-@pytest.mark.parametrize("body", [b"", b"{}", b'{"code": 1}', b'{"code": false}', b"<html>"])
-def test_auth_of_something_else(body: bytes) -> None:
-    with pytest.raises(UnexpectedResponseError, match="URL"):
-        decode_auth(body)
