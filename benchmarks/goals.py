@@ -44,7 +44,7 @@ class Goal:
         return f"{self.peer}: {metric} at most {self.most:.3g}{trio} of {self.against}'s"
 
     def show(self, value: float) -> str:
-        return f"{value:.3f}" if self.most < 0.1 else f"{value:.2f}"
+        return f"{value:.3f}" if self.most < 0.2 else f"{value:.2f}"
 
 
 class Growth(Goal):

@@ -136,12 +136,13 @@ def quantity(value: float | None, metric: str) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """With a unit that leaves about three digits."""
+    """Return a time with a unit that leaves about three digits."""
     if value is None:
         return ""
     for factor, unit in ((1, "s"), (1e3, "ms")):
-        if abs(value) * factor >= 1:
-            return f"{value * factor:.2f} {unit}"
+        if (scaled := abs(value) * factor) >= 1:
+            digits = 2 if scaled < 10 else 1 if scaled < 100 else 0
+            return f"{value * factor:.{digits}f} {unit}"
     digits = 2 if abs(value) < 1e-5 else 0
     return f"{value * 1e6:.{digits}f} µs"
 

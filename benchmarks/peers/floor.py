@@ -19,7 +19,7 @@ from ._peer import Peer, Take
 class Floor(Peer):
     async def open(self, url: str, at_once: int) -> None:  # noqa: ARG002
         parts = urlsplit(url)
-        self._address = parts.hostname, parts.port
+        self._address = parts.hostname or "", parts.port or 0
         self._idle: list[_Connection] = []
 
     async def close(self) -> None:
