@@ -23,8 +23,7 @@ import machine
 import server
 from wire import Shape
 
-from gprochat_anyio import Client, fan_out
-from gprochat_anyio._fanout.outcomes import Failed
+from gprochat_anyio import Client, Failed, fan_out
 from gprochat_anyio.batch import BatchSummary, run_batch
 
 _PROMPT = Shape(10, per_write=10).prompt

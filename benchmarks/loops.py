@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 Async = Callable[[], Coroutine[Any, Any, T]]
+AsyncWith = Callable[[T], Coroutine[Any, Any, None]]
 
 
 def run(loop: str, main: Async[T]) -> T:
@@ -41,26 +42,18 @@ async def sleep(seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
-async def together(call: Callable[[T], Awaitable[int]], arguments: Iterable[T]) -> int:
-    """The sum of what `call` gives for each argument, all at once, by the loop's own means."""
-    total = 0
-
-    async def add(argument: T) -> None:
-        nonlocal total
-        done = await call(argument)  # not in one expression: it would take the total beforehand
-        total += done
-
+async def together(call: AsyncWith[T], arguments: Iterable[T]) -> None:
+    """Call for each argument, all at once, in a task group of the loop's own."""
     if on_trio():
         import trio
 
         async with trio.open_nursery() as nursery:
             for argument in arguments:
-                nursery.start_soon(add, argument)
+                nursery.start_soon(call, argument)
     else:
         async with asyncio.TaskGroup() as group:
             for argument in arguments:
-                group.create_task(add(argument))
-    return total
+                group.create_task(call(argument))
 
 
 async def cancelled(work: Async[Any], when: Async[None], at: Callable[[], None]) -> None:

@@ -31,6 +31,12 @@ def pin(core: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def most_open_files() -> int:
+    """Return how many files and sockets this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft
+
+
 def resident_bytes() -> int:
     """The memory of this process that is in use now."""
     return int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE

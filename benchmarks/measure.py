@@ -15,6 +15,7 @@ import machine
 import peers
 from peers._peer import Peer
 from server import Control
+from takers import Counter, FirstText, Recorder, p99_lateness
 from wire import Shape
 from workloads import WORKLOADS, Job, Workload
 
@@ -22,8 +23,16 @@ _ENOUGH = 0.7
 """Seconds of CPU after which one more reply of workload A adds nothing."""
 
 
+_OTHER_FILES = 100
+"""Files that a process has open besides the connections that are measured."""
+
+
 class WrongTextError(Exception):
     """A peer did not get the text that was sent, so its numbers mean nothing."""
+
+
+class TooFewFilesError(Exception):
+    """The limit of open files does not allow a workload's connections."""
 
 
 class Meter:
@@ -67,6 +76,11 @@ def run(job: Job, port: int, *, quick: bool, profile: Profile | None = None) -> 
     control = Control(port)
     count = min(workload.replies(quick=quick), peers.PEERS[job.peer].most_in(workload.kind))
     connections = count if workload.kind in "CME" else 10
+    if connections + _OTHER_FILES > machine.most_open_files():
+        raise TooFewFilesError(
+            f"{job.workload} needs {connections + _OTHER_FILES:,} open files, and the limit is "
+            f"{machine.most_open_files():,}; raise the hard limit (ulimit -Hn) to measure it"
+        )
 
     async def main() -> dict[str, Any]:
         await peer.open(f"http://127.0.0.1:{port}", connections)
@@ -86,72 +100,84 @@ def run(job: Job, port: int, *, quick: bool, profile: Profile | None = None) -> 
 async def _warm_up(peer: Peer, workload: Workload) -> None:
     """Load what is loaded late; where connections count, leave none open."""
     shape = Shape(10, close=workload.kind in "CME" or workload.shape.close)
+    counter = Counter()
     for _ in range(20):
-        _check(await peer.reply(shape.prompt), shape, 1, workload.kind)
+        await peer.reply(shape.prompt, counter.take)
+    _check(counter.characters, shape, 20, workload.kind)
 
 
 async def _one_long_reply(peer: Peer, shape: Shape, most: int, meter: Meter) -> dict[str, Any]:
-    count = 0
+    count, counter = 0, Counter()
     meter.start()
     while count < most and (not count or meter.spent() < _ENOUGH):
-        _check(await peer.reply(shape.prompt), shape, 1, "A")
+        await peer.reply(shape.prompt, counter.take)
         count += 1
-    return meter.stop() | {"units": shape.chunks * count}
+    cost = meter.stop()
+    _check(counter.characters, shape, count, "A")
+    return cost | {"units": shape.chunks * count}
 
 
 async def _in_turn(peer: Peer, shape: Shape, count: int, meter: Meter) -> dict[str, Any]:
-    prompt, characters = shape.prompt, 0
+    prompt, counter = shape.prompt, Counter()
     meter.start()
     for _ in range(count):
-        characters += await peer.reply(prompt)
+        await peer.reply(prompt, counter.take)
     cost = meter.stop()
-    _check(characters, shape, count, "B")
+    _check(counter.characters, shape, count, "B")
     return cost | {"units": count}
 
 
 async def _at_once(peer: Peer, shape: Shape, count: int, meter: Meter) -> dict[str, Any]:
-    prompts = [shape.prompt] * count
+    recorders = [Recorder() for _ in range(count)]
+    takes = [recorder.take for recorder in recorders]
     meter.start()
-    characters = await peer.replies(prompts)
+    await peer.replies(shape.prompt, takes)
     cost = meter.stop()
-    _check(characters, shape, count, "C")
-    return cost | {"units": count}
+    for recorder in recorders:
+        _check(recorder.characters, shape, 1, "C")
+    if peer.streams:
+        cost["late"] = p99_lateness(recorders)
+    return cost | {"units": count, "most_open": meter.control.stats()["most_answering"]}
 
 
 async def _memory(peer: Peer, shape: Shape, count: int, meter: Meter) -> dict[str, Any]:
-    prompts, used = [shape.prompt] * count, 0
+    counter, used = Counter(), 0
+    takes = [counter.take] * count
 
-    async def watch() -> int:
+    async def watch() -> None:
         nonlocal used
         await _held(meter.control, count)
         used = machine.resident_bytes() - before
         meter.control.release()
-        return 0
 
-    async def replies() -> int:
-        return await peer.replies(prompts)
+    async def replies() -> None:
+        await peer.replies(shape.prompt, takes)
 
     meter.start()
     before = machine.resident_bytes()
-    characters = await loops.together(lambda call: call(), [replies, watch])
+    await loops.together(lambda call: call(), [replies, watch])
     cost = meter.stop()
-    _check(characters, shape, count, "M")
+    _check(counter.characters, shape, count, "M")
     return cost | {"units": count, "bytes": used / count}
 
 
 async def _first_text(peer: Peer, shape: Shape, count: int, meter: Meter) -> dict[str, Any]:
-    prompt = shape.prompt
+    prompt, firsts = shape.prompt, list[FirstText]()
     meter.start()
-    seconds = [await peer.first_text(prompt) for _ in range(count)]
-    return meter.stop() | {"units": count, "first_text": median(seconds)}
+    for _ in range(count):
+        firsts.append(first := FirstText())
+        await peer.reply(prompt, first.take)
+    cost = meter.stop()
+    _check(sum(first.characters for first in firsts), shape, count, "D")
+    return cost | {"units": count, "first_text": median(first.seconds for first in firsts)}
 
 
 async def _cancel(peer: Peer, shape: Shape, count: int, meter: Meter) -> dict[str, Any]:
-    prompts = [shape.prompt] * count
+    takes = [Counter().take] * count
     cancelled = loops.cancelled_by_anyio if peer.anyio_scope else loops.cancelled
 
     async def work() -> None:
-        await peer.replies(prompts)
+        await peer.replies(shape.prompt, takes)
 
     async def all_open() -> None:
         await _held(meter.control, count)
@@ -166,7 +192,7 @@ async def _cancel(peer: Peer, shape: Shape, count: int, meter: Meter) -> dict[st
 
 
 async def _held(control: Control, count: int) -> None:
-    """Wait until the server holds so many answers, and the client has taken their first text."""
+    """Wait until the server holds so many replies, and the client has taken their first text."""
     while control.stats()["held"] < count:
         await loops.sleep(0.02)
     await loops.sleep(0.3)

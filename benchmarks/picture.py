@@ -1,4 +1,4 @@
-"""The picture of a run: CPU time beside aiohttp's, as horizontal bars."""
+"""The picture of a run: CPU time, lateness and latency beside aiohttp's, as horizontal bars."""
 
 from __future__ import annotations
 
@@ -6,20 +6,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
-from report import seconds
+from report import quantity
 from results import Results
 from workloads import Job
 
+_TITLE = "Costs and delays of the client, as a multiple of aiohttp's"
 _PANELS = {
-    "A": "One long reply: CPU per 16-byte chunk",
-    "B": "Replies one after the other: CPU per request",
-    "C-1000": "1,000 replies at once: CPU per reply",
+    ("A", "cpu"): "One long reply: CPU per 16-byte chunk",
+    ("B", "cpu"): "Replies one after the other: CPU per request",
+    ("C-1000", "cpu"): "1,000 replies at once: CPU per reply",
+    ("C-1000", "late"): "1,000 replies at once: lateness of a chunk, 99th percentile",
+    ("D", "first_text"): "One request: time to the first text",
+    ("E", "wall"): "500 open replies cancelled: time until the last socket is closed",
 }
 _BARS = (
     ("ours-ask", "asyncio"),
     ("ours-ask", "trio"),
     ("ours-stream", "asyncio"),
     ("ours-stream", "trio"),
+    ("ours-stream_to", "asyncio"),
+    ("ours-stream_to", "trio"),
     ("ours-fan_out", "asyncio"),
     ("ours-fan_out", "trio"),
     ("aiohttp", "asyncio"),
@@ -29,13 +35,17 @@ _BARS = (
     ("httpx2", "trio"),
     ("openai", "asyncio"),
 )
+_FEW = {"ours-stream", "ours-fan_out", "aiohttp", "httpx", "openai"}
+"""Peers in the panels of anything but the CPU."""
+
 _LABELS = {
     "ours-ask": "gprochat_anyio, ask",
     "ours-stream": "gprochat_anyio, stream",
+    "ours-stream_to": "gprochat_anyio, stream_to",
     "ours-fan_out": "gprochat_anyio, fan_out",
 }
 
-_WIDTH, _LEFT, _RIGHT, _ROW, _BAR = 760, 230, 136, 22, 14
+_WIDTH, _LEFT, _RIGHT, _ROW, _BAR = 760, 240, 136, 22, 14
 _SCALE = _WIDTH - _LEFT - _RIGHT
 _LONGEST = 4.5
 """Times aiohttp's cost; a longer bar is cut, and says so by a gap and by its number."""
@@ -69,15 +79,15 @@ class _Bar:
     label: str
     ours: bool
     ratio: float
-    cost: float
+    value: str
 
 
 def draw(results: Results) -> str:
     """An SVG of one panel for each workload that was measured, its colours after the reader's."""
     lines: list[str] = []
     y = 62
-    for workload, title in _PANELS.items():
-        bars = list(_bars(results, workload))
+    for (workload, metric), title in _PANELS.items():
+        bars = list(_bars(results, workload, metric))
         if bars:
             lines += _panel(title, bars, y)
             y += _ROW * len(bars) + 50
@@ -90,7 +100,7 @@ def draw(results: Results) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-labelledby="title">',
         f"<style>{_STYLE}</style>",
         f'<rect class="paper" {paper}/>',
-        _text(20, 32, "CPU time of the client, as a multiple of aiohttp's", "title", "title"),
+        _text(20, 32, _TITLE, "title", "title"),
         _text(_WIDTH - 20, 32, "less is better", "pale end"),
         *lines,
         _text(20, height - 16, footer, "pale"),
@@ -99,13 +109,14 @@ def draw(results: Results) -> str:
     return "\n".join(whole)
 
 
-def _bars(results: Results, workload: str) -> Iterator[_Bar]:
+def _bars(results: Results, workload: str, metric: str) -> Iterator[_Bar]:
     baseline = Job(workload, "aiohttp", "asyncio")
     for peer, loop in _BARS:
         job = Job(workload, peer, loop)
-        cost, ratio = results.value(job, "cpu"), results.ratio(job, baseline, "cpu")
-        if cost is not None and ratio is not None:
-            yield _Bar(f"{_LABELS.get(peer, peer)}, {loop}", peer in _LABELS, ratio, cost)
+        ratio = results.ratio(job, baseline, metric)
+        if ratio is not None and (metric == "cpu" or peer in _FEW):
+            value = quantity(results.value(job, metric), metric)
+            yield _Bar(f"{_LABELS.get(peer, peer)}, {loop}", peer in _LABELS, ratio, value)
 
 
 def _panel(title: str, bars: list[_Bar], y: int) -> Iterator[str]:
@@ -127,7 +138,7 @@ def _panel(title: str, bars: list[_Bar], y: int) -> Iterator[str]:
                 f'l6 -{_BAR + 4}m5 0l-6 {_BAR + 4}"/>'
             )
         number = f"{bar.ratio:.2f}" if bar.ratio < 10 else f"{bar.ratio:.0f}"
-        text = f"{number} × ({seconds(bar.cost)})"  # noqa: RUF001
+        text = f"{number} × ({bar.value})"  # noqa: RUF001
         yield _text(_LEFT + width + 8, middle + 4, text, "" if bar.ours else "pale")
         top += _ROW
 

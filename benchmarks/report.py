@@ -6,7 +6,6 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 import goals
-import peers
 from results import Results
 from workloads import WORKLOADS, Job, Workload
 
@@ -14,23 +13,25 @@ _BUSY_SERVER = 0.85
 _WIDE_SPREAD = 0.20
 _LOADED = 0.5
 
+_IMPORT_HEAD = ("import", "CPU over a bare interpreter")
+
+RATIO = "of aiohttp's"
+"""The head of a column of ratios, each to the right of its metric's column."""
+
 
 def render(results: Results) -> str:
     """Everything, as Markdown that reads well on a terminal too."""
     parts = [_title(results)]
     for workload in WORKLOADS.values():
         if lines := list(_lines(results, workload)):
-            head = ("peer", "loop", f"CPU per {workload.unit}", "of aiohttp's", *_extra(workload))
-            head += ("wall", "server's CPU", "spread")
             title = f"{workload.name}: {workload.title}"
             if results.quick and workload.quick_count:
                 title += f" (quick: {workload.quick_count:,})"
-            parts.append(f"## {title}\n\n{_table(head, lines)}")
+            parts.append(f"## {title}\n\n{_table(_head(workload), lines)}")
     if results.imports:
-        head = ("import", "CPU over a bare interpreter")
         cost = {n: results.import_cost(n) or 0.0 for n in results.imports if n != "interpreter"}
         lines = [(name, f"{seconds * 1e3:.1f} ms") for name, seconds in cost.items()]
-        parts.append(f"## F: import in a fresh interpreter\n\n{_table(head, lines)}")
+        parts.append(f"## F: import in a fresh interpreter\n\n{_table(_IMPORT_HEAD, lines)}")
     if verdicts := list(_verdicts(results)):
         head = ("", "goal", *goals.LOOPS)
         parts.append(f"## Goals\n\n{_table(head, verdicts)}")
@@ -60,51 +61,47 @@ def _jobs(results: Results, workload: str) -> list[Job]:
     return [job for job in found if job.workload == workload]
 
 
-def _extra(workload: Workload) -> tuple[str, ...]:
-    return {"M": ("memory each",), "D": ("first text", "over raw")}.get(workload.kind, ())
+def _head(workload: Workload) -> tuple[str, ...]:
+    measured: list[str] = []
+    for metric in workload.metrics:
+        measured += (workload.name_of(metric), RATIO)
+    return ("peer", "loop", *measured, "server's CPU", "spread")
 
 
 def _lines(results: Results, workload: Workload) -> Iterator[tuple[str, ...]]:
-    baseline = Job(workload.name, "aiohttp", "asyncio")
     for job in _jobs(results, workload.name):
-        cpu = results.value(job, "cpu")
-        if cpu is None:
-            blanks = ("",) * (4 + len(_extra(workload)))
-            yield (job.peer, job.loop, "—", *blanks)
+        if results.value(job, "cpu") is None:
+            yield (job.peer, job.loop, "—", *("",) * (len(_head(workload)) - 3))
             continue
-        ratio = results.ratio(job, baseline, "cpu")
         yield (
             job.peer,
             job.loop,
-            seconds(cpu),
-            "" if ratio is None else f"{ratio:.2f}",
-            *_extra_cells(results, job, workload),
-            seconds(results.value(job, "wall")),
+            *_measured(results, workload, job),
             f"{results.value(job, 'server_share'):.0%}",
             f"{results.spread(job, 'cpu'):.0%}",
         )
 
 
-def _extra_cells(results: Results, job: Job, workload: Workload) -> Iterator[str]:
-    if workload.kind == "M":
-        yield f"{(results.value(job, 'bytes') or 0) / 1024:.1f} KiB"
-    if workload.kind == "D":
-        yield seconds(results.value(job, "first_text"))
-        raw = Job(workload.name, "raw socket", *peers.PEERS["raw socket"].loops)
-        yield seconds(results.difference(job, raw, "first_text"))
+def _measured(results: Results, workload: Workload, job: Job) -> Iterator[str]:
+    baseline = Job(workload.name, "aiohttp", "asyncio")
+    for metric in workload.metrics:
+        value, ratio = results.value(job, metric), results.ratio(job, baseline, metric)
+        yield quantity(value, metric)
+        yield "" if ratio is None else f"{ratio:.2f}"
 
 
 def _verdicts(results: Results) -> Iterator[tuple[str, ...]]:
     for goal in goals.GOALS:
         values = [goal.measured(results, loop) for loop in goals.LOOPS]
         if any(value is not None for value in values):
-            yield (goal.workload, str(goal), *(_mark(goal, value) for value in values))
+            marks = map(_mark, (goal, goal), values, goals.LOOPS)
+            yield (goal.workload, str(goal), *marks)
 
 
-def _mark(goal: goals.Goal, value: float | None) -> str:
+def _mark(goal: goals.Goal, value: float | None, loop: str) -> str:
     if value is None:
         return "—"
-    return f"{'✓' if goal.is_met(value) else '✗'} {goal.show(value)}"
+    return f"{'✓' if goal.is_met(value, loop) else '✗'} {goal.show(value)}"
 
 
 def _doubts(results: Results) -> Iterator[str]:
@@ -124,17 +121,28 @@ def _doubts(results: Results) -> Iterator[str]:
             share = results.value(job, "server_share") or 0.0
             if share > _BUSY_SERVER and job.peer != "floor":
                 yield f"{where}: the load server was busy for {share:.0%} of the time"
+            open_ = results.value(job, "most_open")
+            if workload.all_open and open_ is not None and open_ < workload.count:
+                yield f"{where}: at most {open_:,.0f} replies were open at the same time"
             if (spread := results.spread(job, "cpu")) > _WIDE_SPREAD:
                 yield f"{where}: the rounds are {spread:.0%} apart"
 
 
+def quantity(value: float | None, metric: str) -> str:
+    """Return the value of a metric with its unit; nothing if it was not measured."""
+    if metric == "bytes" and value is not None:
+        return f"{value / 1024:.1f} KiB"
+    return seconds(value)
+
+
 def seconds(value: float | None) -> str:
-    """With a unit that leaves about three digits."""
+    """Return a time with a unit that leaves about three digits."""
     if value is None:
         return ""
     for factor, unit in ((1, "s"), (1e3, "ms")):
-        if abs(value) * factor >= 1:
-            return f"{value * factor:.2f} {unit}"
+        if (scaled := abs(value) * factor) >= 1:
+            digits = 2 if scaled < 10 else 1 if scaled < 100 else 0
+            return f"{value * factor:.{digits}f} {unit}"
     digits = 2 if abs(value) < 1e-5 else 0
     return f"{value * 1e6:.{digits}f} µs"
 

@@ -29,12 +29,16 @@ class Results:
         self.records.append(asdict(job) | {"round": turn} | outcome)
 
     def of(self, job: Job, metric: str) -> dict[int, float]:
-        """A metric by round: `cpu`, `wall` and `bytes` for one unit, `first_text` in seconds,
-        `server_share` as the part of the wall time that the load server computed."""
+        """Return a metric by round, without the rounds that did not measure it.
+
+        `cpu` and `bytes` are for one unit; `wall`, `late` and `first_text` are seconds;
+        `server_share` is the part of the wall time that the load server computed.
+        """
         return {
-            r["round"]: _value(r, metric)
+            r["round"]: value
             for r in self.records
-            if Job(r["workload"], r["peer"], r["loop"]) == job and "error" not in r
+            if Job(r["workload"], r["peer"], r["loop"]) == job
+            if (value := _value(r, metric)) is not None
         }
 
     def value(self, job: Job, metric: str) -> float | None:
@@ -52,12 +56,6 @@ class Results:
         ours, theirs = self.of(job, metric), self.of(other, metric)
         ratios = [ours[turn] / theirs[turn] for turn in ours.keys() & theirs.keys()]
         return median(ratios) if ratios else None
-
-    def difference(self, job: Job, other: Job, metric: str) -> float | None:
-        """The same by subtraction."""
-        ours, theirs = self.of(job, metric), self.of(other, metric)
-        differences = [ours[turn] - theirs[turn] for turn in ours.keys() & theirs.keys()]
-        return median(differences) if differences else None
 
     def error(self, job: Job) -> str | None:
         """Why a job has no numbers."""
@@ -84,9 +82,11 @@ class Results:
         return cls(**json.loads(path.read_text()))
 
 
-def _value(record: dict[str, Any], metric: str) -> float:
+def _value(record: dict[str, Any], metric: str) -> float | None:
+    if "error" in record:
+        return None
     if metric == "server_share":
         return float(record["server_cpu"] / record["wall"])
     if metric == "cpu":
         return float(record["cpu"] / record["units"])
-    return float(record[metric])
+    return float(record[metric]) if metric in record else None

@@ -9,6 +9,8 @@
  *     gap_ms=10             milliseconds between writes; 0: as fast as the client reads
  *     hold=1                after the first write wait for GET /release
  *     close=1               answer with Connection: close
+ *     stamped=1             the text of each chunk is the CLOCK_MONOTONIC time at which it is sent,
+ *                           in nanoseconds, as 16 hexadecimal digits; one chunk to a write
  *
  * GET /stats tells what the server itself has seen and used. Ends with its parent, by SIGALRM at
  * the latest. Linux only.  Usage: server <core, or -1> <seconds to live>; prints its port.
@@ -42,17 +44,17 @@ typedef struct Conn {
     struct iovec out[3];         /* what is still to be written: head, block, end */
     int fd, queued;
     bool answering, control, sse, waits_for_room;
-    long left, size, per_write, gap_ms, hold, close;
+    long left, size, per_write, gap_ms, hold, close, stamped;
     int64_t due;                 /* when the next block is to go out, in ms */
     size_t used;
-    char *in;
+    char *in, *stamp;            /* the request; the last stamped chunk */
 } Conn;
 
 typedef struct { bool sse; long size; size_t chunk, bytes; char *data; } Block;
 
 static Conn wheel[SLOTS], held;  /* heads of circular lists */
 static int64_t tick, last_close_ns;
-static long timers, holding, open_conns, answering, requests, writes;
+static long timers, holding, open_conns, answering, most_answering, requests, writes;
 static int poller;
 static bool release_held;
 
@@ -92,8 +94,18 @@ static void drop(Conn *c) {
     if (!c->control) open_conns--, last_close_ns = now_ns();
     if (c->answering) answering--;
     close(c->fd);
-    free(c->in);
+    free(c->in), free(c->stamp);
     free(c);
+}
+
+static char *chunk_of(bool sse, const char *text) {
+    char *body, *chunk;
+    if (asprintf(&body, sse ? "data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\","
+                              "\"created\":1700000000,\"model\":\"bench\",\"choices\":[{\"index\":0,"
+                              "\"delta\":{\"content\":\"%s\"},\"finish_reason\":null}]}\n\n" : "%s", text) < 0
+        || asprintf(&chunk, "%zx\r\n%s\r\n", strlen(body), body) < 0) exit(1);
+    free(body);
+    return chunk;
 }
 
 /* The block of equal chunks for these answers: any prefix of whole chunks is a block, too. */
@@ -103,17 +115,14 @@ static Block *block_of(bool sse, long size) {
     for (int i = 0; i < count; i++)
         if (known[i].sse == sse && known[i].size == size) return &known[i];
     Block *b = &known[count < 31 ? count++ : 31];
-    char *text = checked(malloc(size + 1)), *body, *chunk;
+    char *text = checked(malloc(size + 1));
     for (long i = 0; i < size; i++) text[i] = i == size - 1 ? ' ' : 'a' + i % 26;
     text[size] = 0;
-    if (asprintf(&body, sse ? "data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\","
-                              "\"created\":1700000000,\"model\":\"bench\",\"choices\":[{\"index\":0,"
-                              "\"delta\":{\"content\":\"%s\"},\"finish_reason\":null}]}\n\n" : "%s", text) < 0
-        || asprintf(&chunk, "%zx\r\n%s\r\n", strlen(body), body) < 0) exit(1);
+    char *chunk = chunk_of(sse, text);
     *b = (Block){sse, size, strlen(chunk), 0, checked(malloc(BLOCK_BYTES))};
     for (; b->bytes + b->chunk <= BLOCK_BYTES; b->bytes += b->chunk)
         memcpy(b->data + b->bytes, chunk, b->chunk);
-    free(text), free(body), free(chunk);
+    free(text), free(chunk);
     return b;
 }
 
@@ -121,12 +130,24 @@ static void queue(Conn *c, const char *data, size_t bytes) {
     c->out[c->queued++] = (struct iovec){(void *)data, bytes};
 }
 
-static void queue_block(Conn *c) {
+static void queue_stamp(Conn *c) {
+    char text[17];
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)now_ns());
+    free(c->stamp), c->stamp = chunk_of(c->sse, text);
+    queue(c, c->stamp, strlen(c->stamp));
+    c->left--;
+}
+
+static void queue_equal(Conn *c) {
     Block *b = block_of(c->sse, c->size);
     long most = b->bytes / b->chunk, count = c->left < c->per_write ? c->left : c->per_write;
     if (count > most) count = most;
     if (count) queue(c, b->data, count * b->chunk);
     c->left -= count;
+}
+
+static void queue_block(Conn *c) {
+    if (c->stamped && c->left) queue_stamp(c); else queue_equal(c);
     const char *end = c->sse ? "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n" : "0\r\n\r\n";
     if (!c->left) queue(c, end, strlen(end));
 }
@@ -187,10 +208,10 @@ static void answer_stats(Conn *c) {
     char body[512];
     if (!c->control) c->control = true, open_conns--;
     getrusage(RUSAGE_SELF, &u);
-    snprintf(body, sizeof body, "{\"cpu\": %.6f, \"open\": %ld, \"answering\": %ld, \"held\": %ld, "
-             "\"requests\": %ld, \"writes\": %ld, \"last_close_ns\": %lld}",
+    snprintf(body, sizeof body, "{\"cpu\": %.6f, \"open\": %ld, \"answering\": %ld, "
+             "\"most_answering\": %ld, \"held\": %ld, \"requests\": %ld, \"writes\": %ld, \"last_close_ns\": %lld}",
              u.ru_utime.tv_sec + u.ru_stime.tv_sec + (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6,
-             open_conns, answering, holding, requests, writes, (long long)last_close_ns);
+             open_conns, answering, most_answering, holding, requests, writes, (long long)last_close_ns);
     answer_text(c, body);
 }
 
@@ -200,9 +221,11 @@ static void answer(Conn *c, const char *request) {
     c->sse = !strncmp(request, "POST /v1/chat/completions", 25);
     if (!c->sse && strncmp(request, "POST /api/generate", 18)) { answer_text(c, "\"ok\""); return; }
     requests++, answering++, c->answering = true;
+    if (answering > most_answering) most_answering = answering;
     c->left = parameter(request, "chunks=", 10), c->size = parameter(request, "size=", 16);
     c->per_write = parameter(request, "per_write=", 1), c->hold = parameter(request, "hold=", 0);
     c->gap_ms = parameter(request, "gap_ms=", 0), c->close = parameter(request, "close=", 0);
+    c->stamped = parameter(request, "stamped=", 0);
     if (c->size < 1 || c->size > 65536) c->size = 16;
     if (c->per_write < 1) c->per_write = 1;
     if (c->gap_ms >= SLOTS) c->gap_ms = SLOTS - 1;
@@ -281,7 +304,7 @@ int main(int argc, char **argv) {
     getrlimit(RLIMIT_NOFILE, &files), files.rlim_cur = files.rlim_max, setrlimit(RLIMIT_NOFILE, &files);
     for (int i = 0; i < SLOTS; i++) wheel[i].next = wheel[i].prev = &wheel[i];
     held.next = held.prev = &held, poller = epoll_create1(0);
-    if (bind(listener, (void *)&at, sizeof at) || listen(listener, 4096)
+    if (bind(listener, (void *)&at, sizeof at) || listen(listener, 16384)
         || getsockname(listener, (void *)&at, &(socklen_t){sizeof at})) return perror("load server"), 1;
     epoll_ctl(poller, EPOLL_CTL_ADD, listener, &(struct epoll_event){EPOLLIN, {.ptr = NULL}});
     printf("%d\n", ntohs(at.sin_port)), fflush(stdout);

@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass
+from typing import Any
 
 HEADERS = {"content-type": "text/plain;charset=UTF-8"}
 PATH = "/api/generate"
@@ -21,13 +22,24 @@ class Shape:
     gap_ms: int = 0
     hold: bool = False
     close: bool = False
+    stamped: bool = False
 
     @property
     def prompt(self) -> str:
         return (
             f"chunks={self.chunks} size={self.size} per_write={self.per_write} "
-            f"gap_ms={self.gap_ms} hold={self.hold:d} close={self.close:d}"
+            f"gap_ms={self.gap_ms} hold={self.hold:d} close={self.close:d} "
+            f"stamped={self.stamped:d}"
         )
+
+    @classmethod
+    def of(cls, prompt: str) -> Shape:
+        """Return the shape that a prompt asks for."""
+        fields: dict[str, Any] = {}
+        for word in prompt.split():
+            name, _, number = word.partition("=")
+            fields[name] = int(number)
+        return cls(**fields)
 
     @property
     def characters(self) -> int:

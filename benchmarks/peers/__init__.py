@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ._peer import Peer
 
-_MANY, _FEW = 2000, 300
+_MANY, _FEW = 10_000, 300
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """Where a peer is found and where it takes part.
 
-    :param needs: the module without which it can not
+    :param needs: the module that it cannot do without
     :param workloads: the letters of the kinds that make sense for it
     :param most_at_once: the largest number of replies at once that it gets to do
     """
@@ -32,9 +32,14 @@ class Entry:
 
     def most_in(self, kind: str) -> int:
         """The most replies that it gets to do in a workload of this kind."""
-        if kind == "M" and self.most_at_once < _MANY:
+        if kind == "M" and self.is_slow:
             return _FEW
         return self.most_at_once if kind in "CME" else sys.maxsize
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether many replies at once take it too long."""
+        return self.most_at_once < _MANY
 
 
 _EVERY = ("asyncio", "uvloop", "trio")
@@ -42,9 +47,11 @@ _COLLAPSES = 1000
 """The pool of httpcore 1.0.9 works through all requests for each one of them."""
 
 PEERS = {
-    "ours-ask": Entry("ours:Ask", "gprochat_anyio._client", _EVERY, "ABCME"),
-    "ours-stream": Entry("ours:Stream", "gprochat_anyio._client", _EVERY),
-    "ours-fan_out": Entry("ours:FanOut", "gprochat_anyio._fanout.fan_out", _EVERY, "CME"),
+    "ours-ask": Entry("ours:Ask", "gprochat_anyio", _EVERY, "ABCME"),
+    "ours-stream": Entry("ours:Stream", "gprochat_anyio", _EVERY),
+    "ours-stream_to": Entry("ours:StreamTo", "gprochat_anyio", _EVERY, "B"),
+    "ours-fan_out": Entry("ours:FanOut", "gprochat_anyio", _EVERY, "CME"),
+    "channel": Entry("channel:Channel", "anyio", _EVERY, "B", in_quick=False),
     "aiohttp": Entry("with_aiohttp:Aiohttp", "aiohttp", ("asyncio", "uvloop")),
     "httpx": Entry("with_httpx:Httpx", "httpx", _EVERY, most_at_once=_COLLAPSES),
     "httpx-raw": Entry("with_httpx:HttpxRaw", "httpx", ("asyncio",), "A", in_quick=False),
@@ -63,9 +70,5 @@ def load(name: str) -> type[Peer]:
 
 
 def is_missing(name: str) -> bool:
-    """Whether a peer can not take part because it is not installed, or not yet written."""
-    needs = PEERS[name].needs
-    try:
-        return find_spec(needs) is None
-    except ModuleNotFoundError:
-        return True
+    """Return whether a peer cannot take part because it is not installed."""
+    return find_spec(PEERS[name].needs) is None

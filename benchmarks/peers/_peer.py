@@ -1,10 +1,14 @@
-"""What a client has to offer to be measured."""
+"""The interface of a client that is measured."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 
 import loops
+
+Take = Callable[[str], None]
+"""The consumer of a reply's text. A peer calls it with each piece, in the consuming task."""
 
 
 class Peer(ABC):
@@ -12,6 +16,9 @@ class Peer(ABC):
 
     anyio_scope = False
     """Whether its users cancel by AnyIO's scopes rather than by their loop's own means."""
+
+    streams = True
+    """Whether it hands over text as it arrives, rather than all of it at the end."""
 
     @abstractmethod
     async def open(self, url: str, at_once: int) -> None:
@@ -24,13 +31,13 @@ class Peer(ABC):
     async def close(self) -> None: ...
 
     @abstractmethod
-    async def reply(self, prompt: str) -> int:
-        """Ask, take each piece of text as it comes, and return the number of characters."""
+    async def reply(self, prompt: str, take: Take) -> None:
+        """Ask once, and hand the text of the reply to `take`."""
 
-    @abstractmethod
-    async def first_text(self, prompt: str) -> float:
-        """Ask, and return the seconds until the first text; the rest is read as well."""
+    async def replies(self, prompt: str, takes: Sequence[Take]) -> None:
+        """Ask once for each of `takes`, all at once."""
 
-    async def replies(self, prompts: list[str]) -> int:
-        """All of them at once; returns the number of characters."""
-        return await loops.together(self.reply, prompts)
+        async def reply(take: Take) -> None:
+            await self.reply(prompt, take)
+
+        await loops.together(reply, takes)

@@ -1,15 +1,18 @@
-"""gprochat_anyio through its public `Client`: `ask`, `stream` and `fan_out`."""
+"""gprochat_anyio through its public `Client`: `ask`, `stream`, `stream_to` and `fan_out`."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from time import perf_counter
-from typing import Any
+from collections.abc import Sequence
+
+import anyio
 
 import gprochat_anyio
 from gprochat_anyio import Client
 
-from ._peer import Peer
+from ._peer import Peer, Take
+
+ROOM = 16
+"""Pieces that the channel of `stream_to` holds."""
 
 
 class _Ours(Peer):
@@ -23,43 +26,46 @@ class _Ours(Peer):
     async def close(self) -> None:
         await self._manager.__aexit__(None, None, None)
 
-    async def first_text(self, prompt: str) -> float:
-        start, first = perf_counter(), 0.0
-        async with self._client.stream(prompt) as chunks:
-            async for _ in chunks:
-                if not first:
-                    first = perf_counter() - start
-        return first
-
 
 class Ask(_Ours):
-    async def reply(self, prompt: str) -> int:
-        return len((await self._client.ask(prompt)).text)
+    streams = False
+
+    async def reply(self, prompt: str, take: Take) -> None:
+        take((await self._client.ask(prompt)).text)
 
 
 class Stream(_Ours):
-    async def reply(self, prompt: str) -> int:
-        characters = 0
+    async def reply(self, prompt: str, take: Take) -> None:
         async with self._client.stream(prompt) as chunks:
             async for text in chunks:
-                characters += len(text)
-        return characters
+                take(text)
+
+
+class StreamTo(_Ours):
+    """A task group and a channel of the caller's for each request."""
+
+    async def reply(self, prompt: str, take: Take) -> None:
+        async with anyio.create_task_group() as tasks:
+            send, receive = anyio.create_memory_object_stream[str](ROOM)
+            tasks.start_soon(self._client.stream_to, prompt, send)
+            async with receive:
+                async for text in receive:
+                    take(text)
 
 
 class FanOut(_Ours):
     """One `fan_out` for all prompts."""
 
-    async def reply(self, prompt: str) -> int:
-        return await self.replies([prompt])
+    async def reply(self, prompt: str, take: Take) -> None:
+        await self.replies(prompt, [take])
 
-    async def replies(self, prompts: list[str]) -> int:
-        characters = 0
-        fan_out: Any = gprochat_anyio.fan_out
-        async with fan_out(self._client, prompts, max_at_once=self._at_once) as events:
-            events: AsyncIterator[Any]
+    async def replies(self, prompt: str, takes: Sequence[Take]) -> None:
+        prompts = [prompt] * len(takes)
+        async with gprochat_anyio.fan_out(
+            self._client, prompts, max_at_once=self._at_once
+        ) as events:
             async for event in events:
                 if isinstance(event, gprochat_anyio.Chunk):
-                    characters += len(event.text)
+                    takes[event.index](event.text)
                 elif isinstance(event, gprochat_anyio.Failed):
                     raise event.error
-        return characters

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import codecs
-from time import perf_counter
 
 import aiohttp
 import wire
 
-from ._peer import Peer
+from ._peer import Peer, Take
 
 
 class Aiohttp(Peer):
@@ -21,21 +20,9 @@ class Aiohttp(Peer):
     async def close(self) -> None:
         await self._session.close()
 
-    async def reply(self, prompt: str) -> int:
-        characters = 0
+    async def reply(self, prompt: str, take: Take) -> None:
         decode = codecs.getincrementaldecoder("utf-8")().decode
         async with self._session.post(self._url, data=wire.body(prompt)) as response:
             response.raise_for_status()
             async for data in response.content.iter_any():
-                characters += len(decode(data))
-        return characters
-
-    async def first_text(self, prompt: str) -> float:
-        start, first = perf_counter(), 0.0
-        decode = codecs.getincrementaldecoder("utf-8")().decode
-        async with self._session.post(self._url, data=wire.body(prompt)) as response:
-            response.raise_for_status()
-            async for data in response.content.iter_any():
-                if decode(data) and not first:
-                    first = perf_counter() - start
-        return first
+                take(decode(data))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import codecs
 from importlib import import_module
-from time import perf_counter
 from typing import Any
 
 import wire
 
-from ._peer import Peer
+from ._peer import Peer, Take
 
 
 class Httpx(Peer):
@@ -28,22 +27,11 @@ class Httpx(Peer):
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def reply(self, prompt: str) -> int:
-        characters = 0
+    async def reply(self, prompt: str, take: Take) -> None:
         async with self._client.stream("POST", self._url, content=wire.body(prompt)) as response:
             response.raise_for_status()
             async for text in response.aiter_text():
-                characters += len(text)
-        return characters
-
-    async def first_text(self, prompt: str) -> float:
-        start, first = perf_counter(), 0.0
-        async with self._client.stream("POST", self._url, content=wire.body(prompt)) as response:
-            response.raise_for_status()
-            async for text in response.aiter_text():
-                if text and not first:
-                    first = perf_counter() - start
-        return first
+                take(text)
 
 
 class Httpx2(Httpx):
@@ -51,11 +39,9 @@ class Httpx2(Httpx):
 
 
 class HttpxRaw(Httpx):
-    async def reply(self, prompt: str) -> int:
-        characters = 0
+    async def reply(self, prompt: str, take: Take) -> None:
         decode = codecs.getincrementaldecoder("utf-8")().decode
         async with self._client.stream("POST", self._url, content=wire.body(prompt)) as response:
             response.raise_for_status()
             async for data in response.aiter_raw():
-                characters += len(decode(data))
-        return characters
+                take(decode(data))

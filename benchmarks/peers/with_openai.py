@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from time import perf_counter
-from typing import Any
-
 import httpx
 import openai
 
-from ._peer import Peer
+from ._peer import Peer, Take
 
 
 class OpenAI(Peer):
@@ -24,22 +21,9 @@ class OpenAI(Peer):
     async def close(self) -> None:
         await self._client.close()
 
-    async def reply(self, prompt: str) -> int:
-        characters = 0
-        async with await self._stream(prompt) as events:
-            async for event in events:
-                characters += len(event.choices[0].delta.content or "")
-        return characters
-
-    async def first_text(self, prompt: str) -> float:
-        start, first = perf_counter(), 0.0
-        async with await self._stream(prompt) as events:
-            async for event in events:
-                if event.choices[0].delta.content and not first:
-                    first = perf_counter() - start
-        return first
-
-    async def _stream(self, prompt: str) -> Any:
-        return await self._client.chat.completions.create(
+    async def reply(self, prompt: str, take: Take) -> None:
+        async with await self._client.chat.completions.create(
             model="bench", messages=[{"role": "user", "content": prompt}], stream=True
-        )
+        ) as events:
+            async for event in events:
+                take(event.choices[0].delta.content or "")

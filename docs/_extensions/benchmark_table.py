@@ -40,16 +40,20 @@ def report() -> str:
 
 
 def rows(text: str) -> Iterator[tuple[str, ...]]:
-    """The table's rows: a workload, and the ratio of each client, or a dash."""
+    """Yield the table's rows: a metric of a workload, and each client's ratio or a dash."""
     yield ("", *(f"{peer}, {loop}" for peer, loop in CLIENTS))
     for name, title, table in _SECTION.findall(text):
         head, _, *lines = (
             [cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()
         )
-        if "of aiohttp's" not in head:
-            continue
-        ratios = {tuple(line[:2]): line[head.index("of aiohttp's")] for line in lines}
-        yield (f"{name}: {title}", *(ratios.get(client) or "–" for client in CLIENTS))  # noqa: RUF001
+        for column in (at for at, cell in enumerate(head) if cell == "of aiohttp's"):
+            ratios = [
+                next((line[column] for line in lines if tuple(line[:2]) == client), "")
+                for client in CLIENTS
+            ]
+            if any(ratios):
+                metric = f"{name}: {title}; {head[column - 1]}"
+                yield (metric, *(ratio or "–" for ratio in ratios))  # noqa: RUF001
 
 
 class BenchmarkTable(SphinxDirective):
