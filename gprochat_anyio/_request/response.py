@@ -49,8 +49,8 @@ class Head(Protocol):
     def framing(self) -> str: ...
 
 
-class Exchange(Protocol):
-    """The way a response comes: over the library's own connections, or another transport."""
+class ResponseSource(Protocol):
+    """An exchange, over the library's own connections or by another transport."""
 
     @property
     def proxy(self) -> Proxy | None:
@@ -110,7 +110,7 @@ class IncomingResponse(ABC):
         self.sent_at = 0.0
         """When the first byte was sent, by the event loop's clock."""
         self.ended_at: float | None = None
-        self._exchange: Exchange | None = None
+        self._exchange: ResponseSource | None = None
         self.headed = False
         """True once the head has come."""
         self._reactor: Reactor
@@ -118,7 +118,7 @@ class IncomingResponse(ABC):
         self._refusal: bytes | None = None  # the body of an error response, as far as it has come
         self._status_headers: tuple[int, dict[str, str]]
 
-    def begin(self, exchange: Exchange, reactor: Reactor) -> None:
+    def begin(self, exchange: ResponseSource, reactor: Reactor) -> None:
         """Take an exchange whose request is about to be sent, and start its deadlines."""
         self._exchange = exchange
         self._reactor = reactor

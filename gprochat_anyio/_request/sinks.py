@@ -159,7 +159,7 @@ class Forwarder(Collector):
     async def pass_on(self, send: Callable[[str], Awaitable[None]]) -> int:
         """Send the text that is held, and return its size in bytes.
 
-        Text that arrives meanwhile is held. Cancelled, the text may be lost; the reply is given up then.
+        Text that arrives meanwhile is held. Cancelled, the text is lost, and with it the reply.
         """
         held, self._held = self._held.text, TextBuffer()
         self._is_passing_on = True

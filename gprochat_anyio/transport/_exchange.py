@@ -14,7 +14,7 @@ from ._response_parser import ResponseParser
 class ResponseSink(Protocol):
     """Takes the parts of a response in their order. Nothing here may wait.
 
-    After `on_end` or `on_failure` nothing more comes; nor does anything once the exchange is closed.
+    Nothing comes after `on_end`, after `on_failure`, or once the exchange is closed.
     """
 
     def on_head(self, response: ResponseParser) -> None:
