@@ -193,21 +193,19 @@ class Reactor:
         self.now = now = self.clock()
         while heap and heap[0].at <= now:
             entry = heap[0]
-            watched = entry.watched
-            if watched is None:
+            if entry.watched is None:
                 heappop(heap)
                 continue
-            due = watched.due(now)
+            due = entry.watched.due(now)
             if due <= now:
-                watched.look()
-                if entry.watched is not None:
-                    due = watched.due(now)
-                if entry.watched is not None and due <= now:
-                    self.drop_deadline(entry)
-                    watched.expire()
-            if entry.watched is not None:
+                entry.watched.look()
+                due = now if entry.watched is None else entry.watched.due(now)
+            if due > now:
                 entry.at = due
                 heapreplace(heap, entry)
+            elif (watched := entry.watched) is not None:
+                self.drop_deadline(entry)
+                watched.expire()
         while heap and heap[0].watched is None:
             heappop(heap)
         if not self.closed:
