@@ -12,7 +12,7 @@ import os
 import selectors
 import weakref
 from collections.abc import Callable
-from heapq import heapify, heappop, heappush, heapreplace
+from heapq import heapify, heappop, heappush
 from math import inf
 from time import monotonic
 from typing import Any, Protocol
@@ -192,21 +192,24 @@ class Reactor:
         heap = self._deadlines
         self.now = now = self.clock()
         while heap and heap[0].at <= now:
-            entry = heap[0]
-            if entry.watched is None:
-                heappop(heap)
-                continue
-            due = entry.watched.due(now)
-            if due <= now:
-                entry.watched.look()
-                due = now if entry.watched is None else entry.watched.due(now)
-            if due > now:
-                entry.at = due
-                heapreplace(heap, entry)
-            elif (watched := entry.watched) is not None:
-                self.drop_deadline(entry)
-                watched.expire()
+            entry = heappop(heap)
+            if entry.watched is not None:
+                self._look_at(entry, entry.watched, now)
         while heap and heap[0].watched is None:
             heappop(heap)
         if not self.closed:
             self._loop.arm(heap[0].at if heap else inf)
+
+    def _look_at(self, entry: Deadline, watched: Watched, now: float) -> None:
+        due = watched.due(now)
+        if due <= now:
+            watched.look()
+            if entry.watched is None:  # what had arrived has ended it
+                return
+            due = watched.due(now)
+        if due > now:
+            entry.at = due
+            heappush(self._deadlines, entry)
+        else:
+            self.drop_deadline(entry)
+            watched.expire()
