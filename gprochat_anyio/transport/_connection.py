@@ -149,7 +149,7 @@ class SocketConnection:
         try:
             if events & WRITE and self._unsent is not None:
                 self._flush()
-            if events & READ and not self.closed:
+            if events & self._events & READ:
                 self._read()
         except BaseException as error:
             self._give_up(error, receiver)
