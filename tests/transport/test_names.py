@@ -1,4 +1,4 @@
-"""Name resolution and Happy Eyeballs."""
+"""Name resolution, and connecting one socket."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import os
 import socket
 import threading
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,15 @@ import anyio
 import pytest
 from anyio import to_thread
 from anyio.lowlevel import checkpoint, current_token
-from loops import VIRTUAL_LOOPS
 
 from gprochat_anyio.testing import at_every_checkpoint
 from gprochat_anyio.transport import _names
 from gprochat_anyio.transport._connecting import connect
-from gprochat_anyio.transport._names import ATTEMPT_DELAY, connect_first, connect_to, resolve
+from gprochat_anyio.transport._names import connect_to, resolve
 from gprochat_anyio.transport._target import Target
 
-from .resolving import recorded_sockets, resolving
+from .connecting import recorded_sockets, resolving
 from .servers import black_hole, serving, unused_port
-
-in_virtual_time = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
 
 @asynccontextmanager
@@ -141,151 +138,6 @@ def test_no_event_loop_is_kept_by_its_limiter() -> None:
         asyncio.run(look_up())
     gc.collect()
     assert loops[0]() is None
-
-
-Attempt = Callable[[], Awaitable[socket.socket]]
-
-
-def scripting(patch: pytest.MonkeyPatch, *attempts: Attempt) -> list[Any]:
-    """Make connecting to the n-th address do as the n-th attempt does; return the addresses."""
-    numbers = range(len(attempts))
-
-    async def scripted(family: int, number: int) -> socket.socket:
-        return await attempts[number]()
-
-    patch.setattr(_names, "connect_to", scripted)
-    return [(socket.AF_INET, number) for number in numbers]
-
-
-class Scripted:
-    """Attempts that last for some seconds, and the sockets that they made."""
-
-    def __init__(self) -> None:
-        self.made: list[socket.socket] = []
-        self.began: list[float] = []
-
-    def connects(self, after: float = 0) -> Attempt:
-        async def attempt() -> socket.socket:
-            self.began.append(anyio.current_time())
-            await anyio.sleep(after)
-            self.made.append(socket.socket())
-            return self.made[-1]
-
-        return attempt
-
-    def fails(self, after: float = 0, number: int = errno.ECONNREFUSED) -> Attempt:
-        async def attempt() -> socket.socket:
-            self.began.append(anyio.current_time())
-            await anyio.sleep(after)
-            raise OSError(number, os.strerror(number))
-
-        return attempt
-
-
-@in_virtual_time
-class TestHappyEyeballs:
-    async def test_the_next_address_is_tried_after_a_delay(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        script = Scripted()
-        addresses = scripting(monkeypatch, script.connects(9), script.connects(1), script.fails(9))
-        began = anyio.current_time()
-        connected = await connect_first(addresses)
-        assert anyio.current_time() - began == pytest.approx(ATTEMPT_DELAY + 1)
-        times = [at - began for at in script.began]
-        assert times == pytest.approx([0, ATTEMPT_DELAY, 2 * ATTEMPT_DELAY])
-        assert script.made == [connected]
-        connected.close()
-
-    async def test_the_next_address_is_tried_once_any_attempt_fails(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        script = Scripted()
-        addresses = scripting(
-            monkeypatch, script.fails(0.3), script.connects(9), script.fails(0), script.connects()
-        )
-        began = anyio.current_time()
-        (await connect_first(addresses)).close()
-        times = [at - began for at in script.began]
-        assert times == pytest.approx([0, ATTEMPT_DELAY, 0.3, 0.3])
-
-    async def test_a_failure_after_the_last_attempt_has_begun(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        script = Scripted()
-        addresses = scripting(monkeypatch, script.connects(3), script.fails(2))
-        began = anyio.current_time()
-        (await connect_first(addresses)).close()
-        assert anyio.current_time() - began == pytest.approx(3)
-
-    async def test_the_reasons_are_told_once_each(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        script = Scripted()
-        refused, unreachable = script.fails(), script.fails(1, errno.ENETUNREACH)
-        addresses = scripting(monkeypatch, refused, unreachable, refused)
-        with pytest.raises(OSError, match=r"^Connection refused; Network is unreachable$"):
-            await connect_first(addresses)
-
-    async def test_of_two_that_connect_at_once_one_is_closed(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        script = Scripted()
-        both = anyio.Event()
-
-        async def first() -> socket.socket:
-            await both.wait()
-            return await script.connects()()
-
-        async def second() -> socket.socket:
-            both.set()
-            await checkpoint()
-            with anyio.CancelScope(shield=True):
-                return await script.connects()()
-
-        async def shielded() -> socket.socket:
-            with anyio.CancelScope(shield=True):
-                return await first()
-
-        connected = await connect_first(scripting(monkeypatch, shielded, second))
-        assert len(script.made) == 2
-        (other,) = {*script.made} - {connected}
-        assert other.fileno() < 0 <= connected.fileno()
-        connected.close()
-
-    async def test_what_is_raised_in_an_attempt_leaves_bare(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        class Interrupt(BaseException):
-            """Like Ctrl-C, which would end asyncio's event loop."""
-
-        script = Scripted()
-
-        async def interrupted() -> socket.socket:
-            with anyio.CancelScope(shield=True):
-                await script.connects(1)()
-            raise Interrupt
-
-        with suppress(Interrupt):
-            await connect_first(scripting(monkeypatch, interrupted, script.connects(1)))
-        assert len(script.made) == 1
-        script.made[0].close()
-
-    async def test_an_interrupt_closes_what_is_connected(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        class Interrupt(BaseException):
-            pass
-
-        script = Scripted()
-
-        async def interrupted() -> socket.socket:
-            try:
-                await anyio.sleep_forever()
-            finally:
-                raise Interrupt
-
-        with pytest.raises(Interrupt):
-            await connect_first(scripting(monkeypatch, interrupted, script.connects()))
-        assert [made.fileno() for made in script.made] == [-1]
 
 
 class TestSockets:
