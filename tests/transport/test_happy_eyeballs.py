@@ -107,19 +107,20 @@ class TestHappyEyeballs:
 
         async def first() -> socket.socket:
             await both.wait()
-            return await script.connects()()
+            return await late()
 
         async def second() -> socket.socket:
             both.set()
-            await checkpoint()
-            with anyio.CancelScope(shield=True):
-                return await script.connects()()
+            return await late()
 
-        async def shielded() -> socket.socket:
+        async def late() -> socket.socket:
+            """Connect in spite of the cancellation by the other one."""
             with anyio.CancelScope(shield=True):
-                return await first()
+                await checkpoint()
+            script.made.append(socket.socket())
+            return script.made[-1]
 
-        connected = await connect_first(scripting(monkeypatch, shielded, second))
+        connected = await connect_first(scripting(monkeypatch, first, second))
         assert len(script.made) == 2
         (other,) = {*script.made} - {connected}
         assert other.fileno() < 0 <= connected.fileno()

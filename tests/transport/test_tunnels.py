@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+from typing import Any
 
+import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+from anyio.streams.tls import TLSStream
 
+from gprochat_anyio.transport._connecting import OpeningSocket
 from gprochat_anyio.transport._failures import ConnectFailure, ProxyFailure
 from gprochat_anyio.transport._target import Proxy, Target
 
@@ -129,7 +134,7 @@ class TestFailures:
             (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno", "refused .*: status 403"),
             (b"HTTP/1.1 302 Found\r\nLocation: http://login.test\r\n\r\n", "status 302"),
             (b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", "proxy .* failed: "),
-            (b"SSH-2.0-OpenSSH_9.2\r\n", "^the proxy .* failed: .* no valid HTTP/1.1"),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", "^the proxy .* failed: .* (no|not) valid HTTP/1.1"),
             (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000, "^the proxy .* failed: .*head"),
             (b"HTTP/1.1 200 OK\r\n\r\nhello", "sent more than its response"),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nhello", "sent more than its response"),
@@ -211,3 +216,48 @@ class TestFailures:
             await peer.until_closed()
 
         await self.fails(handle, "TLS handshake failed", url="socks5://{}")
+
+    @pytest.mark.parametrize("how", ["close_notify", "garbage"])
+    async def test_an_https_proxy_that_breaks_tls(self, how: str) -> None:
+        async def handle(peer: Peer) -> None:
+            await peer.head()
+            assert isinstance(peer.stream, TLSStream)
+            if how == "garbage":
+                await peer.stream.transport_stream.send(b"HTTP/1.1 200 OK\r\n\r\n")
+                await peer.until_closed()
+            else:
+                await peer.stream.unwrap()
+
+        async with serving(handle, tls=server_context()) as proxy:
+            by = Proxy.from_url(f"https://127.0.0.1:{proxy.port}")
+            await refused_by(by, "^the proxy .* failed: it closed the connection$")
+            await proxy.all_ended()
+
+
+class TestOpeningSocket:
+    async def test_sends_more_than_fits_into_the_buffer(self) -> None:
+        sent, received = b"x" * 3_000_000, 0
+        ours, theirs = socket.socketpair()
+        with ours, theirs, anyio.fail_after(10):
+            ours.setblocking(False)
+            theirs.setblocking(False)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(OpeningSocket(ours).send, sent)
+                while received < len(sent):
+                    await anyio.wait_readable(theirs)
+                    received += len(theirs.recv(65536))
+
+    async def test_waits_again_where_nothing_was_to_be_read(self) -> None:
+        class Spurious(socket.socket):
+            calls = 0
+
+            def recv(self, *arguments: Any) -> bytes:
+                self.calls += 1
+                if self.calls == 1:
+                    raise BlockingIOError
+                return super().recv(*arguments)
+
+        ours, theirs = socket.socketpair()
+        with Spurious(fileno=ours.detach()) as spurious, theirs, anyio.fail_after(10):
+            theirs.send(b"hello")
+            assert await OpeningSocket(spurious).receive() == b"hello"
