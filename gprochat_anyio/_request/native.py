@@ -62,7 +62,8 @@ class NativeSender:
             self.pool.discard(connection)
             raise
         try:
-            await checkpoint_if_cancelled()
+            if connection.reused:  # else connecting was a checkpoint
+                await checkpoint_if_cancelled()
             await connection.send(request)
         except BaseException:
             response.close()

@@ -150,8 +150,13 @@ class Pool:
             site = in_memory.get(f"{target.scheme}://{target.authority}")
             if site is not None:
                 return PumpedConnection(await site(), target, current_reactor())
-        opened = await connect(target, ssl_context=self._ssl_context, uds=self._uds)
-        return SocketConnection(opened.socket, opened.layers, target, current_reactor())
+        reactor = current_reactor()
+        reactor.join()
+        try:
+            opened = await connect(target, ssl_context=self._ssl_context, uds=self._uds)
+            return SocketConnection(opened.socket, opened.layers, target, reactor)
+        finally:
+            reactor.leave()
 
     def _close_expired(self, target: Target) -> None:
         """Close at most two idle connections: one use adds one, so they cannot pile up."""

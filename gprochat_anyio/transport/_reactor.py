@@ -93,7 +93,7 @@ class Reactor:
         self._members = 0
         self._deadlines: list[Deadline] = []
         self._live = 0  # entries whose operation has not ended
-        self._callbacks: dict[int, Callable[[int], None]] = {}
+        self._watched: dict[int, tuple[int, Callable[[int], None]]] = {}
         self._ready: list[tuple[selectors.SelectorKey, int]] = []
         self._selector: Any = DefaultSelector()
         fd: int | None = None
@@ -125,11 +125,11 @@ class Reactor:
     # Sockets
 
     def register(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
-        """Have a callback called with the events that a descriptor may be ready for.
+        """Have a callback called with the events that a descriptor is ready for.
 
-        Ready or not is for its read or write to tell.
+        It may turn out not to be ready for reading.
         """
-        self._callbacks[fd] = callback
+        self._watched[fd] = events, callback
         self._selector.register(fd, events, callback)
 
     def watch(self, fd: int, before: int, events: int, callback: Callable[[int], None]) -> None:
@@ -140,12 +140,32 @@ class Reactor:
         if self.is_foreign:
             return
         if not events:
-            del self._callbacks[fd]
+            del self._watched[fd]
             self._selector.unregister(fd)
         elif not before:
             self.register(fd, events, callback)
         else:
+            self._watched[fd] = events, callback
             self._selector.modify(fd, events, callback)
+
+    async def wait_writable(self, fd: int) -> None:
+        """Wait until a socket is writable, or has failed. Cancelled, it has no effect."""
+        signal = self.signal()
+        writable = False
+
+        def callback(_: int) -> None:
+            nonlocal writable
+            writable = True
+            signal.set()
+
+        self.join()
+        self.register(fd, WRITE, callback)
+        try:
+            while not writable:
+                await signal.wait()
+        finally:
+            self.watch(fd, WRITE, 0, callback)
+            self.leave()
 
     def poll(self) -> None:
         """Read from sockets that are ready, for at most a few milliseconds.
@@ -153,10 +173,11 @@ class Reactor:
         The rest is read in the next turn, before anything that became ready since.
         """
         self.now = self.clock()
-        if not self._ready and len(self._callbacks) == 1:  # then it is this one
-            (callback,) = self._callbacks.values()
-            callback(READ | WRITE)
-            return
+        if not self._ready and len(self._watched) == 1:
+            ((events, callback),) = self._watched.values()
+            if events == READ:  # it is this one, and its read tells the rest
+                callback(READ)
+                return
         self._ready = ready = self._ready or self._selector.select(0)
         until = monotonic() + _TURN
         while ready:
