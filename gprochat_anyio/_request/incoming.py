@@ -20,6 +20,7 @@ from gprochat_anyio.transport._failures import (
 )
 
 from .deadlines import Deadlines
+from .loop_affinity import LoopAffinity
 from .observers import Watch
 from .reply import Timing
 from .response import Head, IncomingResponse, fields_of
@@ -44,6 +45,7 @@ class IncomingReply(IncomingResponse):
         "_sink",
         "_wait_for_end",
         "_watch",
+        "affinity",
         "attempts",
         "characters",
         "complete",
@@ -63,6 +65,8 @@ class IncomingReply(IncomingResponse):
         self.characters = 0
         """How many have arrived."""
         self.attempts = 1
+        self.affinity: LoopAffinity
+        """The client's."""
         self._decoder = decoder
         self._sink = sink
         self._wait_for_end = wait_for_end

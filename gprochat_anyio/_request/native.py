@@ -77,6 +77,7 @@ class NativeSender:
             deadlines.start("connect", since)
             scope.deadline = deadlines.due()
 
+        deadlines.suspend()
         with anyio.CancelScope(deadline=deadlines.ends) as scope:
             try:
                 return await self.pool.acquire(self._target, on_stage, fresh=fresh), since

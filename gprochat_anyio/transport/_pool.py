@@ -120,7 +120,7 @@ class Pool:
         if self._closed or keep_alive <= 0:
             self.discard(connection)
             return
-        connection.expires = connection.reactor.clock() + keep_alive * _MARGIN
+        connection.expires = connection.reactor.now + keep_alive * _MARGIN
         self._put_back(connection)
 
     def discard(self, connection: Connection) -> None:
