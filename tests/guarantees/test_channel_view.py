@@ -8,6 +8,7 @@ from math import inf
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from gprochat_anyio import ReplyInterruptedError, ReplyStream, RequestTimeoutError, Timeouts
 from gprochat_anyio.testing import Drop, Hang, Say, Script, ScriptedSite, live_site, scripted_site
@@ -24,13 +25,13 @@ async def streaming(script: Script) -> AsyncIterator[tuple[ReplyStream, Scripted
 async def arrived(chunks: ReplyStream, number: int) -> None:
     """Wait until so many pieces have arrived, taken or not."""
     while chunks.timing.chunks < number:
-        await anyio.sleep(0)
+        await checkpoint()
 
 
 async def ended(chunks: ReplyStream) -> None:
     """Wait until the end of the reply has arrived: the sending end is closed then."""
     while chunks.statistics().open_send_streams:
-        await anyio.sleep(0)
+        await checkpoint()
 
 
 async def test_receive_nowait() -> None:

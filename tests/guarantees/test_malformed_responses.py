@@ -99,7 +99,7 @@ async def test_what_is_not_http_is_not_a_reply(status_line: bytes, size: int) ->
     whole = reply("text").replace(b"HTTP/1.1 200 OK", status_line)
     script = [Raw(whole[start : start + size]) for start in range(0, len(whole), size)]
     async with scripted_site(script) as site, site.client(retry=Retry(attempts=3)) as client:
-        with pytest.raises(UnexpectedResponseError, match="^the response"):
+        with pytest.raises(UnexpectedResponseError, match=r"^the response"):
             await client.ask("hi")
         assert len(site.requests) == 1
 
