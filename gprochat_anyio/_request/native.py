@@ -17,7 +17,8 @@ from gprochat_anyio.transport._pool import Pool
 
 from .address import SiteAddress
 from .deadlines import Deadlines
-from .response import IncomingResponse, error_of
+from .failed_response import error_of
+from .response import IncomingResponse
 
 
 class NativeSender:
