@@ -12,7 +12,7 @@ import os
 import selectors
 import weakref
 from collections.abc import Callable
-from heapq import heapify, heappop, heappush, heapreplace
+from heapq import heapify, heappop, heappush
 from math import inf
 from time import monotonic
 from typing import Any, Protocol
@@ -117,6 +117,7 @@ class Reactor:
         self._members -= 1
         if not self._members and not self.closed:
             self.closed = True
+            self._ready.clear()
             if not self.is_foreign:
                 self._loop.stop()
             self._selector.close()
@@ -191,24 +192,23 @@ class Reactor:
         """Fail what is overdue. Most deadlines have only moved on, and go back into the heap."""
         heap = self._deadlines
         self.now = now = self.clock()
-        while heap and heap[0].at <= now:
-            entry = heap[0]
-            watched = entry.watched
-            if watched is None:
-                heappop(heap)
-                continue
-            due = watched.due(now)
-            if due <= now:
-                watched.look()
+        try:
+            while heap and (heap[0].at <= now or heap[0].watched is None):
+                entry = heappop(heap)
                 if entry.watched is not None:
-                    due = watched.due(now)
-                if entry.watched is not None and due <= now:
-                    self.drop_deadline(entry)
-                    watched.expire()
-            if entry.watched is not None:
-                entry.at = due
-                heapreplace(heap, entry)
-        while heap and heap[0].watched is None:
-            heappop(heap)
-        if not self.closed:
-            self._loop.arm(heap[0].at if heap else inf)
+                    self._check(entry, entry.watched, now)
+        finally:
+            if not self.closed:
+                self._loop.arm(heap[0].at if heap else inf)
+
+    def _check(self, entry: Deadline, watched: Watched, now: float) -> None:
+        due = watched.due(now)
+        if due <= now:
+            watched.look()
+            due = watched.due(now) if entry.watched is not None else inf
+        if due <= now:
+            self.drop_deadline(entry)
+            watched.expire()
+        elif entry.watched is not None:
+            entry.at = due
+            heappush(self._deadlines, entry)
