@@ -118,6 +118,7 @@ class Reactor:
         self._members -= 1
         if not self._members and not self.closed:
             self.closed = True
+            self._ready.clear()
             if not self.is_foreign:
                 self._loop.stop()
             self._selector.close()
@@ -221,25 +222,23 @@ class Reactor:
         """Fail what is overdue. Most deadlines have only moved on, and go back into the heap."""
         heap = self._deadlines
         self.now = now = self.clock()
-        while heap and heap[0].at <= now:
-            entry = heappop(heap)
-            if entry.watched is not None:
-                self._look_at(entry, entry.watched, now)
-        while heap and heap[0].watched is None:
-            heappop(heap)
-        if not self.closed:
-            self._loop.arm(heap[0].at if heap else inf)
+        try:
+            while heap and (heap[0].at <= now or heap[0].watched is None):
+                entry = heappop(heap)
+                if entry.watched is not None:
+                    self._check(entry, entry.watched, now)
+        finally:
+            if not self.closed:
+                self._loop.arm(heap[0].at if heap else inf)
 
-    def _look_at(self, entry: Deadline, watched: Watched, now: float) -> None:
+    def _check(self, entry: Deadline, watched: Watched, now: float) -> None:
         due = watched.due(now)
         if due <= now:
             watched.look()
-            if entry.watched is None:  # what had arrived has ended it
-                return
-            due = watched.due(now)
-        if due > now:
-            entry.at = due
-            heappush(self._deadlines, entry)
-        else:
+            due = watched.due(now) if entry.watched is not None else inf
+        if due <= now:
             self.drop_deadline(entry)
             watched.expire()
+        elif entry.watched is not None:
+            entry.at = due
+            heappush(self._deadlines, entry)
