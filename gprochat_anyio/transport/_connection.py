@@ -145,24 +145,26 @@ class SocketConnection:
     # Reading
 
     def _on_ready(self, events: int) -> None:
+        receiver = self.receiver
         try:
             if events & WRITE and self._unsent is not None:
                 self._flush()
-            if events & READ and not self.closed:
+            if events & self._events & READ:
                 self._read()
         except BaseException as error:
-            self._give_up(error)
+            self._give_up(error, receiver)
             if not isinstance(error, Exception):
                 raise
 
     def look(self) -> None:
         """Push what has arrived already."""
+        receiver = self.receiver
         try:
             for _ in range(_READS_AT_A_DEADLINE):
                 if self.closed or not self._events & READ or not self._read():
                     return
         except Exception as error:  # noqa: BLE001 - it fails this connection's receiver only
-            self._give_up(error)
+            self._give_up(error, receiver)
 
     def _read(self) -> bool:
         try:
@@ -212,9 +214,8 @@ class SocketConnection:
         if self.on_unsolicited is not None:
             self.on_unsolicited(self)
 
-    def _give_up(self, error: BaseException) -> None:
+    def _give_up(self, error: BaseException, receiver: Receiver | None) -> None:
         _log.error("a response could not be read, by a defect of gprochat_anyio", exc_info=error)
-        receiver = self.receiver
         try:
             if receiver is not None:
                 receiver.broken()

@@ -55,7 +55,7 @@ class Exchange:
         """False while the request has not been sent whole, which spoils the connection."""
         self._pool = pool
         self._connection: Connection | None = connection
-        self._sink = sink
+        self._sink: ResponseSink | None = sink
         self._headed = False
         connection.receiver = self
 
@@ -103,6 +103,7 @@ class Exchange:
         if connection is None:
             return
         connection.receiver = None
+        self._sink = None  # which refers to this exchange
         parser = self.parser
         if self.sent and parser.reusable and not connection.is_sending:
             if connection.paused:
@@ -119,6 +120,7 @@ class Exchange:
 
     def feed(self, data: bytes) -> None:
         parser, sink = self.parser, self._sink
+        assert sink is not None
         try:
             parser.feed(data)
         except ProtocolViolation as violation:
@@ -142,10 +144,11 @@ class Exchange:
             self._fail(parser.violation)
 
     def lost(self, error: Exception | None) -> None:
-        parser = self.parser
+        parser, sink = self.parser, self._sink
         if error is None and parser.feed_eof():
             self.close()
-            self._sink.on_end()
+            assert sink is not None
+            sink.on_end()
             return
         missing = "its response was complete" if parser.received else "it answered"
         how = "was closed by the peer" if error is None else "broke"
@@ -162,8 +165,10 @@ class Exchange:
         self._fail(None)
 
     def _fail(self, failure: TransportFailure | None) -> None:
+        sink = self._sink
         self.close()
-        self._sink.on_failure(failure)
+        if sink is not None:
+            sink.on_failure(failure)
 
 
 def _keep_alive(headers: list[tuple[bytes, bytes]]) -> float:

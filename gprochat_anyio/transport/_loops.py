@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Awaitable, Callable
+from functools import partial
 from math import inf
 from typing import Any, Protocol
 
-from anyio.lowlevel import current_token
+from anyio.lowlevel import checkpoint_if_cancelled, current_token
 
 
 class Signal(Protocol):
@@ -34,6 +35,14 @@ class EventLoop(Protocol):
 
     def signal(self) -> Signal:
         """Make a signal."""
+        ...
+
+    async def checkpoint(self) -> None:
+        """Let other tasks run, and heed cancellation."""
+        ...
+
+    async def checkpoint_if_cancelled(self) -> None:
+        """Heed cancellation."""
         ...
 
     def is_running(self) -> bool:
@@ -75,11 +84,13 @@ class AsyncioLoop:
     """asyncio's event loop, or one with its interface."""
 
     def __init__(self, loop: Any) -> None:
-        from asyncio import get_running_loop  # noqa: PLC0415 - it is running
+        from asyncio import get_running_loop, sleep  # noqa: PLC0415 - it is running
 
         self.clock: Callable[[], float] = loop.time
         self._loop = loop
         self._get_running_loop = get_running_loop
+        self.checkpoint = partial(sleep, 0)
+        self.checkpoint_if_cancelled = checkpoint_if_cancelled
         self._fd: int | None = None
         self._timer: Any = None
         self._expire: Callable[[], None]
@@ -166,6 +177,8 @@ class TrioLoop:
         self._scope: Any = None
         self._stopped = False
         self._low = trio.lowlevel
+        self.checkpoint = trio.lowlevel.checkpoint
+        self.checkpoint_if_cancelled = trio.lowlevel.checkpoint_if_cancelled
         self._token = trio.lowlevel.current_trio_token()
 
     def is_running(self) -> bool:
@@ -216,13 +229,17 @@ class TrioLoop:
         return _TrioSignal(self._low)
 
     async def _run(self) -> None:
-        while not self._stopped:
-            with self._trio.CancelScope(deadline=self._at) as self._scope:
-                await self._watch()
+        try:
+            while not self._stopped:
+                with self._trio.CancelScope(deadline=self._at) as self._scope:
+                    await self._watch()
+                self._scope = None
+                self._at = inf
+                if not self._stopped:
+                    self._expire()
+        finally:
+            self._stopped = True  # the run may be over, with connections open
             self._scope = None
-            self._at = inf
-            if not self._stopped:
-                self._expire()
 
     async def _watch(self) -> None:
         if self._fd is None:

@@ -12,7 +12,7 @@ import os
 import selectors
 import weakref
 from collections.abc import Callable
-from heapq import heapify, heappop, heappush, heapreplace
+from heapq import heapify, heappop, heappush
 from math import inf
 from time import monotonic
 from typing import Any, Protocol
@@ -93,6 +93,7 @@ class Reactor:
         self._members = 0
         self._deadlines: list[Deadline] = []
         self._live = 0  # entries whose operation has not ended
+        self._watched: dict[int, tuple[int, Callable[[int], None]]] = {}
         self._ready: list[tuple[selectors.SelectorKey, int]] = []
         self._selector: Any = DefaultSelector()
         fd: int | None = None
@@ -124,7 +125,11 @@ class Reactor:
     # Sockets
 
     def register(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
-        """Have a callback called with the events that a descriptor is ready for."""
+        """Have a callback called with the events that a descriptor is ready for.
+
+        It may turn out not to be ready for reading.
+        """
+        self._watched[fd] = events, callback
         self._selector.register(fd, events, callback)
 
     def watch(self, fd: int, before: int, events: int, callback: Callable[[int], None]) -> None:
@@ -135,20 +140,45 @@ class Reactor:
         if self.is_foreign:
             return
         if not events:
+            del self._watched[fd]
             self._selector.unregister(fd)
         elif not before:
-            self._selector.register(fd, events, callback)
+            self.register(fd, events, callback)
         else:
+            self._watched[fd] = events, callback
             self._selector.modify(fd, events, callback)
+
+    async def wait_writable(self, fd: int) -> None:
+        """Wait until a socket is writable, or has failed. Cancelled, it has no effect."""
+        signal = self.signal()
+        writable = False
+
+        def callback(_: int) -> None:
+            nonlocal writable
+            writable = True
+            signal.set()
+
+        self.join()
+        self.register(fd, WRITE, callback)
+        try:
+            while not writable:
+                await signal.wait()
+        finally:
+            self.watch(fd, WRITE, 0, callback)
+            self.leave()
 
     def poll(self) -> None:
         """Read from sockets that are ready, for at most a few milliseconds.
 
         The rest is read in the next turn, before anything that became ready since.
         """
-        ready = self._ready or self._selector.select(0)
-        self._ready = ready
         self.now = self.clock()
+        if not self._ready and len(self._watched) == 1:
+            ((events, callback),) = self._watched.values()
+            if events == READ:  # it is this one, and its read tells the rest
+                callback(READ)
+                return
+        self._ready = ready = self._ready or self._selector.select(0)
         until = monotonic() + _TURN
         while ready:
             key, events = ready.pop()
@@ -192,23 +222,24 @@ class Reactor:
         heap = self._deadlines
         self.now = now = self.clock()
         while heap and heap[0].at <= now:
-            entry = heap[0]
-            watched = entry.watched
-            if watched is None:
-                heappop(heap)
-                continue
-            due = watched.due(now)
-            if due <= now:
-                watched.look()
-                if entry.watched is not None:
-                    due = watched.due(now)
-                if entry.watched is not None and due <= now:
-                    self.drop_deadline(entry)
-                    watched.expire()
+            entry = heappop(heap)
             if entry.watched is not None:
-                entry.at = due
-                heapreplace(heap, entry)
+                self._look_at(entry, entry.watched, now)
         while heap and heap[0].watched is None:
             heappop(heap)
         if not self.closed:
             self._loop.arm(heap[0].at if heap else inf)
+
+    def _look_at(self, entry: Deadline, watched: Watched, now: float) -> None:
+        due = watched.due(now)
+        if due <= now:
+            watched.look()
+            if entry.watched is None:  # what had arrived has ended it
+                return
+            due = watched.due(now)
+        if due > now:
+            entry.at = due
+            heappush(self._deadlines, entry)
+        else:
+            self.drop_deadline(entry)
+            watched.expire()
