@@ -100,9 +100,10 @@ class Timeouts:
 
         :raises ValueError: for an override that is neither
         """
-        if not isinstance(override, Timeouts | None):
-            raise ValueError(f"timeouts must be Timeouts or None, not {type(override).__name__}")
-        return self if override is None else override.over(self)
+        if override is None:
+            return self
+        check("timeouts", override, Timeouts, type(None))
+        return override.over(self)
 
 
 def _checked(name: str, limit: float | None) -> float | None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import anyio
 import pytest
-from anyio.abc import SocketAttribute
+from anyio.lowlevel import checkpoint
 from prompted import pool_of
 
 from gprochat_anyio import Client
@@ -23,6 +23,8 @@ Operation = Callable[[Client], Awaitable[object]]
 
 # what the tests' own servers and proxies run; the latter connect to servers
 _SERVING = ("Server.serve", "Listener.serve", "pass_on", "try_connect")
+
+_REACTOR = "gprochat_anyio reactor"  # of Trio's: it ends in the turn after its last connection
 
 
 class How(NamedTuple):
@@ -89,18 +91,20 @@ class Place:
         return Client(self.url, max_connections=self.connections, trust_env=False, **self.settings)
 
     def held(self, client: Client | None = None) -> dict[Any, str]:
-        """Descriptors of any kind and tasks, but for the servers' and the kept connections."""
+        """Descriptors of any kind and tasks, but for the servers', the kept connections, and the
+        reactor of these."""
         kept = set()
         if client is not None:
-            for stream in pool_of(client).statistics().idle:
-                kept.add(stream.extra(SocketAttribute.raw_socket).fileno())
+            for connection in pool_of(client).statistics().idle:
+                kept.add(connection.fileno())
+                kept.add(connection.reactor._selector.fileno())
         found: dict[Any, str] = {}
         for number in sorted(map(int, os.listdir("/proc/self/fd"))):  # noqa: PTH208
             if number not in kept and (described := self._described(number)):
                 found[number, described] = described
         for task in anyio.get_running_tasks():
             name = task.name or ""
-            if not any(serving in name for serving in _SERVING):
+            if name != _REACTOR and not any(serving in name for serving in _SERVING):
                 found[task.id] = f"task {name}"
         return found
 
@@ -165,8 +169,16 @@ class Place:
                 assert (await client.ask("next")).text == "next", place
         await client.aclose()
         assert self.held().keys() <= before.keys(), f"after aclose {place}"
+        await reactor_has_ended()
         self.tried += 1
         return end
+
+
+async def reactor_has_ended() -> None:
+    """Make sure that the reactor's task ends by itself, within two turns of the event loop."""
+    for _ in range(2):
+        await checkpoint()
+    assert _REACTOR not in {task.name for task in anyio.get_running_tasks()}
 
 
 def _is_connected(sock: socket.socket) -> bool:

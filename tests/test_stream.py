@@ -15,15 +15,20 @@ from anyio.lowlevel import checkpoint, current_token
 from anyio.streams.stapled import StapledObjectStream
 from loops import VIRTUAL_LOOPS
 from prompted import closed, prompted
+from raw_site import HEAD, Exchange, raw_site
 from scripted import reply
 
 from gprochat_anyio import (
+    Client,
     ReplyInterruptedError,
     ReplyStream,
     Retry,
     SiteConnectionError,
     SiteError,
+    Timeouts,
+    UnexpectedResponseError,
 )
+from gprochat_anyio._wire.reply_decoder import TextDecoder
 from gprochat_anyio.testing import (
     Drop,
     Hang,
@@ -38,6 +43,7 @@ from gprochat_anyio.testing import (
 from gprochat_anyio.testing._steps import LAST_CHUNK, REPLY_HEAD, chunk
 
 OPEN_ENDED = [Say("one"), Hang()]
+LONG = Timeouts(idle=None, total=None)
 
 client_of = partial(prompted, retry=Retry(backoff=0))
 
@@ -277,14 +283,25 @@ async def test_misuse() -> None:
         async with chunks:
             with pytest.raises(RuntimeError, match="entered once"):
                 await chunks.__aenter__()
-            async with anyio.create_task_group() as tasks:
-
-                async def leave() -> None:
-                    with pytest.raises(RuntimeError, match="by the task that entered it"):
-                        await chunks.__aexit__(None, None, None)
-
-                tasks.start_soon(leave)
             assert await chunks.receive() == "one"
+
+
+async def test_left_by_another_task_and_in_any_order() -> None:
+    """No task group or cancel scope belongs to the block."""
+    async with client_of(OPEN_ENDED) as (client, site):
+        first, second = client.stream("hi"), client.stream("hi")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(first.__aenter__)
+            await anyio.wait_all_tasks_blocked()
+            await second.__aenter__()
+            assert await first.receive() == "one"
+            await first.__aexit__(None, None, None)
+            assert await second.receive() == "one"
+            tasks.start_soon(second.__aexit__, None, None, None)
+        await closed(site)
+        for chunks in (first, second):
+            with pytest.raises(anyio.ClosedResourceError):
+                await chunks.receive()
 
 
 async def test_an_error_in_opening_is_bare() -> None:
@@ -381,18 +398,68 @@ async def test_one_channel_for_many() -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
-async def test_nothing_is_read_ahead() -> None:
-    script = [step for n in range(100) for step in (Say(f"{n:03}"), Pause(0.1))]
+@pytest.mark.parametrize("letter", ["a", "é", "😀"])
+async def test_64_kib_are_read_ahead_and_no_more(letter: str) -> None:
+    """The read that reaches this bound is the last one, until less than 32 KiB wait."""
+    size = len(letter.encode())
+    texts = [f"{n:03}" + letter * ((1000 - 3) // size) for n in range(200)]
+    one = len(texts[0].encode())
+    high, low = -(-65536 // one), 32768 // one
+    script = [step for text in texts for step in (Say(text), Pause(0.1))]
     async with scripted_site(script) as site:
-        async with site.client() as client, client.stream("hi") as chunks:
-            text = ""
-            for taken in (1, 4, 7):  # soon after the first text, and while the clocks are watched
-                await anyio.sleep(60)
-                while chunks.timing.chunks < taken or not text:
+        async with site.client(timeouts=LONG) as client, client.stream("hi") as chunks:
+            await anyio.sleep(60)
+            assert chunks.timing.chunks == high
+            text, arrived = "", high
+            for _ in range(4):
+                while (waiting := arrived - len(text.encode()) // one) > low:
+                    assert chunks.timing.chunks == arrived
+                    await anyio.sleep(60)
                     text += await chunks.receive()
                 await anyio.sleep(60)
-                assert (chunks.timing.chunks, len(text)) == (taken, 3 * taken)
-            assert len(text + await chunks.read()) == 300
+                arrived = min(arrived + high - waiting, len(texts))
+                assert chunks.timing.chunks == arrived
+            assert text + await chunks.read() == "".join(texts)
+
+
+@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+async def test_a_consumer_that_is_behind_finds_the_rest_in_one_piece() -> None:
+    texts = [f"{n:03}" for n in range(100)]
+    async with scripted_site([step for text in texts for step in (Say(text), Pause(0.1))]) as site:
+        async with site.client() as client, client.stream("hi") as chunks:
+            await anyio.sleep(60)
+            assert chunks.statistics().current_buffer_used == 17
+            pieces = [piece async for piece in chunks]
+    assert pieces == [*texts[:16], "".join(texts[16:])]
+    assert chunks.timing.chunks == 100  # as they arrived
+
+
+@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+async def test_receive_nowait_and_statistics() -> None:
+    async with scripted_site([Say("one"), Say("two"), Pause(1), Say("three")]) as site:
+        async with site.client() as client, client.stream("hi") as chunks:
+            await anyio.sleep(0.5)
+            statistics = chunks.statistics()
+            assert (statistics.current_buffer_used, statistics.open_send_streams) == (2, 1)
+            assert statistics.open_receive_streams == 1
+            assert [chunks.receive_nowait(), chunks.receive_nowait()] == ["one", "two"]
+            with pytest.raises(anyio.WouldBlock):
+                chunks.receive_nowait()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(chunks.receive)
+                await anyio.wait_all_tasks_blocked()
+                assert chunks.statistics().tasks_waiting_receive == 1
+            assert chunks.statistics().tasks_waiting_receive == 0
+            assert chunks.text == "onetwothree"
+            with pytest.raises(anyio.EndOfStream):
+                chunks.receive_nowait()
+            assert chunks.statistics().open_send_streams == 0
+            chunks.stop()
+            with pytest.raises(anyio.EndOfStream):
+                chunks.receive_nowait()
+        assert chunks.statistics().open_receive_streams == 0
+        with pytest.raises(anyio.ClosedResourceError):
+            chunks.receive_nowait()
 
 
 async def test_nothing_is_left_open() -> None:
@@ -403,43 +470,50 @@ async def test_nothing_is_left_open() -> None:
         gc.collect()  # an open channel would warn, and a warning fails the test
 
 
-async def test_no_task_is_spawned_for_a_reply_that_is_there() -> None:
-    async with client_of(Raw(reply("a"))) as (client, _):
-        async with client.stream("hi") as chunks:
-            assert chunks._tasks is None
-            assert await chunks.read() == "a"
+async def test_a_reply_has_no_task_of_its_own() -> None:
+    """The reactor's is there for all: none on asyncio, and a system task on Trio."""
 
+    def answer(exchange: Exchange) -> None:
+        exchange.send(HEAD)
+        exchange.text("one")
+        exchange.until_left()
 
-async def test_a_bug_below_reaches_the_caller_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with client_of(OPEN_ENDED) as (client, site):
-        async with client.stream("hi") as chunks:
-
-            async def broken() -> str:
-                raise _BoomError
-
-            monkeypatch.setattr(type(chunks._live), "next_text", lambda _: broken())
-            pieces = []
-            with pytest.raises(_BoomError):
-                async for piece in chunks:
-                    pieces.append(piece)  # noqa: PERF401 - the exception is the point
-        assert pieces == ["one"]
-        await closed(site)
-
-
-@pytest.mark.parametrize("anyio_backend", [pytest.param(("trio", {}), id="trio")])
-async def test_ctrl_c_in_the_watch_is_bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On Trio, which raises it in whichever task runs; asyncio stops the loop instead."""
-    script = [*[step for _ in range(9) for step in (Say("a"), Pause(0.01))], Hang()]
-    async with client_of(script) as (client, site):
-        with pytest.raises(KeyboardInterrupt):
+    with raw_site(answer) as site:
+        async with Client(site.url, trust_env=False) as client:
+            before = {task.id for task in anyio.get_running_tasks()}
             async with client.stream("hi") as chunks:
+                assert await chunks.receive() == "one"
+                running = [t for t in anyio.get_running_tasks() if t.id not in before]
+                assert {task.name for task in running} <= {"gprochat_anyio reactor"}
+                assert len(running) <= 1
 
-                async def interrupted() -> None:
-                    raise KeyboardInterrupt
 
-                monkeypatch.setattr(type(chunks._reply.clocks), "watch", lambda _: interrupted())
-                await chunks.read()
+async def test_a_bug_below_fails_the_reply_behind_its_text(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> str:
+        raise _BoomError
+
+    more = anyio.Event()
+    script: Script = [Say("one"), more.wait, Say("secret"), Hang()]
+    async with client_of(script, "two") as (client, site):
+        async with client.stream("hi") as chunks:
+            with monkeypatch.context() as patch:
+                patch.setattr(TextDecoder, "feed", broken)
+                more.set()
+                pieces = []
+                with pytest.raises(UnexpectedResponseError, match="defect") as caught:
+                    async for piece in chunks:
+                        pieces.append(piece)  # noqa: PERF401 - the exception is the point
+        assert pieces == ["one"]
+        assert (caught.value.__cause__, caught.value.__context__) == (None, None)
         await closed(site)
+        (record,) = caplog.records
+        assert record.name == "gprochat_anyio"
+        assert record.exc_info
+        assert isinstance(record.exc_info[1], _BoomError)
+        assert "secret" not in caplog.text
+        assert (await client.ask("hi")).text == "two"
 
 
 async def test_text_where_entering_the_block_fails() -> None:

@@ -7,7 +7,6 @@ import sys
 import warnings
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -69,7 +68,7 @@ class SiteAddress:
     def by(self, proxy: Proxy | None) -> SiteAddress:
         """The same site by another way."""
         other = copy(self)
-        other.target = replace(self.target, proxy=proxy)
+        other.target = self.target._replace(proxy=proxy)
         return other
 
     def warn_if_plain(self) -> None:

@@ -44,6 +44,10 @@ class Deadlines:
         self._phase, self._limit = phase, inf if limit is None else limit
         self.since = now
 
+    def suspend(self) -> None:
+        """Leave only `total`: the request waits for a connection slot, or for the next attempt."""
+        self._phase, self._limit, self.since = "total", inf, self.began
+
     def due(self) -> float:
         """Return the time of the next deadline, as things stand."""
         return min(self.since + self._limit, self.ends)

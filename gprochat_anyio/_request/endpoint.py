@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from gprochat_anyio._errors import InvalidPromptError
 from gprochat_anyio._settings import Retry, Timeouts, check
@@ -38,19 +37,16 @@ if TYPE_CHECKING:
 _AUTH_RESPONSE_LIMIT = 4096
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class PreparedRequest:
-    """A history that can be sent as it is, to any endpoint.
-
-    :param timeouts: override the endpoint's, field by field
-    :param path: below the site's own
-    :param retry: in the place of the endpoint's
-    """
+class PreparedRequest(NamedTuple):
+    """A history that can be sent as it is, to any endpoint."""
 
     messages: tuple[Message, ...]
     timeouts: Timeouts | None = None
+    """Override the endpoint's, field by field."""
     path: str = GENERATE_PATH
+    """Below the site's own."""
     retry: Retry | None = None
+    """In the place of the endpoint's."""
 
     @classmethod
     def of(cls, prompt: Prompt, timeouts: Timeouts | None) -> PreparedRequest | InvalidPromptError:
@@ -137,6 +133,7 @@ class Endpoint:
             if watch is not None:
                 watch.unanswered(error)
             raise
+        reply.affinity = self._affinity
         if watch is not None:
             reply.watch_from_here(watch)
         return reply

@@ -20,9 +20,11 @@ from gprochat_anyio.transport._failures import (
 )
 
 from .deadlines import Deadlines
+from .failed_response import fields_of
+from .loop_affinity import LoopAffinity
 from .observers import Watch
 from .reply import Timing
-from .response import Head, IncomingResponse, fields_of
+from .response import Head, IncomingResponse
 from .sinks import TextSink
 
 HIGH, LOW = 64 * 1024, 32 * 1024
@@ -44,6 +46,7 @@ class IncomingReply(IncomingResponse):
         "_sink",
         "_wait_for_end",
         "_watch",
+        "affinity",
         "attempts",
         "characters",
         "complete",
@@ -63,6 +66,8 @@ class IncomingReply(IncomingResponse):
         self.characters = 0
         """How many have arrived."""
         self.attempts = 1
+        self.affinity: LoopAffinity
+        """The client's."""
         self._decoder = decoder
         self._sink = sink
         self._wait_for_end = wait_for_end

@@ -79,7 +79,7 @@ class ChannelSink:
     def __init__(self) -> None:
         # the bound is the reply's, in bytes: it pauses the socket
         self._send: MemoryObjectSendStream[str]
-        self._send, self.receive_stream = anyio.create_memory_object_stream[str](inf)
+        self._send, self.receive_stream = anyio.create_memory_object_stream(inf)
         self._items = 0
         self._rest = TextBuffer()
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 import anyio
 from anyio.abc import ObjectReceiveStream
-from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint
 from anyio.streams.memory import MemoryObjectStreamStatistics
 
 from gprochat_anyio._errors import InvalidPromptError
 
 from .endpoint import Opener, PreparedRequest
 from .incoming import IncomingReply
-from .loop_affinity import LoopAffinity
 from .reply import Timing
 from .sinks import ChannelSink, TextBuffer, size_of
 
@@ -67,13 +65,11 @@ class ReplyStream(ObjectReceiveStream[str]):
         self._sink: ChannelSink | None = None
         self._taken = TextBuffer()
         self._is_receiving = self._stopped = self._closed = False
-        self._affinity = LoopAffinity("ReplyStream")
 
     async def __aenter__(self) -> Self:
         if self._open_reply is None:
             raise RuntimeError("a ReplyStream is entered once; call client.stream() for another")
         open_reply, self._open_reply = self._open_reply, None
-        self._affinity.check()
         self._reply, self._sink = await open_reply()
         return self
 
@@ -99,7 +95,7 @@ class ReplyStream(ObjectReceiveStream[str]):
                 stacklevel=1,
                 source=self,
             )
-        if self._affinity.is_here():
+        if reply.affinity.is_here():
             self._close()
 
     @property
@@ -138,8 +134,11 @@ class ReplyStream(ObjectReceiveStream[str]):
         if self._stopped:
             raise anyio.EndOfStream
         assert self._sink is not None
-        with suppress(anyio.EndOfStream):
+        try:
             piece = self._sink.take()
+        except anyio.EndOfStream:
+            pass
+        else:
             self._taken.append(piece)
             reply.taken(size_of(piece))
             return piece
@@ -158,13 +157,13 @@ class ReplyStream(ObjectReceiveStream[str]):
         reply = self._entered
         if self._is_receiving:
             raise anyio.BusyResourceError("receiving from")
-        self._affinity.check()
+        loop = reply.affinity.check()
         self._is_receiving = True
         try:
             if reply.has_pending:
-                await checkpoint()
+                await loop.checkpoint()
             elif reply.over:
-                await checkpoint_if_cancelled()
+                await loop.checkpoint_if_cancelled()
             while not (reply.has_pending or reply.over):
                 await reply.wait()
         finally:
@@ -188,7 +187,7 @@ class ReplyStream(ObjectReceiveStream[str]):
         :raises RuntimeError: From another thread.
         """
         if self._reply is not None and not self._reply.over:
-            self._affinity.check_thread()
+            self._reply.affinity.check_thread()
         self._stopped = True
         if self._reply is not None:
             self._reply.end()

@@ -6,10 +6,12 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from math import inf
 from typing import Any
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
 # Callbacks and tasks run in copies of it, not in the context of whoever came first: that would be
 # kept, and seen by all. In a callback AnyIO knows the event loop by sniffio only, if that is there.
@@ -25,6 +27,8 @@ class AsyncioLoop:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.clock: Callable[[], float] = loop.time
+        self.checkpoint = partial(asyncio.sleep, 0)
+        self.checkpoint_if_cancelled = checkpoint_if_cancelled
         self._loop = loop
         self._fd: int | None = None
         self._timer: asyncio.TimerHandle | None = None

@@ -55,7 +55,7 @@ class Exchange:
         """False while the request has not been sent whole, which spoils the connection."""
         self._pool = pool
         self._connection: Connection | None = connection
-        self._sink = sink
+        self._sink: ResponseSink | None = sink
         self._headed = False
         connection.receiver = self
 
@@ -94,6 +94,10 @@ class Exchange:
 
         It never waits, and may be called in any task or callback of the event loop, repeatedly.
         """
+        self._let_go()
+        self._sink = None  # which refers to this exchange
+
+    def _let_go(self) -> None:
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -114,6 +118,7 @@ class Exchange:
 
     def feed(self, data: bytes) -> None:
         parser, sink = self.parser, self._sink
+        assert sink is not None
         try:
             parser.feed(data)
         except ProtocolViolation as violation:
@@ -131,16 +136,14 @@ class Exchange:
         if self._connection is None:
             return
         if parser.complete:
-            self.close()
-            sink.on_end()
+            self._finish()
         elif parser.violation is not None:
             self._fail(parser.violation)
 
     def lost(self, error: Exception | None) -> None:
         parser = self.parser
         if error is None and parser.feed_eof():
-            self.close()
-            self._sink.on_end()
+            self._finish()
             return
         missing = "its response was complete" if parser.received else "it answered"
         how = "was closed by the peer" if error is None else "broke"
@@ -156,9 +159,18 @@ class Exchange:
     def broken(self) -> None:
         self._fail(None)
 
+    def _finish(self) -> None:
+        sink = self._sink
+        assert sink is not None
+        self._let_go()
+        sink.on_end()
+        self._sink = None  # not before: whatever is raised there, it hears of it
+
     def _fail(self, failure: TransportFailure | None) -> None:
+        sink = self._sink
         self.close()
-        self._sink.on_failure(failure)
+        if sink is not None:
+            sink.on_failure(failure)
 
 
 def _keep_alive(headers: list[tuple[bytes, bytes]]) -> float:

@@ -34,6 +34,14 @@ class EventLoop(Protocol):
         """Make a signal."""
         ...
 
+    async def checkpoint(self) -> None:
+        """Let other tasks run, and heed cancellation."""
+        ...
+
+    async def checkpoint_if_cancelled(self) -> None:
+        """Heed cancellation."""
+        ...
+
     def is_running(self) -> bool:
         """Return True if this is the event loop that is running in this thread."""
         ...

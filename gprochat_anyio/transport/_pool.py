@@ -122,7 +122,7 @@ class Pool:
         if self._closed or keep_alive <= 0:
             self.discard(connection)
             return
-        connection.expires = connection.reactor.clock() + keep_alive * _MARGIN
+        connection.expires = connection.reactor.now + keep_alive * _MARGIN
         self._put_back(connection)
 
     def discard(self, connection: Connection) -> None:
@@ -152,11 +152,15 @@ class Pool:
             site = in_memory.get(f"{target.scheme}://{target.authority}")
             if site is not None:
                 return PumpedConnection(await site(), target, current_reactor())
-        opened = await connect(target, ssl_context=self._ssl_context, uds=self._uds)
         try:
-            return SocketConnection(opened.socket, opened.layers, target, current_reactor())
+            reactor = current_reactor()
+            reactor.join()
+            try:
+                opened = await connect(target, ssl_context=self._ssl_context, uds=self._uds)
+                return SocketConnection(opened.socket, opened.layers, target, reactor)
+            finally:
+                reactor.leave()
         except OSError as error:  # no descriptor is left, or no room in the kernel's tables
-            opened.socket.close()
             reason = reason_of(error)
         raise ConnectFailure(f"could not connect to {target.authority}: {reason}")
 

@@ -93,6 +93,7 @@ class Reactor:
         self._members = 0
         self._deadlines: list[Deadline] = []
         self._live = 0  # entries whose operation has not ended
+        self._watched: dict[int, tuple[int, Callable[[int], None]]] = {}
         self._ready: list[tuple[selectors.SelectorKey, int]] = []
         self._selector: Any = DefaultSelector()
         fd: int | None = None
@@ -125,8 +126,12 @@ class Reactor:
     # Sockets
 
     def register(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
-        """Have a callback called with the events that a descriptor is ready for."""
+        """Have a callback called with the events that a descriptor is ready for.
+
+        It may turn out not to be ready for reading.
+        """
         self._selector.register(fd, events, callback)
+        self._watched[fd] = events, callback
 
     def watch(self, fd: int, before: int, events: int, callback: Callable[[int], None]) -> None:
         """Change the events of a descriptor.
@@ -136,20 +141,48 @@ class Reactor:
         if self.is_foreign:
             return
         if not events:
+            del self._watched[fd]
             self._selector.unregister(fd)
         elif not before:
-            self._selector.register(fd, events, callback)
+            self.register(fd, events, callback)
         else:
+            self._watched[fd] = events, callback
             self._selector.modify(fd, events, callback)
+
+    async def wait_writable(self, fd: int) -> None:
+        """Wait until a socket is writable, or has failed. Cancelled, it has no effect."""
+        await self._loop.checkpoint_if_cancelled()
+        signal = self.signal()
+        writable = False
+
+        def callback(_: int) -> None:
+            nonlocal writable
+            writable = True
+            signal.set()
+
+        self.join()
+        try:
+            self.register(fd, WRITE, callback)
+            try:
+                while not writable:
+                    await signal.wait()
+            finally:
+                self.watch(fd, WRITE, 0, callback)
+        finally:
+            self.leave()
 
     def poll(self) -> None:
         """Read from sockets that are ready, for at most a few milliseconds.
 
         The rest is read in the next turn, before anything that became ready since.
         """
-        ready = self._ready or self._selector.select(0)
-        self._ready = ready
         self.now = self.clock()
+        if not self._ready and len(self._watched) == 1:
+            ((events, callback),) = self._watched.values()
+            if events == READ:  # it is this one, and its read tells the rest
+                callback(READ)
+                return
+        self._ready = ready = self._ready or self._selector.select(0)
         until = monotonic() + _TURN
         while ready:
             key, events = ready.pop()
@@ -196,19 +229,21 @@ class Reactor:
             while heap and (heap[0].at <= now or heap[0].watched is None):
                 entry = heappop(heap)
                 if entry.watched is not None:
-                    self._check(entry, entry.watched, now)
-        finally:
+                    self._look_at(entry, entry.watched, now)
+        finally:  # whatever is raised, the others keep their deadlines
             if not self.closed:
                 self._loop.arm(heap[0].at if heap else inf)
 
-    def _check(self, entry: Deadline, watched: Watched, now: float) -> None:
+    def _look_at(self, entry: Deadline, watched: Watched, now: float) -> None:
         due = watched.due(now)
         if due <= now:
             watched.look()
-            due = watched.due(now) if entry.watched is not None else inf
-        if due <= now:
-            self.drop_deadline(entry)
-            watched.expire()
-        elif entry.watched is not None:
+            if entry.watched is None:  # what had arrived has ended it
+                return
+            due = watched.due(now)
+        if due > now:
             entry.at = due
             heappush(self._deadlines, entry)
+        else:
+            self.drop_deadline(entry)
+            watched.expire()

@@ -71,27 +71,30 @@ class SocketConnection:
             reactor.register(self._fd, READ, self._on_ready)
         except OSError:
             reactor.leave()
+            connected.close()
             raise
 
     # Reading
 
     def _on_ready(self, events: int) -> None:
+        receiver = self.receiver
         try:
             if events & WRITE and self._unsent is not None:
                 self._flush()
             if events & self._events & READ:  # it may have been paused since, or closed
                 self._read()
         except BaseException as error:  # noqa: BLE001 - it fails this connection's receiver only
-            self._give_up(error)
+            self._give_up(error, receiver)
 
     def look(self) -> None:
         """Push what has arrived already."""
+        receiver = self.receiver
         try:
             for _ in range(_READS_AT_A_DEADLINE):
                 if not self._events & READ or not self._read():
                     return
         except BaseException as error:  # noqa: BLE001 - it fails this connection's receiver only
-            self._give_up(error)
+            self._give_up(error, receiver)
 
     def _read(self) -> bool:
         try:
@@ -141,13 +144,12 @@ class SocketConnection:
         if self.on_unsolicited is not None:
             self.on_unsolicited(self)
 
-    def _give_up(self, error: BaseException) -> None:
+    def _give_up(self, error: BaseException, receiver: Receiver | None) -> None:
         """Fail the receiver, whose bytes are lost, and raise what is no defect: Ctrl-C."""
         if isinstance(error, Exception):
             _log.error(
                 "a response could not be read, by a defect of gprochat_anyio", exc_info=error
             )
-        receiver = self.receiver
         try:
             if receiver is not None:
                 receiver.broken()

@@ -1,0 +1,160 @@
+"""Happy Eyeballs, in virtual time, with scripted attempts."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+from loops import VIRTUAL_LOOPS
+
+from gprochat_anyio.transport import _names
+from gprochat_anyio.transport._names import ATTEMPT_DELAY, connect_first
+
+Attempt = Callable[[], Awaitable[socket.socket]]
+
+
+def scripting(patch: pytest.MonkeyPatch, *attempts: Attempt) -> list[Any]:
+    """Make connecting to the n-th address do as the n-th attempt does; return the addresses."""
+    numbers = range(len(attempts))
+
+    async def scripted(family: int, number: int) -> socket.socket:
+        return await attempts[number]()
+
+    patch.setattr(_names, "connect_to", scripted)
+    return [(socket.AF_INET, number) for number in numbers]
+
+
+class Scripted:
+    """Attempts that last for some seconds, and the sockets that they made."""
+
+    def __init__(self) -> None:
+        self.made: list[socket.socket] = []
+        self.began: list[float] = []
+
+    def connects(self, after: float = 0) -> Attempt:
+        async def attempt() -> socket.socket:
+            self.began.append(anyio.current_time())
+            await anyio.sleep(after)
+            self.made.append(socket.socket())
+            return self.made[-1]
+
+        return attempt
+
+    def fails(self, after: float = 0, number: int = errno.ECONNREFUSED) -> Attempt:
+        async def attempt() -> socket.socket:
+            self.began.append(anyio.current_time())
+            await anyio.sleep(after)
+            raise OSError(number, os.strerror(number))
+
+        return attempt
+
+
+@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+class TestHappyEyeballs:
+    async def test_the_next_address_is_tried_after_a_delay(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        script = Scripted()
+        addresses = scripting(monkeypatch, script.connects(9), script.connects(1), script.fails(9))
+        began = anyio.current_time()
+        connected = await connect_first(addresses)
+        assert anyio.current_time() - began == pytest.approx(ATTEMPT_DELAY + 1)
+        times = [at - began for at in script.began]
+        assert times == pytest.approx([0, ATTEMPT_DELAY, 2 * ATTEMPT_DELAY])
+        assert script.made == [connected]
+        connected.close()
+
+    async def test_the_next_address_is_tried_once_any_attempt_fails(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        script = Scripted()
+        addresses = scripting(
+            monkeypatch, script.fails(0.3), script.connects(9), script.fails(0), script.connects()
+        )
+        began = anyio.current_time()
+        (await connect_first(addresses)).close()
+        times = [at - began for at in script.began]
+        assert times == pytest.approx([0, ATTEMPT_DELAY, 0.3, 0.3])
+
+    async def test_a_failure_after_the_last_attempt_has_begun(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        script = Scripted()
+        addresses = scripting(monkeypatch, script.connects(3), script.fails(2))
+        began = anyio.current_time()
+        (await connect_first(addresses)).close()
+        assert anyio.current_time() - began == pytest.approx(3)
+
+    async def test_the_reasons_are_told_once_each(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        script = Scripted()
+        refused, unreachable = script.fails(), script.fails(1, errno.ENETUNREACH)
+        addresses = scripting(monkeypatch, refused, unreachable, refused)
+        with pytest.raises(OSError, match=r"^Connection refused; Network is unreachable$"):
+            await connect_first(addresses)
+
+    async def test_of_two_that_connect_at_once_one_is_closed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        script = Scripted()
+        both = anyio.Event()
+
+        async def first() -> socket.socket:
+            await both.wait()
+            return await late()
+
+        async def second() -> socket.socket:
+            both.set()
+            return await late()
+
+        async def late() -> socket.socket:
+            """Connect in spite of the cancellation by the other one."""
+            with anyio.CancelScope(shield=True):
+                await checkpoint()
+            script.made.append(socket.socket())
+            return script.made[-1]
+
+        connected = await connect_first(scripting(monkeypatch, first, second))
+        assert len(script.made) == 2
+        (other,) = {*script.made} - {connected}
+        assert other.fileno() < 0 <= connected.fileno()
+        connected.close()
+
+    async def test_what_is_raised_in_an_attempt_leaves_bare(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Interrupt(BaseException):
+            """Like Ctrl-C, which would end asyncio's event loop."""
+
+        script = Scripted()
+
+        async def interrupted() -> socket.socket:
+            await anyio.sleep(1)
+            raise Interrupt
+
+        with pytest.raises(Interrupt):
+            await connect_first(scripting(monkeypatch, interrupted, script.connects(9)))
+        assert not script.made
+
+    async def test_an_interrupt_closes_what_is_connected(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Interrupt(BaseException):
+            pass
+
+        script = Scripted()
+
+        async def interrupted() -> socket.socket:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                raise Interrupt
+
+        with pytest.raises(Interrupt):
+            await connect_first(scripting(monkeypatch, interrupted, script.connects()))
+        assert [made.fileno() for made in script.made] == [-1]
