@@ -84,13 +84,12 @@ async def test_each_attempt_is_signed_anew(monkeypatch: pytest.MonkeyPatch) -> N
 async def test_failure_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
-    async def refuse(host: str, port: int) -> None:
+    async def resolve(host: str, port: int) -> list[Address]:
         tried.append((host, port))
-        raise OSError("All connection attempts failed") from ConnectionRefusedError(
-            111, "Connection refused"
-        )
+        return [(socket.AF_INET, ("127.0.0.1", closed_port))]
 
-    monkeypatch.setattr(anyio, "connect_tcp", refuse)
+    closed_port = unused_port()
+    monkeypatch.setattr(_connecting, "resolve", resolve)
     async with Client("http://site.test:81") as client:
         with pytest.raises(
             SiteConnectionError, match=r"site\.test:81: Connection refused"
