@@ -52,6 +52,7 @@ intersphinx_mapping = {
 # These publish no inventory: their names lead to a page.
 other_projects = {
     "httpx": "https://www.python-httpx.org/api/",
+    "httpx2": "https://github.com/pydantic/httpx2",
     "opentelemetry.metrics": "https://opentelemetry-python.readthedocs.io/en/latest/api/metrics.html",
     "opentelemetry.trace": "https://opentelemetry-python.readthedocs.io/en/latest/api/trace.html",
     "starlette.applications": "https://starlette.dev/applications/",

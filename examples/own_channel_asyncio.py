@@ -1,4 +1,4 @@
-"""What `fan_out` does, by hand on asyncio, with its own TaskGroup: the first failure ends all."""
+"""A fan-out by hand on asyncio, in a `TaskGroup`: the first failure ends all."""
 
 import asyncio
 

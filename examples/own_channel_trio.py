@@ -1,4 +1,4 @@
-"""What `fan_out` does, by hand on Trio: the nursery, the channel and the limit are yours."""
+"""A fan-out by hand on Trio: the nursery, the channel and the limit are the program's own."""
 
 import anyio
 import trio

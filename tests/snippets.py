@@ -24,7 +24,7 @@ from typing import Any
 
 import anyio
 
-OPTIONAL = ("httpx", "openai", "opentelemetry")
+OPTIONAL = ("httpx", "httpx2", "openai", "opentelemetry")
 """Packages without which a snippet is not run."""
 
 TYPED = "Hello\n\nAnd you?\n"
@@ -108,6 +108,10 @@ def _ran(path: str) -> dict[str, str]:
             contextlib.redirect_stdout(printed),
             contextlib.redirect_stderr(io.StringIO()),  # for logging
         ):
+            # the SDK leaves its own generators before their end, and Trio warns
+            warnings.filterwarnings(
+                "ignore", r"Async generator '(openai|httpx2)\.", ResourceWarning
+            )
             _run(path)
             gc.collect()
     except ModuleNotFoundError as error:

@@ -14,6 +14,7 @@ PACKAGES = (
     "gprochat_anyio.site.models",
     "gprochat_anyio.testing",
     "gprochat_anyio.transport",
+    "gprochat_anyio.transport.httpx2",
 )
 
 

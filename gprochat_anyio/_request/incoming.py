@@ -20,10 +20,11 @@ from gprochat_anyio.transport._failures import (
 )
 
 from .deadlines import Deadlines
+from .failed_response import fields_of
 from .loop_affinity import LoopAffinity
 from .observers import Watch
 from .reply import Timing
-from .response import Head, IncomingResponse, fields_of
+from .response import Head, IncomingResponse
 from .sinks import TextSink
 
 HIGH, LOW = 64 * 1024, 32 * 1024

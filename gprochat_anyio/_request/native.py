@@ -17,7 +17,8 @@ from gprochat_anyio.transport._pool import Pool
 
 from .address import SiteAddress
 from .deadlines import Deadlines
-from .response import IncomingResponse, error_of
+from .failed_response import error_of
+from .response import IncomingResponse
 
 
 class NativeSender:
@@ -62,7 +63,8 @@ class NativeSender:
             self.pool.discard(connection)
             raise
         try:
-            await checkpoint_if_cancelled()
+            if connection.reused:  # else connecting was a checkpoint
+                await checkpoint_if_cancelled()
             await connection.send(request)
         except BaseException:
             response.close()

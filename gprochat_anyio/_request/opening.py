@@ -15,8 +15,9 @@ from gprochat_anyio._wire.reply_decoder import TextDecoder
 from .deadlines import Deadlines
 from .incoming import IncomingReply
 from .observers import Watch
-from .response import IncomingResponse, WholeBody
+from .response import IncomingResponse
 from .sinks import TextSink
+from .whole_body import WholeBody
 
 
 class Sender(Protocol):

@@ -12,25 +12,19 @@ from math import inf
 from typing import Protocol
 
 from gprochat_anyio._errors import (
-    GPROChatError,
-    Phase,
     ReplyInterruptedError,
-    RequestTimeoutError,
-    SiteConnectionError,
     SiteError,
     UnexpectedResponseError,
 )
-from gprochat_anyio._wire.error_responses import ERROR_BODY_LIMIT, check_head, read_error
+from gprochat_anyio._wire.error_responses import ERROR_BODY_LIMIT, read_error
 from gprochat_anyio.transport._failures import (
-    ConnectFailure,
-    ConnectionLost,
-    TimedOut,
     TransportFailure,
 )
 from gprochat_anyio.transport._reactor import Deadline, Reactor
 from gprochat_anyio.transport._target import Proxy
 
 from .deadlines import Deadlines, PhaseWithLimit
+from .failed_response import error_of, fields_of
 
 _SAID_BY_THE_HEAD = frozenset({429, 502, 503, 504})
 """Statuses that mean what they say, with a `Retry-After`; of others the body tells the reason."""
@@ -270,56 +264,3 @@ class IncomingResponse(ABC):
         if not self.over:
             self.error = error
             self.close()
-
-
-class WholeBody(IncomingResponse):
-    """A short response, read as a whole.
-
-    :param limit: the most bytes that are read; the rest is dropped
-    """
-
-    __slots__ = ("_limit", "body")
-
-    def __init__(self, deadlines: Deadlines, limit: int) -> None:
-        super().__init__(deadlines)
-        self.body = b""
-        self._limit = limit
-
-    def _check(self, response: Head) -> SiteError | None:
-        return check_head(response.status, fields_of(response.headers))
-
-    def _take(self, data: bytes) -> None:
-        self.body = (self.body + data)[: self._limit]
-        if len(self.body) == self._limit:
-            self._finish()
-
-    def _finish(self) -> None:
-        self.close()
-
-
-def fields_of(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return header fields by lower-case name; those of one name are joined."""
-    fields: dict[str, str] = {}
-    for raw_name, raw_value in pairs:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        fields[name] = f"{fields[name]}, {value}" if name in fields else value
-    return fields
-
-
-def error_of(failure: TransportFailure) -> GPROChatError:
-    """Return what a failure to get a response's first text means to the caller."""
-    if isinstance(failure, ConnectFailure):
-        advice = "" if failure.final else "; check the site's URL, and whether it is up"
-        error = SiteConnectionError(f"{failure}{advice}")
-        error.retryable = not failure.final
-        return error
-    if isinstance(failure, TimedOut):
-        phase: Phase = "connect" if failure.connecting else "first_chunk"
-        return RequestTimeoutError(f"the transport's own limit: {failure}", phase=phase)
-    if isinstance(failure, ConnectionLost) and not failure.answered:
-        error = SiteConnectionError(f"{failure}; the site may be restarting: ask again")
-        error.stale = failure.stale
-        return error
-    if isinstance(failure, ConnectionLost):
-        return ReplyInterruptedError(f"{failure}; ask again")
-    return UnexpectedResponseError(f"{failure}; check the site's URL")

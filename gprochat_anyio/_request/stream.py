@@ -115,7 +115,8 @@ class ReplyStream(ObjectReceiveStream[str]):
 
         An item is a piece of text of any length; the bound is 64 KiB of text, not a number.
         """
-        assert self._sink is not None
+        if self._sink is None:
+            raise RuntimeError(_NOT_ENTERED)
         return self._sink.receive_stream.statistics()._replace(
             tasks_waiting_receive=int(self._is_receiving)
         )

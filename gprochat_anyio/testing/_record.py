@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,7 @@ async def record(client: Client, path: str | os.PathLike[str]) -> AsyncIterator[
         raise ValueError("the client's transport is not the library's own: nothing can be recorded")
     tape = _Tape(Path(path))
     pool.close_idle()
-    pool.wrap = partial(_RecordedConnection, tape=tape)
+    pool.wrap = tape.recorded
     try:
         yield
     finally:
@@ -74,6 +73,9 @@ class _Tape:
         self._running: dict[_Exchange, None] = {}
         self._ended = False
         self.failure: OSError | None = None
+
+    def recorded(self, connection: Connection) -> Connection:
+        return _RecordedConnection(connection, self)
 
     def begin(self, body: bytes) -> _Exchange | None:
         """A request has been sent; only those for a reply are recorded."""
@@ -143,9 +145,11 @@ class _RecordedConnection:
         self._exchange: _Exchange | None = None
         self._sent = Incoming(self._begin)
         self._receiver: Receiver | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
+        # to the pool, this is the connection
+        self.target = connection.target
+        self.reactor = connection.reactor
+        self.reused = False
+        self.expires = 0.0
 
     @property
     def receiver(self) -> Receiver | None:
@@ -156,24 +160,59 @@ class _RecordedConnection:
         self._receiver = receiver
         self._connection.receiver = None if receiver is None else self
 
+    @property
+    def on_unsolicited(self) -> Callable[[Any], None] | None:
+        return self._connection.on_unsolicited
+
+    @on_unsolicited.setter
+    def on_unsolicited(self, callback: Callable[[Any], None] | None) -> None:
+        self._connection.on_unsolicited = None if callback is None else lambda _: callback(self)
+
+    @property
+    def closed(self) -> bool:
+        return self._connection.closed
+
+    @property
+    def paused(self) -> bool:
+        return self._connection.paused
+
+    @property
+    def is_sending(self) -> bool:
+        return self._connection.is_sending
+
+    def is_quiet(self) -> bool:
+        return self._connection.is_quiet()
+
+    def look(self) -> None:
+        self._connection.look()
+
+    def pause(self) -> None:
+        self._connection.pause()
+
+    def resume(self) -> None:
+        self._connection.resume()
+
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
     async def send(self, data: bytes) -> None:
         self._sent.feed(data)
         await self._connection.send(data)
 
     def feed(self, data: bytes) -> None:
+        assert self._receiver is not None
         if self._exchange is not None:
             self._tape.take(self._exchange, data)
-        if self._receiver is not None:
-            self._receiver.feed(data)
+        self._receiver.feed(data)
 
     def lost(self, error: Exception | None) -> None:
+        assert self._receiver is not None
         self._finish("closed" if error is None else "reset")
-        if self._receiver is not None:
-            self._receiver.lost(error)
+        self._receiver.lost(error)
 
     def broken(self) -> None:
-        if self._receiver is not None:
-            self._receiver.broken()
+        assert self._receiver is not None
+        self._receiver.broken()
 
     def close(self) -> None:
         self._finish("left")

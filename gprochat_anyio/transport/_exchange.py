@@ -69,11 +69,6 @@ class Exchange:
         if self._connection is not None:
             await self._connection.send(data)
 
-    def stop_sending(self) -> None:
-        """Let `send` return: the response has made the rest of the request useless."""
-        if self._connection is not None:
-            self._connection.stop_sending()
-
     def look(self) -> None:
         """Take in what has arrived already."""
         if self._connection is not None:

@@ -12,9 +12,10 @@ from itertools import zip_longest
 from typing import Any, TypeAlias
 
 import anyio
-from anyio.lowlevel import RunVar, checkpoint, checkpoint_if_cancelled
+from anyio.lowlevel import RunVar, checkpoint
 
 from ._failures import reason_of, single, system_message
+from ._reactor import current_reactor
 
 Address: TypeAlias = tuple[int, Any]
 """An address family and an address as the socket module takes it."""
@@ -117,7 +118,6 @@ async def connect_to(family: int, address: Any) -> socket.socket:
 
     :raises OSError: If the connection fails.
     """
-    await checkpoint_if_cancelled()
     connecting = socket.socket(family, socket.SOCK_STREAM)
     try:
         connecting.setblocking(False)
@@ -125,7 +125,7 @@ async def connect_to(family: int, address: Any) -> socket.socket:
             connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         failure = connecting.connect_ex(address)
         if failure in _IN_PROGRESS:
-            await anyio.wait_writable(connecting.fileno())
+            await current_reactor().wait_writable(connecting.fileno())
             failure = connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         else:
             await checkpoint()

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 
 from ._connecting import connect
-from ._connection import Connection, SocketConnection
+from ._connection import Connection
+from ._failures import ConnectFailure, reason_of
 from ._pumped_connection import PumpedConnection
 from ._reactor import current_reactor
+from ._socket_connection import SocketConnection
 from ._stages import OnStage
 from ._target import Target
 from ._wiring import in_memory
@@ -150,8 +152,18 @@ class Pool:
             site = in_memory.get(f"{target.scheme}://{target.authority}")
             if site is not None:
                 return PumpedConnection(await site(), target, current_reactor())
-        opened = await connect(target, ssl_context=self._ssl_context, uds=self._uds)
-        return SocketConnection(opened.socket, opened.layers, target, current_reactor())
+        reactor = current_reactor()
+        reactor.join()
+        try:
+            opened = await connect(target, ssl_context=self._ssl_context, uds=self._uds)
+            try:
+                return SocketConnection(opened.socket, opened.layers, target, reactor)
+            except OSError as error:  # no descriptor is left, or no room in the kernel's tables
+                opened.socket.close()
+                reason = reason_of(error)
+        finally:
+            reactor.leave()
+        raise ConnectFailure(f"could not connect to {target.authority}: {reason}")
 
     def _close_expired(self, target: Target) -> None:
         """Close at most two idle connections: one use adds one, so they cannot pile up."""

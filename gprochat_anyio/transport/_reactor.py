@@ -93,7 +93,7 @@ class Reactor:
         self._members = 0
         self._deadlines: list[Deadline] = []
         self._live = 0  # entries whose operation has not ended
-        self._callbacks: dict[int, Callable[[int], None]] = {}
+        self._watched: dict[int, tuple[int, Callable[[int], None]]] = {}
         self._ready: list[tuple[selectors.SelectorKey, int]] = []
         self._selector: Any = DefaultSelector()
         fd: int | None = None
@@ -118,6 +118,7 @@ class Reactor:
         self._members -= 1
         if not self._members and not self.closed:
             self.closed = True
+            self._ready.clear()
             if not self.is_foreign:
                 self._loop.stop()
             self._selector.close()
@@ -125,11 +126,11 @@ class Reactor:
     # Sockets
 
     def register(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
-        """Have a callback called with the events that a descriptor may be ready for.
+        """Have a callback called with the events that a descriptor is ready for.
 
-        Ready or not is for its read or write to tell.
+        It may turn out not to be ready for reading.
         """
-        self._callbacks[fd] = callback
+        self._watched[fd] = events, callback
         self._selector.register(fd, events, callback)
 
     def watch(self, fd: int, before: int, events: int, callback: Callable[[int], None]) -> None:
@@ -140,12 +141,32 @@ class Reactor:
         if self.is_foreign:
             return
         if not events:
-            del self._callbacks[fd]
+            del self._watched[fd]
             self._selector.unregister(fd)
         elif not before:
             self.register(fd, events, callback)
         else:
+            self._watched[fd] = events, callback
             self._selector.modify(fd, events, callback)
+
+    async def wait_writable(self, fd: int) -> None:
+        """Wait until a socket is writable, or has failed. Cancelled, it has no effect."""
+        signal = self.signal()
+        writable = False
+
+        def callback(_: int) -> None:
+            nonlocal writable
+            writable = True
+            signal.set()
+
+        self.join()
+        self.register(fd, WRITE, callback)
+        try:
+            while not writable:
+                await signal.wait()
+        finally:
+            self.watch(fd, WRITE, 0, callback)
+            self.leave()
 
     def poll(self) -> None:
         """Read from sockets that are ready, for at most a few milliseconds.
@@ -153,10 +174,11 @@ class Reactor:
         The rest is read in the next turn, before anything that became ready since.
         """
         self.now = self.clock()
-        if not self._ready and len(self._callbacks) == 1:  # then it is this one
-            (callback,) = self._callbacks.values()
-            callback(READ | WRITE)
-            return
+        if not self._ready and len(self._watched) == 1:
+            ((events, callback),) = self._watched.values()
+            if events == READ:  # it is this one, and its read tells the rest
+                callback(READ)
+                return
         self._ready = ready = self._ready or self._selector.select(0)
         until = monotonic() + _TURN
         while ready:
@@ -200,25 +222,23 @@ class Reactor:
         """Fail what is overdue. Most deadlines have only moved on, and go back into the heap."""
         heap = self._deadlines
         self.now = now = self.clock()
-        while heap and heap[0].at <= now:
-            entry = heappop(heap)
-            if entry.watched is not None:
-                self._look_at(entry, entry.watched, now)
-        while heap and heap[0].watched is None:
-            heappop(heap)
-        if not self.closed:
-            self._loop.arm(heap[0].at if heap else inf)
+        try:
+            while heap and (heap[0].at <= now or heap[0].watched is None):
+                entry = heappop(heap)
+                if entry.watched is not None:
+                    self._check(entry, entry.watched, now)
+        finally:
+            if not self.closed:
+                self._loop.arm(heap[0].at if heap else inf)
 
-    def _look_at(self, entry: Deadline, watched: Watched, now: float) -> None:
+    def _check(self, entry: Deadline, watched: Watched, now: float) -> None:
         due = watched.due(now)
         if due <= now:
             watched.look()
-            if entry.watched is None:  # what had arrived has ended it
-                return
-            due = watched.due(now)
-        if due > now:
-            entry.at = due
-            heappush(self._deadlines, entry)
-        else:
+            due = watched.due(now) if entry.watched is not None else inf
+        if due <= now:
             self.drop_deadline(entry)
             watched.expire()
+        elif entry.watched is not None:
+            entry.at = due
+            heappush(self._deadlines, entry)

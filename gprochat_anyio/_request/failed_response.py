@@ -1,0 +1,46 @@
+"""The meaning of a response that is not a reply, or of none at all, to the caller."""
+
+from __future__ import annotations
+
+from gprochat_anyio._errors import (
+    GPROChatError,
+    Phase,
+    ReplyInterruptedError,
+    RequestTimeoutError,
+    SiteConnectionError,
+    UnexpectedResponseError,
+)
+from gprochat_anyio.transport._failures import (
+    ConnectFailure,
+    ConnectionLost,
+    TimedOut,
+    TransportFailure,
+)
+
+
+def fields_of(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return header fields by lower-case name; those of one name are joined."""
+    fields: dict[str, str] = {}
+    for raw_name, raw_value in pairs:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        fields[name] = f"{fields[name]}, {value}" if name in fields else value
+    return fields
+
+
+def error_of(failure: TransportFailure) -> GPROChatError:
+    """Return what a failure to get a response's first text means to the caller."""
+    if isinstance(failure, ConnectFailure):
+        advice = "" if failure.final else "; check the site's URL, and whether it is up"
+        error = SiteConnectionError(f"{failure}{advice}")
+        error.retryable = not failure.final
+        return error
+    if isinstance(failure, TimedOut):
+        phase: Phase = "connect" if failure.connecting else "first_chunk"
+        return RequestTimeoutError(f"the transport's own limit: {failure}", phase=phase)
+    if isinstance(failure, ConnectionLost) and not failure.answered:
+        error = SiteConnectionError(f"{failure}; the site may be restarting: ask again")
+        error.stale = failure.stale
+        return error
+    if isinstance(failure, ConnectionLost):
+        return ReplyInterruptedError(f"{failure}; ask again")
+    return UnexpectedResponseError(f"{failure}; check the site's URL")
