@@ -32,7 +32,7 @@ class Events(Results[Event]):
         async def send(text: str) -> None:
             await self._put_soon(Chunk(index, text))
 
-        await forward(reply, sink, send, complete_is_in_time=True)
+        await forward(reply, sink, send, in_time_by_its_end=True)
 
     def _last(self, outcome: Outcome) -> Event:
         if outcome.reply is not None:

@@ -155,7 +155,8 @@ class IncomingReply(IncomingResponse):
         """Let the connection go, in any task or callback of the event loop; repeatedly."""
         if not self.over:
             super().close()
-            self._sink.end()
+            if self._chunks:  # otherwise a further attempt may have the sink
+                self._sink.end()
 
     def _check(self, response: Head) -> SiteError | None:
         framed = response.framing in ("chunked", "length")
