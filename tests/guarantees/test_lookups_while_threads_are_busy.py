@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from threading import Event
 
 import anyio
@@ -40,7 +41,7 @@ async def default_limiter_in_use() -> AsyncIterator[None]:
         before = limiter.total_tokens
         limiter.total_tokens = 2
         for _ in range(3):  # one of them waits
-            tasks.start_soon(to_thread.run_sync, leave.wait)
+            tasks.start_soon(partial(to_thread.run_sync, leave.wait))
         while limiter.available_tokens or not limiter.statistics().tasks_waiting:
             await anyio.wait_all_tasks_blocked()
         try:

@@ -67,7 +67,7 @@ async def check_password(client: Client, _: str) -> object:
     return await client.check_password()
 
 
-WAYS: Any = pytest.mark.parametrize("way", [ask, stream, check_password])
+WAYS = pytest.mark.parametrize("way", [ask, stream, check_password])
 
 
 @SITES

@@ -84,10 +84,10 @@ async def test_a_native_cancellation_in_the_tick_of_an_arrival_loses_nothing() -
                 while chunks.timing.chunks == number:
                     await checkpoint()
                 task.cancel()
-                got = await asyncio.gather(task, return_exceptions=True)
-                if isinstance(got[0], asyncio.CancelledError):
-                    got = [await chunks.receive()]
-                assert got == [f"{number}"]
+                (got,) = await asyncio.gather(task, return_exceptions=True)
+                if isinstance(got, asyncio.CancelledError):
+                    got = await chunks.receive()
+                assert got == f"{number}"
 
 
 @ON_ASYNCIO
