@@ -260,9 +260,9 @@ class SocketConnection:
         self.receiver = None
         self._unsent = None
         self._watch(0)
-        self._socket.close()
         self._room.set()
         self.reactor.leave()
+        self._socket.close()
 
     def fileno(self) -> int:
         return self._socket.fileno()
