@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from threading import Event
 
 import anyio
@@ -32,6 +31,10 @@ def client_of(server: Server) -> Client:
     )
 
 
+async def wait_in_a_thread(leave: Event) -> None:
+    await to_thread.run_sync(leave.wait)
+
+
 @asynccontextmanager
 async def default_limiter_in_use() -> AsyncIterator[None]:
     """Occupy every thread that AnyIO has for an application that asks for no limiter of its own."""
@@ -41,7 +44,7 @@ async def default_limiter_in_use() -> AsyncIterator[None]:
         before = limiter.total_tokens
         limiter.total_tokens = 2
         for _ in range(3):  # one of them waits
-            tasks.start_soon(partial(to_thread.run_sync, leave.wait))
+            tasks.start_soon(wait_in_a_thread, leave)
         while limiter.available_tokens or not limiter.statistics().tasks_waiting:
             await anyio.wait_all_tasks_blocked()
         try:

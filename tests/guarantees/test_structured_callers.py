@@ -39,10 +39,12 @@ async def all_closed(site: ScriptedSite) -> None:
 async def test_asyncio_timeout_around_a_stream() -> None:
     async with live_site(OPEN_ENDED) as site, site.client(max_connections=1) as client:
         for _ in range(2):
+            chunks = client.stream("hi")
             with pytest.raises(TimeoutError) as caught:
-                async with asyncio.timeout(0.03):
-                    async with client.stream("hi") as chunks:
-                        await chunks.read()
+                async with asyncio.timeout(None) as timeout, chunks:
+                    assert await chunks.receive() == "text"
+                    timeout.reschedule(asyncio.get_running_loop().time() + 0.01)
+                    await chunks.read()
             assert type(caught.value) is TimeoutError
             assert chunks.text == "text"
         with pytest.raises(TimeoutError):
@@ -141,9 +143,12 @@ async def test_a_stream_is_handed_to_the_tasks_of_an_asyncio_task_group() -> Non
 async def test_trio_fail_after_around_a_stream() -> None:
     async with live_site(OPEN_ENDED) as site, site.client(max_connections=1) as client:
         for _ in range(2):
+            chunks = client.stream("hi")
             with pytest.raises(trio.TooSlowError):
-                with trio.fail_after(0.03):
-                    async with client.stream("hi") as chunks:
+                with trio.fail_after(5) as scope:
+                    async with chunks:
+                        assert await chunks.receive() == "text"
+                        scope.deadline = trio.current_time() + 0.01
                         await chunks.read()
             assert chunks.text == "text"
         with trio.move_on_after(0.03) as scope:
@@ -219,7 +224,7 @@ def test_in_guest_mode() -> None:
                 async with client.stream("x" * 300_000) as chunks:
                     assert await chunks.receive()
                     assert len(chunks.text + await chunks.read()) == 300_000
-                limits = Timeouts(idle=0.03)
+                limits = Timeouts(idle=0.3)
                 async with client.stream("open", timeouts=limits) as chunks:
                     assert await chunks.receive() == "text"
                     with pytest.raises(RequestTimeoutError):
