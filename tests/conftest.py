@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from loops import LOOPS, virtual_backend
+from reactors import reader_tasks as reader_tasks
 
 
 @pytest.fixture(params=LOOPS)

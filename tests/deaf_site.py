@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import TypeVar
 
@@ -136,7 +137,7 @@ async def _play(site: SiteConnection, client: socket.socket, server: socket.sock
                     rest = memoryview(await site.receive())
                     while rest:
                         sent = await _when_ready(
-                            anyio.wait_writable, server, lambda rest=rest: server.send(rest)
+                            anyio.wait_writable, server, partial(server.send, rest)
                         )
                         rest = rest[sent:]
             except anyio.BrokenResourceError:

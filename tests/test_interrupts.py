@@ -194,7 +194,8 @@ def test_ctrl_c_while_the_reactor_reads(
     monkeypatch: pytest.MonkeyPatch, loop: Any, way: str
 ) -> None:
     """It reaches the caller, not the reactor; the text that was being read is not lost."""
-    feed, pieces = TextDecoder.feed, []
+    feed = TextDecoder.feed
+    pieces: list[str] = []
 
     def interrupted(self: TextDecoder, data: bytes) -> str:
         if b"two" in data:

@@ -21,7 +21,7 @@ from loops import VIRTUAL_LOOPS
 import gprochat_anyio
 from gprochat_anyio import Client, Retry
 from gprochat_anyio.batch._journal import Journal
-from gprochat_anyio.site._models import Turn
+from gprochat_anyio.site import Turn
 from gprochat_anyio.site._texts import CLOSING_SECONDS, Texts
 
 PACKAGE = Path(gprochat_anyio.__file__).parent

@@ -152,27 +152,24 @@ async def _send(
     """Send a request. A refusal that comes before it was sent whole ends that."""
     exchange = buffer.exchange
     exchange.sent = False
-    parts = _one(Hidden(b"".join((head, body)))) if isinstance(body, bytes) else body
     try:
         with anyio.CancelScope() as sending:
             buffer.on_refusal = sending.cancel
             limits.start("send")
             await checkpoint()
-            if parts is body:
+            if isinstance(body, bytes):
+                await exchange.send(Hidden(b"".join((head, body))))
+            else:
                 await exchange.send(head)
-            async for part in parts:
-                limits.start("send")
-                await exchange.send(part)
-                await checkpoint()  # a refusal, or the end of the connection, may have come
+                async for part in body:
+                    limits.start("send")
+                    await exchange.send(part)
+                    await checkpoint()  # a refusal, or the end of the connection, may have come
             exchange.sent = True
     finally:
         buffer.on_refusal = None
-        if isinstance(parts, AsyncGenerator):
-            await parts.aclose()
-
-
-async def _one(data: bytes) -> AsyncIterator[bytes]:
-    yield data
+        if isinstance(body, AsyncGenerator):
+            await body.aclose()
 
 
 class _Body:
@@ -191,7 +188,7 @@ class _Body:
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        self._buffer.exchange.close()
+        self._buffer.close()
 
 
 @cache

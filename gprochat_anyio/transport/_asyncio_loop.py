@@ -27,6 +27,8 @@ class AsyncioLoop:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.clock: Callable[[], float] = loop.time
+        self.checkpoint = partial(asyncio.sleep, 0)
+        self.checkpoint_if_cancelled = checkpoint_if_cancelled
         self._loop = loop
         self._fd: int | None = None
         self._timer: asyncio.TimerHandle | None = None

@@ -105,8 +105,9 @@ class Pool:
             if given.target == target and not fresh and self._is_good(given):
                 given.reused = True
                 return given
-            given.close()
         try:
+            if given is not None:
+                given.close()
             on_stage("connect")
             connection = await self._connect(target)
             return connection if self.wrap is None else self.wrap(connection)
@@ -127,8 +128,10 @@ class Pool:
 
     def discard(self, connection: Connection) -> None:
         """Close a connection at once, and free its slot."""
-        connection.close()
-        self._free_slot()
+        try:
+            connection.close()
+        finally:
+            self._free_slot()
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed when they are given back."""

@@ -130,8 +130,8 @@ class Reactor:
 
         It may turn out not to be ready for reading.
         """
-        self._watched[fd] = events, callback
         self._selector.register(fd, events, callback)
+        self._watched[fd] = events, callback
 
     def watch(self, fd: int, before: int, events: int, callback: Callable[[int], None]) -> None:
         """Change the events of a descriptor.
@@ -151,6 +151,7 @@ class Reactor:
 
     async def wait_writable(self, fd: int) -> None:
         """Wait until a socket is writable, or has failed. Cancelled, it has no effect."""
+        await self._loop.checkpoint_if_cancelled()
         signal = self.signal()
         writable = False
 
@@ -160,12 +161,14 @@ class Reactor:
             signal.set()
 
         self.join()
-        self.register(fd, WRITE, callback)
         try:
-            while not writable:
-                await signal.wait()
+            self.register(fd, WRITE, callback)
+            try:
+                while not writable:
+                    await signal.wait()
+            finally:
+                self.watch(fd, WRITE, 0, callback)
         finally:
-            self.watch(fd, WRITE, 0, callback)
             self.leave()
 
     def poll(self) -> None:
@@ -226,19 +229,21 @@ class Reactor:
             while heap and (heap[0].at <= now or heap[0].watched is None):
                 entry = heappop(heap)
                 if entry.watched is not None:
-                    self._check(entry, entry.watched, now)
-        finally:
+                    self._look_at(entry, entry.watched, now)
+        finally:  # whatever is raised, the others keep their deadlines
             if not self.closed:
                 self._loop.arm(heap[0].at if heap else inf)
 
-    def _check(self, entry: Deadline, watched: Watched, now: float) -> None:
+    def _look_at(self, entry: Deadline, watched: Watched, now: float) -> None:
         due = watched.due(now)
         if due <= now:
             watched.look()
-            due = watched.due(now) if entry.watched is not None else inf
-        if due <= now:
-            self.drop_deadline(entry)
-            watched.expire()
-        elif entry.watched is not None:
+            if entry.watched is None:  # what had arrived has ended it
+                return
+            due = watched.due(now)
+        if due > now:
             entry.at = due
             heappush(self._deadlines, entry)
+        else:
+            self.drop_deadline(entry)
+            watched.expire()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from anyio.lowlevel import checkpoint
 
 from ._exchange import Exchange
-from ._failures import ProtocolViolation, TransportFailure
+from ._failures import ConnectionLost, ProtocolViolation, TransportFailure
 from ._loops import Signal
 from ._response_parser import ResponseParser
 
@@ -64,6 +64,20 @@ class ResponseBuffer:
         if self.on_refusal is not None:
             self.on_refusal()
         self._signal.set()
+
+    def close(self) -> None:
+        """Let the connection go. A task that waits for more is told that there is none."""
+        self.exchange.close()
+        if not self._over or self._pieces:
+            self._pieces.clear()
+            self._over = True
+            self._failure = ConnectionLost(
+                "the connection was closed before its response was read",
+                answered=True,
+                reused=self.exchange.reused,
+                reset=False,
+            )
+            self._signal.set()
 
     async def wait_for_head(self) -> ResponseParser:
         """Return the response once its head is complete.

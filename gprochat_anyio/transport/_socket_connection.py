@@ -71,12 +71,13 @@ class SocketConnection:
             reactor.register(self._fd, READ, self._on_ready)
         except OSError:
             reactor.leave()
+            connected.close()
             raise
 
     # Reading
 
     def _on_ready(self, events: int) -> None:
-        receiver = self.receiver  # the end of a response takes it
+        receiver = self.receiver
         try:
             if events & WRITE and self._unsent is not None:
                 self._flush()
@@ -259,9 +260,9 @@ class SocketConnection:
         self.receiver = None
         self._unsent = None
         self._watch(0)
-        self._socket.close()
         self._room.set()
         self.reactor.leave()
+        self._socket.close()
 
     def fileno(self) -> int:
         return self._socket.fileno()

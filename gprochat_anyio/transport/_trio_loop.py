@@ -15,6 +15,8 @@ class TrioLoop:
 
     def __init__(self) -> None:
         self.clock: Callable[[], float] = trio.current_time
+        self.checkpoint = trio.lowlevel.checkpoint
+        self.checkpoint_if_cancelled = trio.lowlevel.checkpoint_if_cancelled
         self._fd: int | None = None
         self._poll: Callable[[], None]
         self._expire: Callable[[], None]
@@ -76,15 +78,17 @@ class TrioLoop:
         return TrioSignal()
 
     async def _run(self) -> None:
-        while not self._stopped:
-            try:
+        try:
+            while not self._stopped:
                 with trio.CancelScope(deadline=self._at) as self._scope:
                     await self._watch()
-            finally:  # also when the run ends before the last connection
                 self._scope = None
-            self._at = inf
-            if not self._stopped:
-                self._expire()
+                self._at = inf
+                if not self._stopped:
+                    self._expire()
+        finally:
+            self._stopped = True  # the run may be over, with connections open
+            self._scope = None
 
     async def _watch(self) -> None:
         if self._fd is None:
