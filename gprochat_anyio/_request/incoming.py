@@ -14,8 +14,6 @@ from gprochat_anyio._redaction import strip_traceback
 from gprochat_anyio._wire.error_responses import check_reply_head
 from gprochat_anyio._wire.reply_decoder import TextDecoder
 from gprochat_anyio.transport._failures import (
-    ConnectionLost,
-    ProtocolViolation,
     TransportFailure,
 )
 
@@ -200,8 +198,7 @@ class IncomingReply(IncomingResponse):
             self.close()
 
     def _break_off(self, failure: TransportFailure) -> None:
-        lost = isinstance(failure, ConnectionLost | ProtocolViolation)
-        if self._chunks or (self.headed and lost):
+        if self._chunks or self.headed:
             self._interrupt(str(failure))
         else:
             super()._break_off(failure)
