@@ -101,10 +101,9 @@ class Pool:
         if not fresh and (connection := self.kept(target)) is not None:
             return connection
         given = await self._slot(target)
-        if given is not None:
-            if given.target == target and not fresh and self._is_good(given):
-                given.reused = True
-                return given
+        if given is not None and given.target == target and not fresh and self._is_good(given):
+            given.reused = True
+            return given
         try:
             if given is not None:
                 given.close()
