@@ -6,6 +6,7 @@ import gc
 import socket
 import weakref
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import anyio
 import pytest
@@ -657,7 +658,7 @@ async def test_no_cycle_is_left_by_an_exchange() -> None:
             made = buffer.exchange = Traced(to.pool, connection, buffer)
             await made.send(GET)
             assert await rest_of(buffer) == b"ok"
-            gone = [weakref.ref(made), weakref.ref(buffer)]
+            gone: list[weakref.ref[Any]] = [weakref.ref(made), weakref.ref(buffer)]
             made.close()
             del made, buffer
             assert [each() for each in gone] == [None, None]
