@@ -13,6 +13,7 @@ import pytest
 from anyio.abc import SocketStream
 from anyio.lowlevel import checkpoint
 from loops import VIRTUAL_LOOPS
+from transport.receivers import Listening
 
 from gprochat_anyio import (
     AuthenticationError,
@@ -168,33 +169,6 @@ async def test_what_is_open_at_the_end_of_the_block(tmp_path: Path) -> None:
             assert await chunks.read() == "b"
         await client.ask("on the connection that was recorded")
     assert len(recorded(tmp_path)) == 1
-
-
-class Listening:
-    """A receiver that keeps what comes."""
-
-    def __init__(self) -> None:
-        self.told: list[bytes | str] = []
-        self._event = anyio.Event()
-
-    def feed(self, data: bytes) -> None:
-        self._tell(data)
-
-    def lost(self, error: Exception | None) -> None:
-        self._tell("lost")
-
-    def broken(self) -> None:
-        self._tell("broken")
-
-    async def next(self) -> bytes | str:
-        with anyio.fail_after(5):
-            await self._event.wait()
-        self._event = anyio.Event()
-        return self.told[-1]
-
-    def _tell(self, what: bytes | str) -> None:
-        self.told.append(what)
-        self._event.set()
 
 
 @asynccontextmanager

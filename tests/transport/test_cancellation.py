@@ -119,11 +119,12 @@ async def test_an_exchange_on_a_kept_connection_that_the_server_closed() -> None
     ends: list[anyio.Event] = []
 
     async def handle(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(OK)
-        if ends[-1].is_set():
-            await peer.until_closed()
-        await ends[-1].wait()
+        while True:
+            await peer.request()
+            await peer.send(OK)
+            if not ends[-1].is_set():
+                await ends[-1].wait()
+                return
 
     async def prepare(pool: Pool, target: Target) -> None:
         ends.append(anyio.Event())
