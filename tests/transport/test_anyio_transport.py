@@ -225,6 +225,20 @@ class TestRequests:
             pytest.skip("no IPv6 here")
         assert requests[0].headers["host"] == f"[::1]:{server.port}"
 
+    @EACH_LIBRARY
+    @pytest.mark.parametrize("user", ["", "me:secret@"], ids=["open", "credentials"])
+    async def test_a_proxy_forwards_plain_http(self, library: Any, user: str) -> None:
+        requests: list[Request] = []
+        async with serving(repeating(seen=requests)) as server:
+            transport = AnyIOTransport(proxy=f"http://{user}127.0.0.1:{server.port}")
+            async with library.AsyncClient(transport=transport) as client:
+                assert (await client.get("http://site.test/path?a=b")).text == "ok"
+        (request,) = requests
+        assert request.place == "http://site.test/path?a=b"
+        assert request.headers["host"] == "site.test"
+        credentials = request.headers.get("proxy-authorization")
+        assert credentials == ("Basic bWU6c2VjcmV0" if user else None)
+
     async def test_redirects_are_httpxs_business(self) -> None:
         async def handle(peer: Peer) -> None:
             while True:
@@ -679,6 +693,28 @@ class TestFailures:
         async with library.AsyncClient(transport=transport) as client:
             with pytest.raises(library.ProxyError, match="the proxy cannot be reached"):
                 await client.get("https://site.test/")
+
+    @EACH_LIBRARY
+    @pytest.mark.parametrize("size", [50_000_000, None], ids=["bytes", "iterator"])
+    async def test_a_refusal_ends_the_sending(self, library: Any, size: int | None) -> None:
+        """The server reads nothing of a body that would not end."""
+
+        async def endless() -> AsyncGenerator[bytes]:
+            while True:
+                yield b"x" * 65536
+
+        async def handle(peer: Peer) -> None:
+            await peer.head()
+            await peer.send(b"HTTP/1.1 413 Large\r\nContent-Length: 2\r\n\r\nno")
+            await left.wait()
+
+        left = anyio.Event()
+        parts = endless()
+        async with aclosing(parts), client_of(handle, library=library) as (client, server):
+            got = await client.post("/", content=parts if size is None else b"x" * size)
+            assert (got.status_code, got.text) == (413, "no")
+            assert open_sockets(server.port) == 0
+            left.set()
 
     async def test_after_one_the_next_request_succeeds(self) -> None:
         async def handle(peer: Peer) -> None:
