@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
+import threading
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from typing import Any
 
 import anyio
@@ -13,9 +16,9 @@ from deaf_site import deaf_site_in_memory
 from faults import WAYS, receive_by
 from loops import LOOPS, VIRTUAL_LOOPS, virtual_backend
 from prompted import pool_of
-from raw_site import HEAD, Exchange, raw_site
+from raw_site import BOUND, HEAD, Exchange, raw_site
 
-from gprochat_anyio import Client
+from gprochat_anyio import Client, Retry, UnexpectedResponseError
 from gprochat_anyio._request.deadlines import Deadlines
 from gprochat_anyio._wire.reply_decoder import TextDecoder
 from gprochat_anyio.testing import Hang, Pause, Say, scripted_site
@@ -193,7 +196,7 @@ def test_in_the_block(loop: Any, kind: type[BaseException], reads: int) -> None:
 def test_ctrl_c_while_the_reactor_reads(
     monkeypatch: pytest.MonkeyPatch, loop: Any, way: str
 ) -> None:
-    """It reaches the caller, not the reactor; the text that was being read is not lost."""
+    """It reaches the caller, not the reactor, and the connection is closed."""
     feed = TextDecoder.feed
     pieces: list[str] = []
 
@@ -222,3 +225,48 @@ def test_ctrl_c_while_the_reactor_reads(
         assert type(caught.value) is KeyboardInterrupt
     assert left == ["closed"]
     assert "onetwo".startswith("".join(pieces))
+
+
+@pytest.mark.parametrize("loop", [param.values[0] for param in LOOPS if "trio" not in param.id])
+@pytest.mark.parametrize("way", WAYS)
+def test_an_interrupt_in_the_reactor(monkeypatch: pytest.MonkeyPatch, loop: Any, way: str) -> None:
+    """An event loop that does not handle SIGINT raises it in a callback. What was being read is
+    lost: the reply must not go on as if nothing were missing."""
+    feed = TextDecoder.feed
+    pieces: list[str] = []
+    left: list[str] = []
+    first = threading.Event()
+
+    def interrupted(self: TextDecoder, data: bytes) -> str:
+        if b"two" in data:
+            raise KeyboardInterrupt
+        first.set()
+        return feed(self, data)
+
+    def answer(exchange: Exchange) -> None:
+        exchange.send(HEAD)
+        exchange.text("one")
+        assert first.wait(BOUND)  # so that it is read by itself
+        exchange.text("two", "three")
+        exchange.until_left()
+        left.append("closed")
+
+    async def main(url: str) -> None:
+        async with Client(url, trust_env=False, retry=Retry(attempts=1)) as client:
+            try:
+                await receive_by(way, client, into=pieces)
+            finally:
+                assert way == "provider" or pool_of(client).statistics().available == 1000
+
+    monkeypatch.setattr(TextDecoder, "feed", interrupted)
+    _, options = virtual_backend(loop)
+    running = options.get("loop_factory", asyncio.new_event_loop)()
+    with closing(running), raw_site(answer) as site:
+        task = running.create_task(main(site.url))
+        with pytest.raises(KeyboardInterrupt):
+            running.run_until_complete(task)
+        with pytest.raises(UnexpectedResponseError):
+            running.run_until_complete(task)
+        running.run_until_complete(running.shutdown_asyncgens())
+    assert left == ["closed"]
+    assert "".join(pieces) == ("" if way == "ask" else "one")
