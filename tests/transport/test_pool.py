@@ -645,9 +645,9 @@ async def test_no_descriptor_is_left_to_watch_it(
                 raise OSError(24, "Too many open files")
             super().__init__()
 
-        def register(self, fd: Any, events: int, data: Any = None) -> Any:
+        def register(self, fileobj: Any, events: int, data: Any = None) -> Any:
             if events == _reactor.WRITE:  # it is connecting
-                return super().register(fd, events, data)
+                return super().register(fileobj, events, data)
             raise OSError(28, "No space left on device")
 
     with anyio.fail_after(10):
