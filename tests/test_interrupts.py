@@ -18,7 +18,7 @@ from loops import LOOPS, VIRTUAL_LOOPS, virtual_backend
 from prompted import pool_of
 from raw_site import BOUND, HEAD, Exchange, raw_site
 
-from gprochat_anyio import Client, Retry, UnexpectedResponseError
+from gprochat_anyio import Client, Retry, Timeouts, UnexpectedResponseError
 from gprochat_anyio._request.deadlines import Deadlines
 from gprochat_anyio._wire.reply_decoder import TextDecoder
 from gprochat_anyio.testing import Hang, Pause, Say, scripted_site
@@ -252,7 +252,8 @@ def test_an_interrupt_in_the_reactor(monkeypatch: pytest.MonkeyPatch, loop: Any,
         left.append("closed")
 
     async def main(url: str) -> None:
-        async with Client(url, trust_env=False, retry=Retry(attempts=1)) as client:
+        settings: Any = {"retry": Retry(attempts=1), "timeouts": Timeouts(total=BOUND)}
+        async with Client(url, trust_env=False, **settings) as client:
             try:
                 await receive_by(way, client, into=pieces)
             finally:
