@@ -118,7 +118,8 @@ class HTTPTransport:
         pool = self._own.pool
         connection = await pool.acquire(target, limits.start, fresh=fresh)
         buffer = ResponseBuffer(connection.reactor.signal())
-        exchange = Exchange(pool, connection, buffer, bodiless=method == "HEAD")
+        exchange = _LimitedExchange(pool, connection, buffer, bodiless=method == "HEAD")
+        exchange.limits = limits
         buffer.exchange = exchange
         try:
             await _send(buffer, head, body, limits)
@@ -144,6 +145,18 @@ def connections_of(transport: object) -> OwnConnections | None:
     handle = type(transport).handle_async_request  # type: ignore[attr-defined]
     own = getattr(handle, "__module__", "").startswith("gprochat_anyio.transport.")
     return transport._own if own else None  # noqa: SLF001 - this module's own
+
+
+class _LimitedExchange(Exchange):
+    """An exchange of which each read renews httpx's limit on it, however little it brings."""
+
+    __slots__ = ("limits",)
+
+    limits: HttpxLimits
+
+    def feed(self, data: bytes) -> None:
+        self.limits.renew()
+        super().feed(data)
 
 
 async def _send(

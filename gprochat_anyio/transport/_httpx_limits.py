@@ -33,6 +33,11 @@ class HttpxLimits:
         limit = self._limits.get(self._name)
         self._scope.deadline = inf if limit is None else anyio.current_time() + limit
 
+    def renew(self) -> None:
+        """Start the limit `read` once more, if it is running: something was read."""
+        if self._name == "read":
+            self.start("read")
+
     async def run(self, stage: _StageOrPool, operation: Callable[[], Awaitable[_T]]) -> _T:
         """Run an operation under the limits, with its failures made into httpx's.
 

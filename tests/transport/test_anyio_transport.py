@@ -15,8 +15,9 @@ import pytest
 from anyio.abc import SocketAttribute
 from http_libraries import EACH_LIBRARY, httpx
 
-from gprochat_anyio.transport import AnyIOTransport
-from gprochat_anyio.transport._httpx_transport import _Body
+from gprochat_anyio.transport import AnyIOTransport, _pool
+from gprochat_anyio.transport._anyio_transport import _Body
+from gprochat_anyio.transport._target import Target
 
 from .servers import (
     CHUNKED,
@@ -435,7 +436,7 @@ class TestReuse:
 
         async with client_of(handle) as (client, server):
             await client.get("/")
-            with pytest.raises(httpx.RemoteProtocolError, match="before its answer was complete"):
+            with pytest.raises(httpx.RemoteProtocolError, match="before its response was complete"):
                 await client.get("/")
             assert server.accepted == 1
 
@@ -477,10 +478,10 @@ class TestTimeouts:
 
     @EACH_LIBRARY
     async def test_connect(self, library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        async def connect_tcp(host: str, port: int) -> Any:
+        async def connect(target: Target, **_: object) -> Any:
             await anyio.sleep_forever()
 
-        monkeypatch.setattr(anyio, "connect_tcp", connect_tcp)
+        monkeypatch.setattr(_pool, "connect", connect)
         timeout = library.Timeout(5, connect=0.02)
         async with library.AsyncClient(transport=AnyIOTransport(), timeout=timeout) as client:
             with pytest.raises(library.ConnectTimeout, match=r"^connect took more than 0\.02 s$"):
@@ -518,12 +519,20 @@ class TestTimeouts:
                 await client.get("/")
             assert open_sockets(server.port) == 0
 
-    async def test_read_is_for_each_read(self) -> None:
+    @pytest.mark.parametrize("slow", ["head", "framing"])
+    async def test_read_is_for_each_read(self, slow: str) -> None:
+        """However little it brings: a part of the head, or of a chunk's extension."""
+
         async def handle(peer: Peer) -> None:
             await peer.request()
-            for byte in CHUNKED + b"2\r\nok\r\n" + LAST_CHUNK:
+            extended = b"2;extension=" + b"x" * 40 + b"\r\nok\r\n" + LAST_CHUNK
+            if slow == "framing":
+                await peer.send(CHUNKED)
+            for byte in CHUNKED if slow == "head" else extended:
                 await peer.send(bytes([byte]))
                 await anyio.sleep(0.03)
+            if slow == "head":
+                await peer.send(extended)
             await peer.until_closed()
 
         timeout = httpx.Timeout(5, read=1)
@@ -622,12 +631,12 @@ class TestFailures:
         ("handler", "name", "message"),
         [
             (closing(b""), "RemoteProtocolError", "closed by the peer before it answered"),
-            (closing(b"HTTP/1.1 2"), "RemoteProtocolError", "before its answer was complete"),
-            (closing(OK[:-1]), "RemoteProtocolError", "before its answer was complete"),
-            (closing(CHUNKED), "RemoteProtocolError", "before its answer was complete"),
+            (closing(b"HTTP/1.1 2"), "RemoteProtocolError", "before its response was complete"),
+            (closing(OK[:-1]), "RemoteProtocolError", "before its response was complete"),
+            (closing(CHUNKED), "RemoteProtocolError", "before its response was complete"),
             (closing(b"HTTP/2.0 200 OK\r\n\r\n"), "RemoteProtocolError", "HTTP/2.0"),
-            (closing(b"hello"), "RemoteProtocolError", "no valid HTTP/1.1"),
-            (closing(CHUNKED + b"x"), "RemoteProtocolError", "no valid HTTP/1.1"),
+            (closing(b"hello"), "RemoteProtocolError", "is not valid HTTP/1.1"),
+            (closing(CHUNKED + b"x"), "RemoteProtocolError", "is not valid HTTP/1.1"),
         ],
     )
     async def test_of_the_server(
@@ -677,7 +686,7 @@ class TestFailures:
     async def test_of_the_proxy(self, library: Any) -> None:
         transport = AnyIOTransport(proxy=f"http://127.0.0.1:{unused_port()}")
         async with library.AsyncClient(transport=transport) as client:
-            with pytest.raises(library.ProxyError, match="the proxy can not be reached"):
+            with pytest.raises(library.ProxyError, match="the proxy cannot be reached"):
                 await client.get("https://site.test/")
 
     async def test_after_one_the_next_request_succeeds(self) -> None:
