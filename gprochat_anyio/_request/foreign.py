@@ -201,9 +201,12 @@ def _foreign_errors(library: ModuleType) -> tuple[type[Exception], ...]:
 
 def _failure(library: ModuleType, error: Exception, *, answered: bool) -> TransportFailure:
     reason = f"{type(error).__name__}: {error}".removesuffix(": ")
-    if isinstance(error, library.TimeoutException):
-        return TimedOut(reason, connecting=isinstance(error, library.ConnectTimeout))
-    if isinstance(error, library.ConnectError | library.ProxyError | library.UnsupportedProtocol):
-        return ConnectFailure(f"could not connect to the site: {reason}")
+    if not answered:
+        if isinstance(error, library.TimeoutException):
+            return TimedOut(reason, connecting=isinstance(error, library.ConnectTimeout))
+        if isinstance(
+            error, library.ConnectError | library.ProxyError | library.UnsupportedProtocol
+        ):
+            return ConnectFailure(f"could not connect to the site: {reason}")
     message = f"the connection broke: {reason}"
     return ConnectionLost(message, answered=answered, reused=False, reset=True)

@@ -46,10 +46,10 @@ pytestmark = pytest.mark.usefixtures("reader_tasks")
 class Pair:
     """Both ends of a connection, and the receiver at ours."""
 
-    def __init__(self, connection: SocketConnection, peer: Peer) -> None:
+    def __init__(self, connection: SocketConnection, peer: Peer, listening: Listening) -> None:
         self.connection = connection
         self.peer = peer
-        self.listening = connection.receiver = Listening()
+        self.listening = listening
 
 
 @asynccontextmanager
@@ -75,9 +75,10 @@ async def pair(
             target = Target("https" if tls else "http", "127.0.0.1", server.port)
             opened = await connect(target, ssl_context=context or client_context(), uds=None)
             connection = SocketConnection(opened.socket, opened.layers, target, current_reactor())
+            listening = connection.receiver = Listening()
             try:
                 await accepted.wait()
-                yield Pair(connection, peers[0])
+                yield Pair(connection, peers[0], listening)
             finally:
                 connection.close()
             assert running_reactor() is None
