@@ -476,7 +476,6 @@ class TestQuiet:
                 pool = Pool(max_connections=2, ssl_context=client_context())
                 target = Target("https", "127.0.0.1", server.port)
                 bodies: list[bytes] = []
-                connection: Any = None
                 async with anyio.create_task_group() as tasks:
 
                     async def first() -> None:
@@ -494,7 +493,7 @@ class TestQuiet:
                     await both_sent.wait()
                     connection.resume()
                 assert bodies == [b"ok"]
-                assert connection.closed
+                assert connection.closed  # pyright: ignore[reportPossiblyUnboundVariable]
                 assert idle(pool) == 0
                 made = await exchange(pool, target, GET)
                 assert not made.exchange.reused
