@@ -111,6 +111,30 @@ async def test_many_abandoned_generators_at_once(make: Make) -> None:
         assert (await client.ask("whole")).text == "whole"
 
 
+async def test_an_abandoned_generator_in_a_reference_cycle(anyio_backend_name: str) -> None:
+    """The stream may be found first, and says what to do; Trio has its own warning as well."""
+    async with asking(max_connections=1) as (client, site):
+        cycle: list[Any] = []
+
+        async def pieces(_: list[Any]) -> Generator:
+            async with client.stream("text") as chunks:
+                async for piece in chunks:
+                    yield piece
+
+        cycle.append(pieces(cycle))
+        assert await anext(cycle[0]) == "text"
+        async with no_leaks(grace=1):
+            with resource_warnings() as warned:
+                del cycle
+                gc.collect()
+                await all_closed(site)
+        ours = [text for text in warned if "ReplyStream" in text]
+        assert len(ours) <= 1
+        assert len(warned) - len(ours) == (anyio_backend_name == "trio")
+        assert not open_sockets(int(site.url.rpartition(":")[2]))
+        assert (await client.ask("whole")).text == "whole"
+
+
 async def test_a_generator_is_abandoned_by_a_task_that_has_ended() -> None:
     async with asking(max_connections=1) as (client, site):
         generators: list[Generator] = []
