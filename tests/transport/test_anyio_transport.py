@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
@@ -13,10 +15,11 @@ from typing import Any
 import anyio
 import pytest
 from anyio.abc import SocketAttribute
-from http_libraries import EACH_LIBRARY, httpx
+from http_libraries import EACH_LIBRARY, LIBRARIES, httpx
 
+from gprochat_anyio import transport as transport_package
 from gprochat_anyio.transport import AnyIOTransport, _pool
-from gprochat_anyio.transport._anyio_transport import _Body
+from gprochat_anyio.transport._anyio_transport import _Body, connections_of
 from gprochat_anyio.transport._target import Target
 
 from .servers import (
@@ -712,3 +715,69 @@ async def test_many_at_once() -> None:
             for _ in range(200):
                 tasks.start_soon(client.get, "/")
         assert server.accepted <= 20
+
+
+class TestEachLibrary:
+    """A transport of httpx's own type, and one of httpx2's."""
+
+    async def test_of_httpx2(self) -> None:
+        httpx2 = pytest.importorskip("httpx2")
+        from gprochat_anyio.transport.httpx2 import (  # noqa: PLC0415 - may not be installed
+            AnyIOTransport as OfHttpx2,
+        )
+
+        with anyio.fail_after(10):
+            async with serving(repeating()) as server:
+                transport = OfHttpx2(max_connections=1)
+                assert isinstance(transport, httpx2.AsyncBaseTransport)
+                assert not issubclass(OfHttpx2, AnyIOTransport)
+                assert OfHttpx2.__doc__ == AnyIOTransport.__doc__
+                async with httpx2.AsyncClient(transport=transport) as client:
+                    got = await client.get(server.url)
+                    assert type(got) is httpx2.Response
+                    assert got.text == "ok"
+                with pytest.raises(httpx2.ConnectError):
+                    async with httpx2.AsyncClient(transport=OfHttpx2()) as client:
+                        await client.get(f"http://127.0.0.1:{unused_port()}/")
+            assert open_sockets(server.port) == 0
+
+    async def test_a_client_sends_by_either_without_it_between(self) -> None:
+        transports: list[Any] = [AnyIOTransport()]
+        if len(LIBRARIES) > 1:
+            from gprochat_anyio.transport import httpx2  # noqa: PLC0415 - may not be installed
+
+            transports.append(httpx2.AnyIOTransport())
+        for transport in transports:
+            own = connections_of(transport)
+            assert own is not None
+            assert own.pool is transport._own.pool
+
+    def test_without_httpx(self) -> None:
+        """Both names are there where only httpx2 is installed, and neither needs httpx."""
+        pytest.importorskip("httpx2")
+        code = """
+import sys
+sys.modules["httpx"] = None
+import anyio, httpx2
+from gprochat_anyio import Client
+from gprochat_anyio.testing import live_site
+from gprochat_anyio.transport import AnyIOTransport
+from gprochat_anyio.transport.httpx2 import AnyIOTransport as OfHttpx2
+
+async def main():
+    async with live_site("Hello") as site:
+        for kind in (AnyIOTransport, OfHttpx2):
+            assert issubclass(kind, httpx2.AsyncBaseTransport)
+            async with httpx2.AsyncClient(transport=kind()) as client:
+                assert type(await client.post(site.url)) is httpx2.Response
+            async with Client(site.url, transport=kind()) as client:
+                assert (await client.ask("Hi")).text == "Hello"
+
+for backend in ("asyncio", "trio"):
+    anyio.run(main, backend=backend)
+"""
+        subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=30)  # noqa: S603
+
+    def test_other_names(self) -> None:
+        with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+            _ = transport_package.Nothing
