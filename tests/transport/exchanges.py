@@ -34,6 +34,9 @@ class Stages:
     def __init__(self, on_stage: Callable[[str], object]) -> None:
         self.start = on_stage
 
+    def renew(self) -> None:
+        pass
+
 
 async def exchange(
     pool: Pool,
