@@ -57,6 +57,7 @@ class AsyncioLoop:
             self._timer = self._loop.call_at(at, self._fire, context=_context.copy())
 
     def stop(self) -> None:
+        del self._expire  # the reactor's, which refers to this
         if self._timer is not None:
             self._timer.cancel()
         if self._fd is not None and not self._loop.is_closed():

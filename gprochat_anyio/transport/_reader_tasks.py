@@ -50,7 +50,8 @@ class ReaderTasks:
             self._loop.notify_closing(fd)
 
     def close(self) -> None:
-        """Do nothing: every socket has been unregistered."""
+        """Let the reactor go, which refers to this. Every socket has been unregistered."""
+        del self._dispatch
 
 
 class _Wait:
@@ -65,6 +66,7 @@ class _Wait:
     def cancel(self) -> None:
         self._cancelled = True
         self._cancel_task()
+        del self._cancel_task, self._call  # the cancellation's traceback refers to this
 
     async def _run(self) -> None:
         try:

@@ -45,6 +45,7 @@ class TrioLoop:
 
     def stop(self) -> None:
         self._stopped = True
+        del self._poll, self._expire  # the reactor's, which refers to this
         if self._scope is None:  # the task has not begun, is expiring deadlines, or has ended
             return
         if self._fd is None:

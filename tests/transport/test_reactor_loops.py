@@ -1,0 +1,130 @@
+"""Reactors and their event loops: the end of one, two at a time, and forks."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import warnings
+import weakref
+from typing import Any
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint, current_token
+from loops import LOOPS
+
+from gprochat_anyio.transport._reactor import READ, WRITE, Reactor, current_reactor
+
+from .watching import Never, Watched, get_once, watched
+
+EACH_BACKEND = pytest.mark.parametrize("backend", LOOPS)
+
+
+@EACH_BACKEND
+@pytest.mark.usefixtures("reader_tasks")
+class TestEventLoops:
+    def test_it_does_not_keep_its_event_loop(self, backend: Any) -> None:
+        loops: list[weakref.ref[Any]] = []
+
+        async def main() -> None:
+            loops.append(weakref.ref(current_token().native_token))
+            await get_once()
+
+        run(backend, main)
+        gc.collect()
+        assert loops[0]() is None
+
+    def test_the_end_of_the_event_loop_with_connections_open(self, backend: Any) -> None:
+        """They can still be closed, and nothing is said of it."""
+        made: list[Watched] = []
+
+        async def main() -> None:
+            made.extend(Watched() for _ in range(2))
+            made[0].connection._watch(READ | WRITE)
+            reactor = current_reactor()
+            reactor.add_deadline(reactor.clock() + 1000, Never())
+            made[0].other.send(b"data")
+            await made[0].listening.until(b"data")
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            run(backend, main)
+            reactor = made[0].connection.reactor
+            for each in made:
+                each.close()
+                assert each.connection.fileno() == -1
+            assert reactor.closed
+            del each, reactor
+            made.clear()
+            gc.collect()
+
+    def test_two_in_two_threads(self, backend: Any) -> None:
+        reactors: list[Reactor] = []
+        both = threading.Barrier(2, timeout=10)
+        failures: list[BaseException] = []
+
+        async def main() -> None:
+            with anyio.fail_after(10), watched() as one:
+                reactors.append(one.connection.reactor)
+                await anyio.to_thread.run_sync(both.wait)
+                for number in range(1, 100):
+                    one.other.send(b"x")
+                    await one.listening.until(b"x" * number)
+                await get_once()
+                await anyio.to_thread.run_sync(both.wait)
+
+        def thread() -> None:
+            try:
+                run(backend, main)
+            except BaseException as error:  # noqa: BLE001 - it fails the test
+                failures.append(error)
+
+        threads = [threading.Thread(target=thread) for _ in range(2)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        assert not failures
+        assert len(set(map(id, reactors))) == 2
+
+
+def run(backend: Any, main: Any) -> None:
+    name, options = backend
+    anyio.run(main, backend=name, backend_options=options)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+class TestForks:
+    async def test_a_child_leaves_the_parents_selector_alone(self) -> None:
+        with watched() as one, watched() as other:
+            await checkpoint()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of other threads
+                child = os.fork()
+            if not child:
+                try:
+                    one.connection.pause()
+                    one.connection.close()
+                    other.connection.close()
+                    done = one.connection.reactor.closed and one.connection.reactor.is_foreign
+                finally:
+                    os._exit(0 if done else 1)
+            _, status = await anyio.to_thread.run_sync(os.waitpid, child, 0)
+            assert status == 0
+            for each in (one, other):
+                each.other.send(b"data")
+                await each.listening.until(b"data")
+            assert not one.connection.reactor.is_foreign
+
+    async def test_a_child_gets_its_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with watched() as one:
+            parents = one.connection.reactor
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "getpid", lambda: -1)
+                assert parents.is_foreign
+                with watched() as other:
+                    assert other.connection.reactor is not parents
+                    other.other.send(b"data")
+                    await other.listening.until(b"data")
+            assert not parents.closed
