@@ -356,7 +356,7 @@ class TestClosing:
 
     @pytest.mark.parametrize("where", ["request", "body"])
     async def test_an_error_that_a_cancellation_becomes_is_nobodys(self, where: str) -> None:
-        waits = anyio.Event()
+        waits, ended = anyio.Event(), anyio.Event()
 
         async def wait(here: str) -> None:
             if here == where:
@@ -364,6 +364,7 @@ class TestClosing:
                 try:
                     await anyio.sleep_forever()
                 finally:
+                    ended.set()
                     raise httpx.ReadError("cancelled")
 
         async def body() -> AsyncGenerator[bytes]:
@@ -377,10 +378,12 @@ class TestClosing:
                 return await inner.handle_async_request(request)  # type: ignore[no-any-return]
 
         with anyio.fail_after(10):
-            async with client_by(Transport()) as client, anyio.create_task_group() as tasks:
-                tasks.start_soon(client.ask, "Hi")
-                await waits.wait()
-                tasks.cancel_scope.cancel()
+            async with client_by(Transport()) as client:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(client.ask, "Hi")
+                    await waits.wait()
+                    tasks.cancel_scope.cancel()
+                assert ended.is_set()
 
 
 class TestPausing:
