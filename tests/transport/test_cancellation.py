@@ -20,6 +20,7 @@ from gprochat_anyio.transport import _pool
 from gprochat_anyio.transport._connecting import connect
 from gprochat_anyio.transport._connection import Connection
 from gprochat_anyio.transport._pool import Pool
+from gprochat_anyio.transport._response_buffer import ResponseBuffer
 from gprochat_anyio.transport._target import Proxy, Target
 
 from .exchanges import GET, POST, exchange, get, idle, no_stage
@@ -433,18 +434,26 @@ async def test_fifty_handshakes_at_once_with_a_black_hole() -> None:
         await server.all_ended()
 
 
-async def test_closing_waits_for_nobody() -> None:
+async def test_closing_does_not_wait_for_the_peer_nor_heed_cancellation() -> None:
     async def stall(peer: Peer) -> None:
         await peer.request()
         await peer.send(CHUNKED + b"2\r\nok\r\n")
         await anyio.sleep_forever()
 
+    async def read_and_close(made: ResponseBuffer) -> None:
+        try:
+            await made.read()
+        finally:
+            made.close()
+            assert open_sockets(server.port) == 0
+            assert pool.statistics().available == 1
+
     async with bounded(), serving(stall, tls=server_context()) as server:
         target = Target("https", "127.0.0.1", server.port)
         pool = Pool(max_connections=1, ssl_context=client_context())
-        made = await exchange(pool, target)
-        assert await made.read() == b"ok"
-        made.close()
-        assert open_sockets(server.port) == 0
-        assert pool.statistics().available == 1
-        assert running_reactor() is None
+        for native in sorted({native for _, native in injections()}):
+            made = await exchange(pool, target)
+            assert await made.read() == b"ok"
+            end = await cancelled(Injection(1, "before", native), partial(read_and_close, made))
+            assert end == "cancelled"
+            assert running_reactor() is None

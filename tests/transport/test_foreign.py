@@ -265,11 +265,8 @@ class TestFailures:
         async with client_by(transport) as client:
             with pytest.raises(GPROChatError, match=type(error).__name__) as caught:
                 await client.ask("Hi")
-        if sent:
-            assert type(caught.value) is ReplyInterruptedError
-            assert caught.value.partial_text == "okok"
-        else:
-            assert type(caught.value) is ReplyInterruptedError
+        assert type(caught.value) is ReplyInterruptedError
+        assert caught.value.partial_text == "ok" * sent
         assert caught.value.__cause__ is caught.value.__context__ is None
         assert transport.stream.closed == 1
 
@@ -356,6 +353,60 @@ class TestClosing:
             async with client.stream("Hi") as chunks:
                 await chunks.receive()
             assert transport.stream.closed == 1
+
+    @pytest.mark.parametrize("where", ["request", "body"])
+    async def test_an_error_that_a_cancellation_becomes_is_nobodys(self, where: str) -> None:
+        waits, ended = anyio.Event(), anyio.Event()
+
+        async def wait(here: str) -> None:
+            if here == where:
+                waits.set()
+                try:
+                    await anyio.sleep_forever()
+                finally:
+                    ended.set()
+                    raise httpx.ReadError("cancelled")
+
+        async def body() -> AsyncGenerator[bytes]:
+            yield b"Hello"
+            await wait("body")
+
+        class Transport(httpx.AsyncBaseTransport):
+            async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+                await wait("request")
+                inner = streaming(httpx, body)
+                return await inner.handle_async_request(request)  # type: ignore[no-any-return]
+
+        with anyio.fail_after(10):
+            async with client_by(Transport()) as client:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(client.ask, "Hi")
+                    await waits.wait()
+                    tasks.cancel_scope.cancel()
+                assert ended.is_set()
+
+
+class TestPausing:
+    """A transport is asked for nothing more while its consumer is behind."""
+
+    @VIRTUAL
+    async def test_until_the_consumer_goes_on(self) -> None:
+        """Meanwhile no clock of the site's runs."""
+        asked = 0
+
+        async def body() -> AsyncGenerator[bytes]:
+            nonlocal asked
+            for _ in range(50):
+                asked += 1
+                yield b"x" * 10_000
+
+        async with client_by(streaming(httpx, body), timeouts=Timeouts(idle=10)) as client:
+            async with client.stream("Hi") as chunks:
+                assert await chunks.receive() == "x" * 10_000
+                await anyio.sleep(100)
+                assert asked <= 8  # 64 KiB, one piece more, and the one received
+                assert len(await chunks.read()) == 490_000
+            assert asked == 50
 
 
 class TestClocks:
@@ -497,9 +548,11 @@ class TestCancelledReads:
     async def test_by_the_caller(self) -> None:
         async with client_by(self.transport(6)) as client, client.stream("Hi") as chunks:
             assert await chunks.receive() == "one "
-            with anyio.move_on_after(1):
+            with anyio.move_on_after(1) as scope:
                 await chunks.receive()
+            assert scope.cancelled_caught
             assert await chunks.read() == "two three four"
+        assert chunks.text == "one two three four"
 
 
 async def text_by(client: Client, way: str) -> str:
