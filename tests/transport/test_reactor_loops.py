@@ -51,12 +51,13 @@ class TestEventLoops:
             warnings.simplefilter("error")
             run(backend, main)
             reactor = made[0].connection.reactor
-            for each in made:
+            while made:
+                each = made.pop()
                 each.close()
                 assert each.connection.fileno() == -1
+                del each
             assert reactor.closed
-            del each, reactor
-            made.clear()
+            del reactor
             gc.collect()
 
     def test_two_in_two_threads(self, backend: Any) -> None:
@@ -103,6 +104,7 @@ class TestForks:
                 warnings.simplefilter("ignore")  # of other threads
                 child = os.fork()
             if not child:
+                done = False  # whatever is raised, the child ends here
                 try:
                     one.connection.pause()
                     one.connection.close()
