@@ -26,7 +26,7 @@ def client_of(server: Server) -> Client:
     return Client(
         f"http://localhost:{server.port}",
         trust_env=False,
-        timeouts=Timeouts(connect=1),
+        timeouts=Timeouts(connect=3),
         retry=Retry(attempts=1),
     )
 
@@ -36,11 +36,15 @@ async def default_limiter_in_use() -> AsyncIterator[None]:
     """Occupy every thread that AnyIO has for an application that asks for no limiter of its own."""
     limiter = to_thread.current_default_thread_limiter()
     leave = Event()
+
+    async def occupy() -> None:
+        await to_thread.run_sync(leave.wait)
+
     async with anyio.create_task_group() as tasks:
         before = limiter.total_tokens
         limiter.total_tokens = 2
         for _ in range(3):  # one of them waits
-            tasks.start_soon(to_thread.run_sync, leave.wait)
+            tasks.start_soon(occupy)
         while limiter.available_tokens or not limiter.statistics().tasks_waiting:
             await anyio.wait_all_tasks_blocked()
         try:

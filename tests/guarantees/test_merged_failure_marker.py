@@ -146,8 +146,13 @@ async def test_text_that_only_looks_like_it(body: bytes) -> None:
 
 async def test_text_that_only_looks_like_it_is_not_held_back_until_the_end() -> None:
     more = anyio.Event()
-    first = [Raw(REPLY_HEAD + chunk(b"An Int")), Raw(chunk(b"eger is")), more.wait]
-    async with scripted_site([*first, Raw(chunk(b" whole") + LAST_CHUNK)]) as site:
+    script: Script = [
+        Raw(REPLY_HEAD + chunk(b"An Int")),
+        Raw(chunk(b"eger is")),
+        more.wait,
+        Raw(chunk(b" whole") + LAST_CHUNK),
+    ]
+    async with scripted_site(script) as site:
         with anyio.fail_after(5):
             async with site.client() as client, client.stream("hi") as chunks:
                 while chunks.text != "An Integer is":
