@@ -83,7 +83,7 @@ class GPROChat:
         :param messages: the history; `format_prompt` flattens it into one message
         :param proxy: the URL of a proxy
         :param url: the site's address
-        :param timeouts: limits in seconds; `idle` only runs while the next piece is awaited
+        :param timeouts: limits in seconds
         :param max_reply_size: how many bytes of body a reply may have, None for any number
         :param kwargs: what other providers take, and this one has no use for
         :raises ValueError: for a site's setting that can not be, or no site at all

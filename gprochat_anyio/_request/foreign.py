@@ -69,7 +69,7 @@ class ForeignSender:
         await self._transport.aclose()
 
 
-class _Head:
+class _ForeignHead:
     def __init__(self, response: httpx.Response) -> None:
         self.status: int = response.status_code
         self.headers = [(n.lower(), v) for n, v in response.headers.raw]
@@ -164,7 +164,7 @@ class ForeignExchange:
         del request
         body: Any = response.stream.__aiter__()  # type: ignore[union-attr]
         try:
-            self._feed(self._response.on_head, _Head(response))
+            self._feed(self._response.on_head, _ForeignHead(response))
             while not self._closed:
                 if self.paused:
                     await self._resumed.wait()
@@ -201,9 +201,12 @@ def _foreign_errors(library: ModuleType) -> tuple[type[Exception], ...]:
 
 def _failure(library: ModuleType, error: Exception, *, answered: bool) -> TransportFailure:
     reason = f"{type(error).__name__}: {error}".removesuffix(": ")
-    if isinstance(error, library.TimeoutException):
-        return TimedOut(reason, connecting=isinstance(error, library.ConnectTimeout))
-    if isinstance(error, library.ConnectError | library.ProxyError | library.UnsupportedProtocol):
-        return ConnectFailure(f"could not connect to the site: {reason}")
+    if not answered:
+        if isinstance(error, library.TimeoutException):
+            return TimedOut(reason, connecting=isinstance(error, library.ConnectTimeout))
+        if isinstance(
+            error, library.ConnectError | library.ProxyError | library.UnsupportedProtocol
+        ):
+            return ConnectFailure(f"could not connect to the site: {reason}")
     message = f"the connection broke: {reason}"
     return ConnectionLost(message, answered=answered, reused=False, reset=True)

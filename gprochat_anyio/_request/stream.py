@@ -205,10 +205,12 @@ class ReplyStream(ObjectReceiveStream[str]):
 
     def _close(self) -> None:
         self._closed = True
-        if self._reply is not None:
-            self._reply.end()
-        if self._sink is not None:
-            self._sink.close()
+        try:
+            if self._reply is not None:
+                self._reply.end()
+        finally:  # an observer may raise
+            if self._sink is not None:
+                self._sink.close()
 
     @property
     def _entered(self) -> IncomingReply:

@@ -107,7 +107,8 @@ async def _give_out(connection: SiteConnection, stream: SocketStream) -> None:
         try:
             data = await connection.receive(_READ_SIZE)
         except anyio.BrokenResourceError:  # the script resets the connection
-            with suppress(OSError, ValueError):  # the client has left
+            # The client may have left. AnyIO asks the socket for its addresses too.
+            with suppress(OSError, ValueError, AttributeError):
                 raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,7 @@ async def record(client: Client, path: str | os.PathLike[str]) -> AsyncIterator[
         raise ValueError("the client's transport is not the library's own: nothing can be recorded")
     tape = _Tape(Path(path))
     pool.close_idle()
-    pool.wrap = partial(_RecordedConnection, tape=tape)
+    pool.wrap = tape.recorded
     try:
         yield
     finally:
@@ -71,24 +70,27 @@ class _Tape:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._number = max((number_of(path) or 0 for path in folder.glob("*.json")), default=0)
-        self._running: dict[_Exchange, None] = {}
+        self._running: dict[_RecordedExchange, None] = {}
         self._ended = False
         self.failure: OSError | None = None
 
-    def begin(self, body: bytes) -> _Exchange | None:
+    def recorded(self, connection: Connection) -> Connection:
+        return _RecordedConnection(connection, self)
+
+    def begin(self, body: bytes) -> _RecordedExchange | None:
         """A request has been sent; only those for a reply are recorded."""
         request = decode_json_object(body)
         if self._ended or "messages" not in request:
             return None
-        exchange = _Exchange(request)
+        exchange = _RecordedExchange(request)
         self._running[exchange] = None
         return exchange
 
-    def take(self, exchange: _Exchange, data: bytes) -> None:
+    def take(self, exchange: _RecordedExchange, data: bytes) -> None:
         if exchange in self._running and exchange.take(data):
             self.finish(exchange, "complete")
 
-    def finish(self, exchange: _Exchange, end: End) -> None:
+    def finish(self, exchange: _RecordedExchange, end: End) -> None:
         if exchange not in self._running:
             return
         del self._running[exchange]
@@ -105,7 +107,7 @@ class _Tape:
             self.finish(exchange, "left")
 
 
-class _Exchange:
+class _RecordedExchange:
     def __init__(self, request: Mapping[str, Any]) -> None:
         self._request = request
         self._reads: list[Read] = []
@@ -140,12 +142,14 @@ class _RecordedConnection:
     def __init__(self, connection: Connection, tape: _Tape) -> None:
         self._connection = connection
         self._tape = tape
-        self._exchange: _Exchange | None = None
+        self._exchange: _RecordedExchange | None = None
         self._sent = Incoming(self._begin)
         self._receiver: Receiver | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
+        # to the pool, this is the connection
+        self.target = connection.target
+        self.reactor = connection.reactor
+        self.reused = False
+        self.expires = 0.0
 
     @property
     def receiver(self) -> Receiver | None:
@@ -156,24 +160,59 @@ class _RecordedConnection:
         self._receiver = receiver
         self._connection.receiver = None if receiver is None else self
 
+    @property
+    def on_unsolicited(self) -> Callable[[Any], None] | None:
+        return self._connection.on_unsolicited
+
+    @on_unsolicited.setter
+    def on_unsolicited(self, callback: Callable[[Any], None] | None) -> None:
+        self._connection.on_unsolicited = None if callback is None else lambda _: callback(self)
+
+    @property
+    def closed(self) -> bool:
+        return self._connection.closed
+
+    @property
+    def paused(self) -> bool:
+        return self._connection.paused
+
+    @property
+    def is_sending(self) -> bool:
+        return self._connection.is_sending
+
+    def is_quiet(self) -> bool:
+        return self._connection.is_quiet()
+
+    def look(self) -> None:
+        self._connection.look()
+
+    def pause(self) -> None:
+        self._connection.pause()
+
+    def resume(self) -> None:
+        self._connection.resume()
+
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
     async def send(self, data: bytes) -> None:
         self._sent.feed(data)
         await self._connection.send(data)
 
     def feed(self, data: bytes) -> None:
+        assert self._receiver is not None
         if self._exchange is not None:
             self._tape.take(self._exchange, data)
-        if self._receiver is not None:
-            self._receiver.feed(data)
+        self._receiver.feed(data)
 
     def lost(self, error: Exception | None) -> None:
+        assert self._receiver is not None
         self._finish("closed" if error is None else "reset")
-        if self._receiver is not None:
-            self._receiver.lost(error)
+        self._receiver.lost(error)
 
     def broken(self) -> None:
-        if self._receiver is not None:
-            self._receiver.broken()
+        assert self._receiver is not None
+        self._receiver.broken()
 
     def close(self) -> None:
         self._finish("left")

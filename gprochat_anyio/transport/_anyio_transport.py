@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from functools import cache
-from math import inf
 from types import ModuleType
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -15,13 +14,11 @@ from anyio.lowlevel import checkpoint
 from gprochat_anyio._redaction import Hidden
 
 from ._exchange import Exchange
-from ._failures import ConnectFailure, ConnectionLost, ProxyFailure, TransportFailure
+from ._failures import ConnectionLost
+from ._httpx_limits import HttpxLimits
 from ._pool import Pool
 from ._response_buffer import ResponseBuffer
-from ._stages import Stage
 from ._target import Proxy, Target
-
-_T = TypeVar("_T")
 
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 _NOT_IN_A_HEAD = (b"\r", b"\n", b"\0")
@@ -32,6 +29,18 @@ class OwnConnections(NamedTuple):
 
     pool: Pool
     proxy: Proxy | None
+
+
+class _HttpxExchange(Exchange):
+    """An exchange on which every read from the connection starts httpx's read limit anew."""
+
+    __slots__ = ("limits",)
+
+    limits: HttpxLimits
+
+    def feed(self, data: bytes) -> None:
+        self.limits.renew_read()
+        super().feed(data)
 
 
 class HTTPTransport:
@@ -76,7 +85,7 @@ class HTTPTransport:
         target = self._target(library, request)
         head = _head(library, request, target)
         body = await _body(library, request)
-        limits = _Limits(library, request)
+        limits = HttpxLimits(library, request)
         buffer = await limits.run(
             "pool", lambda: self._exchange(request.method, target, head, body, limits)
         )
@@ -98,7 +107,7 @@ class HTTPTransport:
         target: Target,
         head: bytes,
         body: bytes | AsyncIterator[bytes],
-        limits: _Limits,
+        limits: HttpxLimits,
     ) -> ResponseBuffer:
         try:
             return await self._attempt(method, target, head, body, limits, fresh=False)
@@ -114,14 +123,15 @@ class HTTPTransport:
         target: Target,
         head: bytes,
         body: bytes | AsyncIterator[bytes],
-        limits: _Limits,
+        limits: HttpxLimits,
         *,
         fresh: bool,
     ) -> ResponseBuffer:
         pool = self._own.pool
         connection = await pool.acquire(target, limits.start, fresh=fresh)
         buffer = ResponseBuffer(connection.reactor.signal())
-        exchange = Exchange(pool, connection, buffer, bodiless=method == "HEAD")
+        exchange = _HttpxExchange(pool, connection, buffer, bodiless=method == "HEAD")
+        exchange.limits = limits
         buffer.exchange = exchange
         try:
             await _send(buffer, head, body, limits)
@@ -150,76 +160,37 @@ def connections_of(transport: object) -> OwnConnections | None:
 
 
 async def _send(
-    buffer: ResponseBuffer, head: bytes, body: bytes | AsyncIterator[bytes], limits: _Limits
+    buffer: ResponseBuffer, head: bytes, body: bytes | AsyncIterator[bytes], limits: HttpxLimits
 ) -> None:
     """Send a request. A refusal that comes before it was sent whole ends that."""
     exchange = buffer.exchange
     exchange.sent = False
-    parts = _one(Hidden(b"".join((head, body)))) if isinstance(body, bytes) else body
     try:
         with anyio.CancelScope() as sending:
             buffer.on_refusal = sending.cancel
             limits.start("send")
             await checkpoint()
-            if parts is body:
+            if isinstance(body, bytes):
+                await exchange.send(Hidden(b"".join((head, body))))
+            else:
                 await exchange.send(head)
-            async for part in parts:
-                limits.start("send")
-                await exchange.send(part)
-                await checkpoint()  # a refusal, or the end of the connection, may have come
+                async for part in body:
+                    limits.start("send")
+                    # a refusal, or the end of the connection, may have come; not checked behind
+                    # the last part, where a response would find the request unfinished
+                    await checkpoint()
+                    await exchange.send(part)
             exchange.sent = True
     finally:
         buffer.on_refusal = None
-        if isinstance(parts, AsyncGenerator):
-            await parts.aclose()
-
-
-async def _one(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
-class _Limits:
-    """httpx's four limits on one exchange: pool, connect, write and read, each per operation."""
-
-    def __init__(self, library: ModuleType, request: Any) -> None:
-        self._library = library
-        self._request = request
-        self._limits: Mapping[str, float | None] = request.extensions.get("timeout", {})
-        self._scope = anyio.CancelScope()
-        self._name = "pool"
-
-    def start(self, stage: Stage | Literal["pool"]) -> None:
-        """Start the limit of a stage; that of the stage before stops."""
-        self._name = "write" if stage == "send" else stage
-        limit = self._limits.get(self._name)
-        self._scope.deadline = inf if limit is None else anyio.current_time() + limit
-
-    async def run(
-        self, stage: Stage | Literal["pool"], operation: Callable[[], Awaitable[_T]]
-    ) -> _T:
-        """Run an operation under the limits, with its failures made into httpx's.
-
-        :raises httpx.TransportError: what went wrong
-        """
-        failure: TransportFailure | None = None
-        with anyio.CancelScope() as self._scope:
-            self.start(stage)
-            try:
-                return await operation()
-            except TransportFailure as caught:
-                failure = caught
-        name, message = self._timed_out() if failure is None else _named(failure)
-        raise getattr(self._library, name)(message, request=self._request)
-
-    def _timed_out(self) -> tuple[str, str]:
-        limit = self._limits[self._name]
-        return f"{self._name.capitalize()}Timeout", f"{self._name} took more than {limit:g} s"
+        if isinstance(body, AsyncGenerator):
+            await body.aclose()
 
 
 class _Body:
     """The body of a response, as httpx iterates over it."""
 
-    def __init__(self, buffer: ResponseBuffer, limits: _Limits) -> None:
+    def __init__(self, buffer: ResponseBuffer, limits: HttpxLimits) -> None:
         self._buffer = buffer
         self._limits = limits
 
@@ -232,7 +203,7 @@ class _Body:
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        self._buffer.exchange.close()
+        self._buffer.close()
 
 
 @cache
@@ -275,16 +246,3 @@ async def _chunked(stream: Any) -> AsyncIterator[bytes]:
     finally:
         if isinstance(parts, AsyncGenerator):
             await parts.aclose()
-
-
-def _named(failure: TransportFailure) -> tuple[str, str]:
-    """The name of httpx's exception for a failure, and its message."""
-    if isinstance(failure, ProxyFailure):
-        name = "ProxyError"
-    elif isinstance(failure, ConnectFailure):
-        name = "ConnectError"
-    elif isinstance(failure, ConnectionLost) and failure.reset:
-        name = "ReadError"
-    else:
-        name = "RemoteProtocolError"
-    return name, str(failure)

@@ -69,11 +69,6 @@ class Exchange:
         if self._connection is not None:
             await self._connection.send(data)
 
-    def stop_sending(self) -> None:
-        """Let `send` return: the response has made the rest of the request useless."""
-        if self._connection is not None:
-            self._connection.stop_sending()
-
     def look(self) -> None:
         """Take in what has arrived already."""
         if self._connection is not None:
@@ -99,11 +94,14 @@ class Exchange:
 
         It never waits, and may be called in any task or callback of the event loop, repeatedly.
         """
+        self._let_go()
+        self._sink = None  # which refers to this exchange
+
+    def _let_go(self) -> None:
         connection, self._connection = self._connection, None
         if connection is None:
             return
         connection.receiver = None
-        self._sink = None  # which refers to this exchange
         parser = self.parser
         if self.sent and parser.reusable and not connection.is_sending:
             if connection.paused:
@@ -138,17 +136,14 @@ class Exchange:
         if self._connection is None:
             return
         if parser.complete:
-            self.close()
-            sink.on_end()
+            self._finish()
         elif parser.violation is not None:
             self._fail(parser.violation)
 
     def lost(self, error: Exception | None) -> None:
-        parser, sink = self.parser, self._sink
+        parser = self.parser
         if error is None and parser.feed_eof():
-            self.close()
-            assert sink is not None
-            sink.on_end()
+            self._finish()
             return
         missing = "its response was complete" if parser.received else "it answered"
         how = "was closed by the peer" if error is None else "broke"
@@ -163,6 +158,13 @@ class Exchange:
 
     def broken(self) -> None:
         self._fail(None)
+
+    def _finish(self) -> None:
+        sink = self._sink
+        assert sink is not None
+        self._let_go()
+        sink.on_end()
+        self._sink = None  # not before: whatever is raised there, it hears of it
 
     def _fail(self, failure: TransportFailure | None) -> None:
         sink = self._sink

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
-from ._connecting import connect
-from ._connection import Connection, SocketConnection
+from ._connecting import Opened, connect
+from ._connection import Connection
+from ._failures import ConnectFailure, reason_of
 from ._pumped_connection import PumpedConnection
-from ._reactor import current_reactor
+from ._reactor import Reactor, current_reactor
+from ._socket_connection import SocketConnection
 from ._stages import OnStage
 from ._target import Target
 from ._wiring import in_memory
@@ -99,12 +101,12 @@ class Pool:
         if not fresh and (connection := self.kept(target)) is not None:
             return connection
         given = await self._slot(target)
-        if given is not None:
-            if given.target == target and not fresh and self._is_good(given):
-                given.reused = True
-                return given
-            given.close()
+        if given is not None and given.target == target and not fresh and self._is_good(given):
+            given.reused = True
+            return given
         try:
+            if given is not None:
+                given.close()
             on_stage("connect")
             connection = await self._connect(target)
             return connection if self.wrap is None else self.wrap(connection)
@@ -125,8 +127,10 @@ class Pool:
 
     def discard(self, connection: Connection) -> None:
         """Close a connection at once, and free its slot."""
-        connection.close()
-        self._free_slot()
+        try:
+            connection.close()
+        finally:
+            self._free_slot()
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed when they are given back."""
@@ -150,13 +154,17 @@ class Pool:
             site = in_memory.get(f"{target.scheme}://{target.authority}")
             if site is not None:
                 return PumpedConnection(await site(), target, current_reactor())
-        reactor = current_reactor()
-        reactor.join()
         try:
-            opened = await connect(target, ssl_context=self._ssl_context, uds=self._uds)
-            return SocketConnection(opened.socket, opened.layers, target, reactor)
-        finally:
-            reactor.leave()
+            reactor = current_reactor()
+            reactor.join()
+            try:
+                opened = await connect(target, ssl_context=self._ssl_context, uds=self._uds)
+                return _watched(opened, target, reactor)
+            finally:
+                reactor.leave()
+        except OSError as error:  # no descriptor is left, or no room in the kernel's tables
+            reason = reason_of(error)
+        raise ConnectFailure(f"could not connect to {target.authority}: {reason}")
 
     def _close_expired(self, target: Target) -> None:
         """Close at most two idle connections: one use adds one, so they cannot pile up."""
@@ -230,3 +238,11 @@ class Pool:
         waiter.connection = connection
         waiter.event.set()
         return True
+
+
+def _watched(opened: Opened, target: Target, reactor: Reactor) -> SocketConnection:
+    try:
+        return SocketConnection(opened.socket, opened.layers, target, reactor)
+    except BaseException:
+        opened.socket.close()
+        raise

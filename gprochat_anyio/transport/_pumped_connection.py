@@ -34,7 +34,7 @@ class PumpedConnection:
         self.reused = self.closed = self.paused = False
         self.expires = 0.0
         self._stream = stream
-        self._cancel: Callable[[], None] | None = None
+        self._cancel: Callable[[], object] | None = None
         self._resumed = reactor.signal()
         reactor.join()
 
@@ -58,9 +58,6 @@ class PumpedConnection:
     def resume(self) -> None:
         self.paused = False
         self._resumed.set()
-
-    def stop_sending(self) -> None:
-        """Do nothing: what is in memory was sent whole."""
 
     def close(self) -> None:
         if self.closed:

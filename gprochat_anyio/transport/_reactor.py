@@ -118,6 +118,7 @@ class Reactor:
         self._members -= 1
         if not self._members and not self.closed:
             self.closed = True
+            self._ready.clear()
             if not self.is_foreign:
                 self._loop.stop()
             self._selector.close()
@@ -129,8 +130,8 @@ class Reactor:
 
         It may turn out not to be ready for reading.
         """
-        self._watched[fd] = events, callback
         self._selector.register(fd, events, callback)
+        self._watched[fd] = events, callback
 
     def watch(self, fd: int, before: int, events: int, callback: Callable[[int], None]) -> None:
         """Change the events of a descriptor.
@@ -150,6 +151,7 @@ class Reactor:
 
     async def wait_writable(self, fd: int) -> None:
         """Wait until a socket is writable, or has failed. Cancelled, it has no effect."""
+        await self._loop.checkpoint_if_cancelled()
         signal = self.signal()
         writable = False
 
@@ -159,12 +161,14 @@ class Reactor:
             signal.set()
 
         self.join()
-        self.register(fd, WRITE, callback)
         try:
-            while not writable:
-                await signal.wait()
+            self.register(fd, WRITE, callback)
+            try:
+                while not writable:
+                    await signal.wait()
+            finally:
+                self.watch(fd, WRITE, 0, callback)
         finally:
-            self.watch(fd, WRITE, 0, callback)
             self.leave()
 
     def poll(self) -> None:
@@ -221,14 +225,14 @@ class Reactor:
         """Fail what is overdue. Most deadlines have only moved on, and go back into the heap."""
         heap = self._deadlines
         self.now = now = self.clock()
-        while heap and heap[0].at <= now:
-            entry = heappop(heap)
-            if entry.watched is not None:
-                self._look_at(entry, entry.watched, now)
-        while heap and heap[0].watched is None:
-            heappop(heap)
-        if not self.closed:
-            self._loop.arm(heap[0].at if heap else inf)
+        try:
+            while heap and (heap[0].at <= now or heap[0].watched is None):
+                entry = heappop(heap)
+                if entry.watched is not None:
+                    self._look_at(entry, entry.watched, now)
+        finally:  # whatever is raised, the others keep their deadlines
+            if not self.closed:
+                self._loop.arm(heap[0].at if heap else inf)
 
     def _look_at(self, entry: Deadline, watched: Watched, now: float) -> None:
         due = watched.due(now)

@@ -46,7 +46,8 @@ class ReaderTasks:
         """Stop waiting: nothing refers to the descriptor once this returns."""
         for wait in self._waits.pop(fd):
             wait.cancel()
-        anyio.notify_closing(fd)
+        if self._loop.is_running():  # or nothing waits any more
+            self._loop.notify_closing(fd)
 
     def close(self) -> None:
         """Do nothing: every socket has been unregistered."""

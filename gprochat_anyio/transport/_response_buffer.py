@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import anyio
 from anyio.lowlevel import checkpoint
 
 from ._exchange import Exchange
-from ._failures import ProtocolViolation, TransportFailure
+from ._failures import ConnectionLost, ProtocolViolation, TransportFailure
 from ._loops import Signal
 from ._response_parser import ResponseParser
 
@@ -33,7 +34,7 @@ class ResponseBuffer:
         self._signal = signal
         self._pieces: list[bytes] = []
         self._size = 0
-        self._over = False
+        self._over = self._is_reading = False
         self._failure: TransportFailure | None = None
 
     @property
@@ -65,6 +66,20 @@ class ResponseBuffer:
             self.on_refusal()
         self._signal.set()
 
+    def close(self) -> None:
+        """Let the connection go. A task that waits for more is told that there is none."""
+        self.exchange.close()
+        if not self._over or self._pieces:
+            self._pieces.clear()
+            self._over = True
+            self._failure = ConnectionLost(
+                "the connection was closed before its response was read",
+                answered=True,
+                reused=self.exchange.reused,
+                reset=False,
+            )
+            self._signal.set()
+
     async def wait_for_head(self) -> ResponseParser:
         """Return the response once its head is complete.
 
@@ -80,12 +95,19 @@ class ResponseBuffer:
     async def read(self) -> bytes:
         """Return the body that has arrived, empty at its end. Cancelled, it loses nothing.
 
+        :raises BusyResourceError: If another task is reading.
         :raises TransportFailure: If the response breaks off, behind what came before that.
         """
-        if self._pieces or self._over:
-            await checkpoint()
-        while not (self._pieces or self._over):
-            await self._signal.wait()
+        if self._is_reading:
+            raise anyio.BusyResourceError("reading from")
+        self._is_reading = True
+        try:
+            if self._pieces or self._over:
+                await checkpoint()
+            while not (self._pieces or self._over):
+                await self._signal.wait()
+        finally:
+            self._is_reading = False
         if self._pieces:
             data = b"".join(self._pieces)
             self._pieces.clear()

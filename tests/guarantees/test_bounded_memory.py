@@ -133,7 +133,7 @@ async def test_at_most_64_kib_wait_for_the_consumer(way: str) -> None:
 
     def reply(request: Request) -> Iterator[Step | Hold]:
         nonlocal sent
-        for _ in range(300):
+        for _number in range(300):
             sent += len(piece)
             yield Say(piece)
 

@@ -58,7 +58,7 @@ async def test_deadlines_fire_while_the_caller_is_elsewhere(
 
 async def test_total_fires_while_the_caller_is_elsewhere_on_a_socket() -> None:
     async with live_site([Say("text"), Hang()]) as site, site.client() as client:
-        async with client.stream("hi", timeouts=Timeouts(total=0.2)) as chunks:
+        async with client.stream("hi", timeouts=Timeouts(total=0.5)) as chunks:
             with anyio.fail_after(5):
                 await site.until(lambda: not site.open_connections)
             assert await chunks.receive() == "text"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 from loops import VIRTUAL_LOOPS
@@ -23,6 +25,7 @@ async def test_deadlines_fire_in_a_shielded_scope(
     reads: int, limits: Timeouts, phase: str, after: float
 ) -> None:
     texts = [step for n in range(reads) for step in (Say(f"{n}"), Pause(0.1))]
+    caught: Any = None
     async with scripted_site([*texts, Hang()]) as site, site.client(timeouts=limits) as client:
         with anyio.CancelScope() as outer:
             async with client.stream("hi") as chunks:
@@ -35,15 +38,15 @@ async def test_deadlines_fire_in_a_shielded_scope(
                         await chunks.receive()
                     assert anyio.current_time() == pytest.approx(latest + after)
                     assert not site.open_connections
-                assert caught.value.phase == phase
-                assert caught.value.partial_text == "".join(map(str, range(reads)))
+        assert caught.value.phase == phase
+        assert caught.value.partial_text == "".join(map(str, range(reads)))
 
 
 async def test_deadlines_fire_in_a_shielded_scope_on_a_socket() -> None:
     more = [anyio.Event() for _ in range(4)]
     texts = [step for gate in more for step in (Say("text"), gate.wait)]
     async with live_site([*texts, Hang()]) as site:
-        limits = Timeouts(idle=0.2, total=None)
+        limits = Timeouts(idle=0.3, total=None)
         async with site.client() as client:
             with anyio.CancelScope() as outer:
                 async with client.stream("hi", timeouts=limits) as chunks:

@@ -26,9 +26,13 @@ def client_of(server: Server) -> Client:
     return Client(
         f"http://localhost:{server.port}",
         trust_env=False,
-        timeouts=Timeouts(connect=3),
+        timeouts=Timeouts(connect=1),
         retry=Retry(attempts=1),
     )
+
+
+async def wait_in_a_thread(leave: Event) -> None:
+    await to_thread.run_sync(leave.wait)
 
 
 @asynccontextmanager
@@ -36,15 +40,11 @@ async def default_limiter_in_use() -> AsyncIterator[None]:
     """Occupy every thread that AnyIO has for an application that asks for no limiter of its own."""
     limiter = to_thread.current_default_thread_limiter()
     leave = Event()
-
-    async def occupy() -> None:
-        await to_thread.run_sync(leave.wait)
-
     async with anyio.create_task_group() as tasks:
         before = limiter.total_tokens
         limiter.total_tokens = 2
         for _ in range(3):  # one of them waits
-            tasks.start_soon(occupy)
+            tasks.start_soon(wait_in_a_thread, leave)
         while limiter.available_tokens or not limiter.statistics().tasks_waiting:
             await anyio.wait_all_tasks_blocked()
         try:

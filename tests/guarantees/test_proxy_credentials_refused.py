@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 import pytest
@@ -67,7 +67,7 @@ async def check_password(client: Client, _: str) -> object:
     return await client.check_password()
 
 
-Way = Callable[[Client, str], Awaitable[object]]
+WAYS = pytest.mark.parametrize("way", [ask, stream, check_password])
 
 
 @SITES
@@ -93,8 +93,8 @@ async def test_the_error_names_the_proxy(
 
 
 @SITES
-@pytest.mark.parametrize("way", [ask, stream, check_password])
-async def test_every_way_to_ask(site: str, way: Way) -> None:
+@WAYS
+async def test_every_way_to_ask(site: str, way: Any) -> None:
     handler = responding(WHOLE, read_body=False, then="reset")
     with anyio.fail_after(10):
         async with serving(handler) as proxy:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import gc
 import socket
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 
 import anyio
 import pytest
+from anyio.abc import TaskStatus
+from anyio.lowlevel import checkpoint
 from loops import VIRTUAL_LOOPS
 
 from gprochat_anyio import Client
+from gprochat_anyio._client import endpoint_of
 from gprochat_anyio.testing import Hang, Say, _leaks, live_site, no_leaks, scripted_site
 from gprochat_anyio.transport._http_library import httpx
 
@@ -44,6 +50,44 @@ async def test_a_task() -> None:
             async with no_leaks():
                 tasks.start_soon(anyio.sleep_forever, name="mine")
         tasks.cancel_scope.cancel()
+
+
+async def test_the_librarys_own_tasks_have_some_turns_to_end() -> None:
+    cancel: list[Callable[[], object]] = []
+
+    async def own(turns: int, *, task_status: TaskStatus[None]) -> None:
+        task_status.started()
+        with anyio.CancelScope() as scope:
+            cancel.append(scope.cancel)
+            await anyio.sleep_forever()
+        with anyio.CancelScope(shield=True):
+            for _ in range(turns):
+                await checkpoint()
+
+    for turns, leaks in ((0, False), (3, False), (100, True)):
+        async with anyio.create_task_group() as tasks:
+            expected = pytest.raises(AssertionError, match="task gprochat_anyio pump")
+            with expected if leaks else nullcontext():
+                async with no_leaks():
+                    await tasks.start(partial(own, turns), name="gprochat_anyio pump")
+                    cancel.pop()()
+
+
+async def test_what_watches_connections_is_no_leak() -> None:
+    """It ends with the last of them, and they are counted themselves."""
+    async with scripted_site("a") as site, site.client() as client:
+        async with no_leaks():
+            await client.ask("Hi")
+            assert endpoint_of(client).pool.statistics().idle  # type: ignore[union-attr]
+
+
+async def test_an_open_exchange_in_memory_is_one() -> None:
+    async with scripted_site([Say("a"), Hang()]) as site, site.client() as client:
+        stream = client.stream("Hi")
+        with pytest.raises(AssertionError, match="task gprochat_anyio pump"):
+            async with no_leaks():
+                await stream.__aenter__()
+        await stream.__aexit__(None, None, None)
 
 
 async def test_sockets() -> None:

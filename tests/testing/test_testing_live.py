@@ -185,7 +185,7 @@ async def test_a_client_that_has_reset_when_the_script_goes_on(
         connection = site.connect()
         await connection.send(b"POST /api/generate HTTP/1.1\r\n\r\n")
         await _give_out(connection, Gone(error))  # type: ignore[arg-type] # raises nothing
-        await connection.aclose()
+        connection.close()
     assert site.requests[0].outcome == outcome
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import SocketStream
+from anyio.lowlevel import checkpoint
 from loops import VIRTUAL_LOOPS
+from transport.receivers import Listening
 
 from gprochat_anyio import (
     AuthenticationError,
@@ -21,6 +25,7 @@ from gprochat_anyio import (
     SiteError,
     Timeouts,
 )
+from gprochat_anyio._client import endpoint_of
 from gprochat_anyio.testing import (
     Drop,
     Hang,
@@ -36,6 +41,7 @@ from gprochat_anyio.testing import (
     scripted_site,
 )
 from gprochat_anyio.testing._blotting import blotted_answer, blotted_texts
+from gprochat_anyio.transport._connection import Connection
 from gprochat_anyio.transport._http_library import httpx
 
 ONCE = Retry(attempts=1)
@@ -165,19 +171,101 @@ async def test_what_is_open_at_the_end_of_the_block(tmp_path: Path) -> None:
     assert len(recorded(tmp_path)) == 1
 
 
-async def test_ends_of_connections_without_a_request(tmp_path: Path) -> None:
+@asynccontextmanager
+async def recorded_connection(
+    client: Client, folder: Path
+) -> AsyncIterator[tuple[Connection, Listening]]:
+    endpoint = endpoint_of(client)
+    assert endpoint.pool is not None
+    async with record(client, folder):
+        connection = await endpoint.pool.acquire(endpoint.address.target, lambda _: None)
+        connection.receiver = listening = Listening()
+        try:
+            yield connection, listening
+        finally:
+            endpoint.pool.discard(connection)
+        assert connection.receiver is listening
+
+
+async def test_requests_that_are_not_recorded(tmp_path: Path) -> None:
     async with scripted_site("a") as site, site.client() as client:
-        async with record(client, tmp_path):
-            assert client.pool is not None
-            stream = await client.pool.connect(client._address.target, ssl_context=None, uds=None)
-            await stream.send_eof()
-            await stream.send(b"POST /api/auth HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
-            assert await stream.receive()
-            await stream.send(b'POST / HTTP/1.1\r\nContent-Length: 15\r\n\r\n{"messages": 1}')
-            assert await stream.receive()
-            await stream.aclose()
+        async with recorded_connection(client, tmp_path) as (connection, listening):
+            await connection.send(b"POST /api/auth HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+            assert str(await listening.next()).count("HTTP/1.1")
+            await connection.send(b'POST / HTTP/1.1\r\nContent-Length: 15\r\n\r\n{"messages": 1}')
+            assert await listening.next()
     (transcript,) = recorded(tmp_path)
     assert transcript.request == {"messages": 1, "time": None, "pass": None, "sign": ""}
+
+
+async def test_ends_of_connections_without_a_request(tmp_path: Path) -> None:
+    async def hang_up(stream: SocketStream) -> None:
+        async with stream:
+            pass
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, hang_up)
+            async with Client(f"http://127.0.0.1:{port}") as client:
+                async with recorded_connection(client, tmp_path) as (_, listening):
+                    assert await listening.next() == "lost"
+            tasks.cancel_scope.cancel()
+    assert not recorded(tmp_path)
+
+
+async def test_a_recorded_connection_is_a_connection(tmp_path: Path) -> None:
+    """Whatever the pool and the exchange ask of it reaches the one within."""
+    async with live_site([Say("a"), Hang()]) as site, site.client() as client:
+        async with recorded_connection(client, tmp_path) as (connection, listening):
+            assert connection.fileno() > 0
+            assert connection.is_quiet()
+            assert not connection.paused
+            assert not connection.is_sending
+            assert not connection.closed
+            connection.pause()
+            assert connection.paused
+            await connection.send(b"POST /api/auth HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+            connection.resume()
+            with anyio.fail_after(5):
+                while not listening.told:
+                    connection.look()
+                    await checkpoint()
+        assert connection.closed
+        assert connection.fileno() == -1
+
+
+async def test_a_defect_on_a_recorded_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(data: bytes) -> None:
+        raise ZeroDivisionError
+
+    async with live_site("a") as site, site.client() as client:
+        async with recorded_connection(client, tmp_path) as (connection, listening):
+            monkeypatch.setattr(listening, "feed", broken)
+            await connection.send(b"POST /api/auth HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+            assert await listening.next() == "broken"
+            connection.receiver = listening
+
+
+async def test_an_idle_recorded_connection_that_the_site_ends(tmp_path: Path) -> None:
+    go_on = anyio.Event()
+
+    def script(request: Request) -> list[Any]:
+        return [Say("a"), Raw(b"0\r\n\r\n"), go_on.wait, Drop()]
+
+    async with live_site(script) as site, site.client() as client, record(client, tmp_path):
+        await client.ask("Hi")
+        pool = endpoint_of(client).pool
+        assert pool is not None
+        (idle,) = pool.statistics().idle
+        assert idle.on_unsolicited is not None
+        go_on.set()
+        with anyio.fail_after(5):
+            while pool.statistics().idle:
+                await checkpoint()
+        assert idle.closed
 
 
 async def test_a_foreign_transport_can_not_be_recorded(tmp_path: Path) -> None:

@@ -39,7 +39,6 @@ from gprochat_anyio.testing import (
     no_leaks,
     scripted_site,
 )
-from gprochat_anyio.testing._site_connection import SiteConnection
 
 ONCE = Retry(attempts=1)
 virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
@@ -316,7 +315,7 @@ async def test_odd_requests(body: bytes, status: int) -> None:
         await connection.send(b"%d\r\n\r\n%b" % (len(body), body))
         assert (await connection.receive()).startswith(b"HTTP/1.1 %d " % status)
         assert site.requests[0].outcome == "refused"
-        await connection.aclose()
+        connection.close()
 
 
 async def test_what_is_no_request() -> None:
@@ -328,9 +327,8 @@ async def test_what_is_no_request() -> None:
             await connection.receive()
         with pytest.raises(anyio.BrokenResourceError):
             await connection.send(b"more")
-        await connection.send_eof()
-        await connection.aclose()
-        await connection.aclose()
+        connection.close()
+        connection.close()
         for use in (connection.receive, lambda: connection.send(b"")):
             with pytest.raises(anyio.ClosedResourceError):
                 await use()
@@ -355,7 +353,21 @@ async def test_a_connection_by_itself() -> None:
             await connection.send(b"POST /api/auth HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
         assert received == [b"HTTP"]
         assert (await connection.receive(4)) == b"/1.1"
-        await connection.aclose()
+        connection.close()
+
+
+@virtual
+async def test_a_read_that_was_cancelled_goes_on_where_it_was() -> None:
+    with scripted_site([Pause(5), Say("hello")], strict=False) as site:
+        connection = site.connect()
+        await connection.send(b"POST /api/generate HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+        began = anyio.current_time()
+        with anyio.move_on_after(2) as scope:
+            await connection.receive()
+        assert scope.cancelled_caught
+        assert b"hello" in await connection.receive()
+        assert anyio.current_time() - began == pytest.approx(5)
+        connection.close()
 
 
 async def test_closing_wakes_the_reader() -> None:
@@ -369,7 +381,7 @@ async def test_closing_wakes_the_reader() -> None:
 
             tasks.start_soon(receive)
             await anyio.wait_all_tasks_blocked()
-            await connection.aclose()
+            connection.close()
 
 
 async def test_the_end_of_the_block_is_the_end_of_the_connections() -> None:
@@ -473,10 +485,6 @@ def test_answers_with_a_status_that_nobody_knows() -> None:
     assert Refuse(499).data == b"HTTP/1.1 499 Unknown\r\nContent-Length: 0\r\n\r\n"
 
 
-def test_a_connection_is_a_byte_stream() -> None:
-    assert issubclass(SiteConnection, anyio.abc.ByteStream)
-
-
 async def test_an_upgrade_is_refused() -> None:
     with scripted_site("ok") as site:
         connection = site.connect()
@@ -484,7 +492,7 @@ async def test_an_upgrade_is_refused() -> None:
             b"POST /api/generate HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
         )
         assert (await connection.receive()).startswith(b"HTTP/1.1 400 ")
-        await connection.aclose()
+        connection.close()
 
 
 async def test_a_site_is_open_once() -> None:

@@ -15,8 +15,8 @@ import pytest
 from anyio.abc import SocketAttribute
 from http_libraries import EACH_LIBRARY, httpx
 
-from gprochat_anyio.transport import AnyIOTransport
-from gprochat_anyio.transport._httpx_transport import _Body
+from gprochat_anyio.transport import AnyIOTransport, _connecting
+from gprochat_anyio.transport._anyio_transport import _Body
 
 from .servers import (
     CHUNKED,
@@ -224,6 +224,20 @@ class TestRequests:
         except OSError:
             pytest.skip("no IPv6 here")
         assert requests[0].headers["host"] == f"[::1]:{server.port}"
+
+    @EACH_LIBRARY
+    @pytest.mark.parametrize("user", ["", "me:secret@"], ids=["open", "credentials"])
+    async def test_a_proxy_forwards_plain_http(self, library: Any, user: str) -> None:
+        requests: list[Request] = []
+        async with serving(repeating(seen=requests)) as server:
+            transport = AnyIOTransport(proxy=f"http://{user}127.0.0.1:{server.port}")
+            async with library.AsyncClient(transport=transport) as client:
+                assert (await client.get("http://site.test/path?a=b")).text == "ok"
+        (request,) = requests
+        assert request.place == "http://site.test/path?a=b"
+        assert request.headers["host"] == "site.test"
+        credentials = request.headers.get("proxy-authorization")
+        assert credentials == ("Basic bWU6c2VjcmV0" if user else None)
 
     async def test_redirects_are_httpxs_business(self) -> None:
         async def handle(peer: Peer) -> None:
@@ -435,7 +449,7 @@ class TestReuse:
 
         async with client_of(handle) as (client, server):
             await client.get("/")
-            with pytest.raises(httpx.RemoteProtocolError, match="before its answer was complete"):
+            with pytest.raises(httpx.RemoteProtocolError, match="before its response was complete"):
                 await client.get("/")
             assert server.accepted == 1
 
@@ -477,10 +491,10 @@ class TestTimeouts:
 
     @EACH_LIBRARY
     async def test_connect(self, library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        async def connect_tcp(host: str, port: int) -> Any:
+        async def connect_socket(*_: object) -> Any:
             await anyio.sleep_forever()
 
-        monkeypatch.setattr(anyio, "connect_tcp", connect_tcp)
+        monkeypatch.setattr(_connecting, "_connect_socket", connect_socket)
         timeout = library.Timeout(5, connect=0.02)
         async with library.AsyncClient(transport=AnyIOTransport(), timeout=timeout) as client:
             with pytest.raises(library.ConnectTimeout, match=r"^connect took more than 0\.02 s$"):
@@ -622,12 +636,12 @@ class TestFailures:
         ("handler", "name", "message"),
         [
             (closing(b""), "RemoteProtocolError", "closed by the peer before it answered"),
-            (closing(b"HTTP/1.1 2"), "RemoteProtocolError", "before its answer was complete"),
-            (closing(OK[:-1]), "RemoteProtocolError", "before its answer was complete"),
-            (closing(CHUNKED), "RemoteProtocolError", "before its answer was complete"),
+            (closing(b"HTTP/1.1 2"), "RemoteProtocolError", "before its response was complete"),
+            (closing(OK[:-1]), "RemoteProtocolError", "before its response was complete"),
+            (closing(CHUNKED), "RemoteProtocolError", "before its response was complete"),
             (closing(b"HTTP/2.0 200 OK\r\n\r\n"), "RemoteProtocolError", "HTTP/2.0"),
-            (closing(b"hello"), "RemoteProtocolError", "no valid HTTP/1.1"),
-            (closing(CHUNKED + b"x"), "RemoteProtocolError", "no valid HTTP/1.1"),
+            (closing(b"hello"), "RemoteProtocolError", "is not valid HTTP/1.1"),
+            (closing(CHUNKED + b"x"), "RemoteProtocolError", "is not valid HTTP/1.1"),
         ],
     )
     async def test_of_the_server(
@@ -677,8 +691,30 @@ class TestFailures:
     async def test_of_the_proxy(self, library: Any) -> None:
         transport = AnyIOTransport(proxy=f"http://127.0.0.1:{unused_port()}")
         async with library.AsyncClient(transport=transport) as client:
-            with pytest.raises(library.ProxyError, match="the proxy can not be reached"):
+            with pytest.raises(library.ProxyError, match="the proxy cannot be reached"):
                 await client.get("https://site.test/")
+
+    @EACH_LIBRARY
+    @pytest.mark.parametrize("size", [50_000_000, None], ids=["bytes", "iterator"])
+    async def test_a_refusal_ends_the_sending(self, library: Any, size: int | None) -> None:
+        """The server reads nothing of a body that would not end."""
+
+        async def endless() -> AsyncGenerator[bytes]:
+            while True:
+                yield b"x" * 65536
+
+        async def handle(peer: Peer) -> None:
+            await peer.head()
+            await peer.send(b"HTTP/1.1 413 Large\r\nContent-Length: 2\r\n\r\nno")
+            await left.wait()
+
+        left = anyio.Event()
+        parts = endless()
+        async with aclosing(parts), client_of(handle, library=library) as (client, server):
+            got = await client.post("/", content=parts if size is None else b"x" * size)
+            assert (got.status_code, got.text) == (413, "no")
+            assert open_sockets(server.port) == 0
+            left.set()
 
     async def test_after_one_the_next_request_succeeds(self) -> None:
         async def handle(peer: Peer) -> None:

@@ -5,28 +5,24 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterator,
-)
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any
 
 import anyio
 import pytest
-from anyio._core._eventloop import get_async_backend
 from anyio.lowlevel import checkpoint
+from reactors import running_reactor
 
 from gprochat_anyio.testing import Injection, cancelled, injections
-from gprochat_anyio.transport._exchange import Exchange, exchange
+from gprochat_anyio.transport import _pool
+from gprochat_anyio.transport._connecting import connect
+from gprochat_anyio.transport._connection import Connection
 from gprochat_anyio.transport._pool import Pool
 from gprochat_anyio.transport._target import Proxy, Target
 
+from .exchanges import GET, POST, exchange, get, idle, no_stage
 from .proxies import proxying
 from .servers import (
     CHUNKED,
@@ -35,15 +31,13 @@ from .servers import (
     Peer,
     black_hole,
     client_context,
-    closing,
     open_sockets,
     repeating,
     server_context,
     serving,
 )
 
-GET = b"GET / HTTP/1.1\r\nHost: site.test\r\n\r\n"
-POST = b"POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: %d\r\n\r\n"
+pytestmark = pytest.mark.usefixtures("reader_tasks")
 
 
 @pytest.fixture(autouse=True)
@@ -52,32 +46,6 @@ def no_garbage_collector() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
-
-
-def no_stage(stage: str) -> None:
-    pass
-
-
-async def get(
-    pool: Pool, target: Target, head: bytes = GET, body: bytes | AsyncIterable[bytes] = b""
-) -> bytes:
-    """A whole exchange, to the end of its body."""
-    made = await exchange(pool, target, head, body, on_stage=no_stage)
-    try:
-        return await rest_of(made)
-    finally:
-        await made.aclose()
-
-
-async def rest_of(made: Exchange) -> bytes:
-    body = b""
-    while pieces := await made.receive():
-        body += b"".join(pieces)
-    return body
-
-
-def idle(pool: Pool) -> int:
-    return sum(len(connections) for connections in pool._idle.values())
 
 
 Operation = Callable[[Pool, Target], Awaitable[object]]
@@ -113,8 +81,9 @@ async def at_every_suspension(
             assert not pool._waiting, place
             if works_after:
                 assert await operation(pool, target) == b"ok", place
-            await pool.aclose()
-            assert open_sockets(*ports) == 0, f"after aclose: {place}"
+            pool.close()
+            assert open_sockets(*ports) == 0, f"after closing: {place}"
+            assert running_reactor() is None, place
             if end == "not reached":
                 break
             # a scope's cancellation may come too late for an operation that has just ended
@@ -147,15 +116,28 @@ async def test_an_exchange_on_a_kept_connection(*, tls: bool) -> None:
 
 
 async def test_an_exchange_on_a_kept_connection_that_the_server_closed() -> None:
+    ends: list[anyio.Event] = []
+
+    async def handle(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(OK)
+            if not ends[-1].is_set():
+                await ends[-1].wait()
+                return
+
     async def prepare(pool: Pool, target: Target) -> None:
+        ends.append(anyio.Event())
         await get(pool, target)
-        (connection,) = pool._idle[target]
+        (connection,) = pool.statistics().idle
+        connection.on_unsolicited = None  # as if the end came with the next request
+        ends[-1].set()
         while connection.is_quiet():
             await checkpoint()
 
-    async with bounded(), serving(closing(OK)) as server:
+    async with bounded(), serving(handle) as server:
         target = Target("http", "127.0.0.1", server.port)
-        await at_every_suspension(target, get, server.port, prepare=prepare, works_after=False)
+        await at_every_suspension(target, get, server.port, prepare=prepare)
         await server.all_ended()
 
 
@@ -271,18 +253,16 @@ async def test_in_the_moment_that_the_connection_is_made(
 ) -> None:
     if native and anyio_backend_name == "trio":
         pytest.skip("Trio has scopes only")
-    backend = get_async_backend()
-    connect_tcp = backend.connect_tcp
     cancel: Callable[[], object] = lambda: None  # noqa: E731 - until there is what to cancel
 
-    async def connect_and_cancel(*args: Any) -> Any:
-        stream = await connect_tcp(*args)
+    async def connect_and_cancel(*args: Any, **options: Any) -> Any:
+        opened = await connect(*args, **options)
         cancel()
-        return stream
+        return opened
 
-    monkeypatch.setattr(backend, "connect_tcp", connect_and_cancel)
+    monkeypatch.setattr(_pool, "connect", connect_and_cancel)
     async with bounded(), serving(repeating()) as server:
-        target = Target("http", "localhost", server.port)  # AnyIO connects to names
+        target = Target("http", "127.0.0.1", server.port)
         pool = Pool(max_connections=1)
         if native:
             task = asyncio.create_task(get(pool, target))
@@ -314,9 +294,8 @@ class TestWaiting:
             target = Target("http", "127.0.0.1", server.port)
             for early in (False, True):
                 pool = Pool(max_connections=1)
-                made = await exchange(pool, target, GET, on_stage=no_stage)
-                if giving == "back":
-                    await rest_of(made)
+                give = partial(pool.give_back, keep_alive=5) if giving == "back" else pool.discard
+                held = await pool.acquire(target, no_stage)
                 scope = anyio.CancelScope()
 
                 async def wait(pool: Pool = pool, scope: anyio.CancelScope = scope) -> None:
@@ -338,9 +317,9 @@ class TestWaiting:
                         cancel()
                         for _ in range(ticks):
                             await checkpoint()
-                        await made.aclose()
+                        give(held)
                     else:
-                        await made.aclose()
+                        give(held)
                         for _ in range(ticks):
                             await checkpoint()
                         cancel()
@@ -351,7 +330,7 @@ class TestWaiting:
                 assert pool._free == 1 - idle(pool)
                 assert open_sockets(server.port) == idle(pool)
                 assert await get(pool, target) == b"ok"
-                await pool.aclose()
+                pool.close()
             await server.all_ended()
 
     async def test_at_every_suspension(self) -> None:
@@ -362,16 +341,16 @@ class TestWaiting:
                 while end != "not reached":
                     at += 1
                     pool = Pool(max_connections=1)
-                    made = await exchange(pool, target, GET, on_stage=no_stage)
+                    held = await pool.acquire(target, no_stage)
                     async with anyio.create_task_group() as tasks:
-                        tasks.start_soon(_give_up_once_waited_for, pool, made)
+                        tasks.start_soon(_give_up_once_waited_for, pool, held)
                         end = await cancelled(
                             Injection(at, moment, native), partial(get, pool, target)
                         )
                     assert not pool._waiting
                     assert pool._free == 1 - idle(pool)
                     assert await get(pool, target) == b"ok"
-                    await pool.aclose()
+                    pool.close()
             await server.all_ended()
 
     async def test_a_group_of_more_requests_than_slots(self) -> None:
@@ -393,13 +372,13 @@ class TestWaiting:
                 async with anyio.create_task_group() as tasks:
                     for _ in range(6):
                         tasks.start_soon(get, pool, target)
-                await pool.aclose()
+                pool.close()
             await server.all_ended()
 
 
-async def _give_up_once_waited_for(pool: Pool, made: Exchange) -> None:
+async def _give_up_once_waited_for(pool: Pool, held: Connection) -> None:
     await anyio.wait_all_tasks_blocked()
-    await made.aclose()
+    pool.discard(held)
 
 
 async def test_five_hundred_streams_at_random() -> None:
@@ -433,7 +412,7 @@ async def test_five_hundred_streams_at_random() -> None:
         assert pool._free == 100 - idle(pool)
         assert open_sockets(server.port) == idle(pool)
         assert await get(pool, target) == b"....."
-        await pool.aclose()
+        pool.close()
         assert open_sockets(server.port) == 0
         assert pool._free == 100
         await server.all_ended()
@@ -454,7 +433,7 @@ async def test_fifty_handshakes_at_once_with_a_black_hole() -> None:
         await server.all_ended()
 
 
-async def test_closing_does_not_wait_for_the_peer_nor_heed_cancellation() -> None:
+async def test_closing_waits_for_nobody() -> None:
     async def stall(peer: Peer) -> None:
         await peer.request()
         await peer.send(CHUNKED + b"2\r\nok\r\n")
@@ -463,10 +442,9 @@ async def test_closing_does_not_wait_for_the_peer_nor_heed_cancellation() -> Non
     async with bounded(), serving(stall, tls=server_context()) as server:
         target = Target("https", "127.0.0.1", server.port)
         pool = Pool(max_connections=1, ssl_context=client_context())
-        for moment, native in injections():
-            for at in range(1, 4):
-                made = await exchange(pool, target, GET, on_stage=no_stage)
-                assert await made.receive() == [b"ok", b""]
-                await cancelled(Injection(at, moment, native), made.aclose)
-                assert open_sockets(server.port) == 0
-                assert pool._free == 1
+        made = await exchange(pool, target)
+        assert await made.read() == b"ok"
+        made.close()
+        assert open_sockets(server.port) == 0
+        assert pool.statistics().available == 1
+        assert running_reactor() is None

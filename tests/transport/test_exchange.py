@@ -1,107 +1,54 @@
-"""One request and its answer on one connection, as the library's own client uses it."""
+"""One request and its response on one connection, as a task reads it."""
 
 from __future__ import annotations
 
 import gc
 import socket
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
+from typing import Any
 
 import anyio
 import pytest
 from anyio.abc import SocketAttribute
 from anyio.lowlevel import checkpoint
 
-from gprochat_anyio.transport._exchange import READ_SIZE, Exchange, exchange
+from gprochat_anyio.transport._connection import READ_SIZE
+from gprochat_anyio.transport._exchange import Exchange
 from gprochat_anyio.transport._failures import ConnectionLost, ProtocolViolation, TransportFailure
-from gprochat_anyio.transport._pool import Pool
-from gprochat_anyio.transport._stages import OnStage
-from gprochat_anyio.transport._target import Target
+from gprochat_anyio.transport._response_buffer import HIGH, ResponseBuffer
+from gprochat_anyio.transport._response_parser import ResponseParser
 
+from .exchanges import CHUNKED_POST, GET, POST, head_of, rest_of, site
 from .servers import (
     CHUNKED,
     LAST_CHUNK,
     OK,
-    Handler,
     Peer,
-    Server,
-    client_context,
     closing,
     open_sockets,
     repeating,
     scripted,
-    server_context,
-    serving,
 )
 
-GET = b"GET / HTTP/1.1\r\nHost: site.test\r\n\r\n"
-POST = b"POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: %d\r\n\r\n"
-CHUNKED_POST = b"POST / HTTP/1.1\r\nHost: site.test\r\nTransfer-Encoding: chunked\r\n\r\n"
 TLS = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 
-
-class Site:
-    """A server, and a pool of connections to it."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.pool = Pool(max_connections=5, ssl_context=client_context())
-        self.target = Target("https" if server.tls else "http", "127.0.0.1", server.port)
-        self.stages: list[str] = []
-
-    async def send(
-        self, head: bytes = GET, body: bytes | AsyncIterator[bytes] = b"", **options: bool
-    ) -> Exchange:
-        return await exchange(
-            self.pool, self.target, head, body, on_stage=self.stages.append, **options
-        )
-
-    async def get(self, head: bytes = GET, body: bytes | AsyncIterator[bytes] = b"") -> bytes:
-        made = await self.send(head, body)
-        try:
-            return await rest_of(made)
-        finally:
-            await made.aclose()
-
-    @property
-    def kept(self) -> int:
-        return sum(map(len, self.pool._idle.values()))
-
-
-@asynccontextmanager
-async def site(handler: Handler, *, tls: bool = False) -> AsyncIterator[Site]:
-    """A site, all of whose connections are closed again at the end of the block."""
-    with anyio.fail_after(10):
-        async with serving(handler, tls=server_context() if tls else None) as server:
-            connected = Site(server)
-            yield connected
-            await connected.pool.aclose()
-            assert connected.pool._free == 5
-            assert open_sockets(server.port) == 0
-            await server.all_ended()
-
-
-async def rest_of(made: Exchange) -> bytes:
-    body = b""
-    while pieces := await made.receive():
-        body += b"".join(pieces)
-    return body
+pytestmark = pytest.mark.usefixtures("reader_tasks")
 
 
 class TestReuse:
     @TLS
-    async def test_a_complete_answer_keeps_the_connection(self, *, tls: bool) -> None:
+    async def test_a_complete_response_keeps_the_connection(self, *, tls: bool) -> None:
         async with site(repeating(), tls=tls) as to:
             first = await to.send()
-            assert not first.reused
+            assert not first.exchange.reused
             assert await rest_of(first) == b"ok"
-            assert to.kept == 0
-            await first.aclose()
+            assert to.kept == 1
+            first.close()
             assert to.kept == 1
             second = await to.send()
-            assert second.reused
-            await second.aclose()
+            assert second.exchange.reused
+            second.close()
             assert to.server.accepted == 1
 
     @pytest.mark.parametrize(
@@ -115,7 +62,7 @@ class TestReuse:
             b"HTTP/1.1 200 OK\r\nKeep-Alive: max=3, Timeout = 0\r\nContent-Length: 2\r\n\r\nok",
         ],
     )
-    async def test_an_answer_that_ends_the_connection(self, answer: bytes) -> None:
+    async def test_a_response_that_ends_the_connection(self, answer: bytes) -> None:
         async with site(scripted(answer)) as to:
             assert await to.get() == b"ok"
             assert to.kept == 0
@@ -143,41 +90,47 @@ class TestReuse:
             assert before + seconds <= connection.expires <= after + seconds
 
     @pytest.mark.parametrize("bodiless", [False, True])
-    async def test_an_answer_without_a_body(self, *, bodiless: bool) -> None:
+    async def test_a_response_without_a_body(self, *, bodiless: bool) -> None:
         status = b"200 OK" if bodiless else b"204 No Content"
         async with site(repeating(b"HTTP/1.1 " + status + b"\r\nContent-Length: 9\r\n\r\n")) as to:
             for _ in range(2):
                 made = await to.send(bodiless=bodiless)
-                assert await made.receive() == []
-                await made.aclose()
+                assert await made.read() == b""
+                made.close()
             assert to.server.accepted == 1
 
     @TLS
-    async def test_an_unread_answer_closes_it_at_once(self, *, tls: bool) -> None:
+    async def test_an_unread_response_closes_it_at_once(self, *, tls: bool) -> None:
         async with site(scripted(CHUNKED + b"2\r\nok\r\n"), tls=tls) as to:
             made = await to.send()
-            assert await made.receive() == [b"ok", b""]
-            await made.aclose()
+            assert await made.read() == b"ok"
+            made.close()
             assert open_sockets(to.server.port) == 0
-            assert to.pool._free == 5
-            await made.aclose()  # again, which is nothing
+            assert to.pool.statistics().available == 5
+            made.close()  # again, which is nothing
 
     async def test_an_exchange_that_was_closed_receives_nothing_of_others(self) -> None:
-        async with site(repeating()) as to:
-            complete = await to.send()
-            await rest_of(complete)
-            await complete.aclose()
-            other = await to.send()
-            assert other.reused
-            assert await complete.receive() == []
-            await other.aclose()
+        async def handle(peer: Peer) -> None:
+            while True:
+                request = await peer.request()
+                await peer.send(OK if request.method == "GET" else OK[:-1])
 
-            unfinished = await to.send(fresh=True)
-            unfinished.parser.complete = False
-            unfinished.parser.take()
-            await unfinished.aclose()
-            with pytest.raises(ConnectionLost):
-                await unfinished.receive()
+        async with site(handle) as to:
+            complete = await to.send()
+            assert await rest_of(complete) == b"ok"
+            complete.close()
+            other = await to.send()
+            assert other.exchange.reused
+            assert await complete.read() == b""
+            other.close()
+
+            unread = await to.send(fresh=True)
+            unfinished = await to.send(POST % 0)
+            for made in (unread, unfinished):
+                made.close()
+                for _ in range(2):
+                    with pytest.raises(ConnectionLost, match="closed before its response was read"):
+                        await made.read()
 
 
 class TestEnds:
@@ -196,7 +149,7 @@ class TestEnds:
             assert "closed by the peer" in str(caught.value) or tls
             assert not caught.value.stale
             assert open_sockets(to.server.port) == 0
-            assert to.pool._free == 5
+            assert to.pool.statistics().available == 5
 
     @pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])
     @pytest.mark.parametrize(
@@ -224,15 +177,15 @@ class TestEnds:
             body = b""
             expected = start.partition(b"\r\n\r\n")[2].strip(b"2\r\n0")
             while len(body) < len(expected):
-                body += b"".join(await made.receive())
+                body += await made.read()
             received.set()
-            with pytest.raises(ConnectionLost, match="before its answer was complete") as caught:
-                await made.receive()
+            with pytest.raises(ConnectionLost, match="before its response was complete") as caught:
+                await made.read()
             assert body == expected
             assert caught.value.answered
             assert caught.value.reset is reset
-            await made.aclose()
-            assert to.pool._free == 5
+            made.close()
+            assert to.pool.statistics().available == 5
 
     async def test_a_body_up_to_the_end_of_the_connection(self) -> None:
         async with site(closing(b"HTTP/1.1 200 OK\r\n\r\nup to the end")) as to:
@@ -243,10 +196,10 @@ class TestEnds:
         """Anybody on the way could cut it short."""
         async with site(closing(b"HTTP/1.1 200 OK\r\n\r\nup to the"), tls=True) as to:
             made = await to.send()
-            assert await made.receive() == [b"up to the"]
+            assert await made.read() == b"up to the"
             with pytest.raises(ConnectionLost):
-                await made.receive()
-            await made.aclose()
+                await made.read()
+            made.close()
 
     async def test_a_kept_connection_that_is_closed_when_the_request_comes(self) -> None:
         async def handle(peer: Peer) -> None:
@@ -262,20 +215,22 @@ class TestEnds:
             assert caught.value.reused
 
     @pytest.mark.parametrize("wire", [b"<html>", b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000])
-    async def test_what_is_no_answer(self, wire: bytes) -> None:
+    async def test_what_is_no_response(self, wire: bytes) -> None:
         async with site(scripted(wire)) as to:
             with pytest.raises(ProtocolViolation):
                 await to.send()
             assert open_sockets(to.server.port) == 0
-            assert to.pool._free == 5
+            assert to.pool.statistics().available == 5
 
     async def test_a_violation_within_the_body_comes_after_what_was_good(self) -> None:
-        async with site(scripted(CHUNKED + b"2\r\nok\r\n", b"")) as to:
+        async with site(scripted(CHUNKED + b"2\r\nok\r\n2\r\n!!\r\nnonsense")) as to:
             made = await to.send()
-            assert await made.receive() == [b"ok", b""]
-            made.parser.feed(b"2\r\n!!\r\n")
-            assert await made.receive() == [b"!!", b""]
-            await made.aclose()
+            assert await made.read() == b"ok!!"
+            for _ in range(2):
+                with pytest.raises(ProtocolViolation):
+                    await made.read()
+            assert open_sockets(to.server.port) == 0
+            made.close()
 
     async def test_a_task_that_reads_when_another_closes(self) -> None:
         async with site(scripted(CHUNKED)) as to:
@@ -283,12 +238,12 @@ class TestEnds:
 
             async def close() -> None:
                 await anyio.wait_all_tasks_blocked()
-                await made.aclose()
+                made.close()
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(close)
                 with pytest.raises(ConnectionLost):
-                    await made.receive()
+                    await made.read()
 
     @pytest.mark.parametrize("ticks", range(6))
     async def test_a_task_that_reads_when_another_closes_as_data_comes(self, ticks: int) -> None:
@@ -308,12 +263,12 @@ class TestEnds:
                 go_on.set()
                 for _ in range(ticks):
                     await checkpoint()
-                await made.aclose()
+                made.close()
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(close)
                 try:
-                    assert await made.receive() == [b"ok", b""]
+                    assert await made.read() == b"ok"
                 except TransportFailure as failure:
                     assert isinstance(failure, ConnectionLost)  # noqa: PT017 - or it was in time
 
@@ -379,12 +334,12 @@ class TestSending:
             with pytest.raises(OwnError) as caught:
                 await to.get(CHUNKED_POST, parts())
             assert caught.value is own
-            assert to.pool._free == 5
+            assert to.pool.statistics().available == 5
             assert open_sockets(to.server.port) == 0
 
     @TLS
     @pytest.mark.parametrize("body", ["bytes", "iterator"])
-    async def test_an_answer_before_the_request_was_sent_whole(
+    async def test_a_response_before_the_request_was_sent_whole(
         self, body: str, *, tls: bool
     ) -> None:
         closed = 0
@@ -409,13 +364,13 @@ class TestSending:
             made = await to.send(
                 POST % 50_000_000, b"x" * 50_000_000 if body == "bytes" else endless()
             )
-            assert made.parser.status == 413
+            assert head_of(made).status == 413
             go_on.set()
             try:
                 assert await rest_of(made) == b"too much"
             except ConnectionLost:
                 assert tls
-            await made.aclose()
+            made.close()
             assert to.kept == 0
             assert open_sockets(to.server.port) == 0
         assert closed == (body == "iterator")
@@ -425,24 +380,25 @@ class TestSending:
     async def test_a_success_before_the_request_was_sent_whole(
         self, body: str, monkeypatch: pytest.MonkeyPatch, *, tls: bool
     ) -> None:
-        """As of a server that answers part by part: it wants the rest."""
-        head_read = anyio.Event()
-        read_head = Exchange.read_head
+        """A server that responds part by part wants the rest."""
+        head_has_come = anyio.Event()
+        on_head = ResponseBuffer.on_head
 
-        async def read_and_tell(made: Exchange, on_stage: OnStage) -> None:
-            await read_head(made, on_stage)
-            head_read.set()
+        def on_head_and_tell(made: ResponseBuffer, response: ResponseParser) -> None:
+            on_head(made, response)
+            head_has_come.set()
 
-        monkeypatch.setattr(Exchange, "read_head", read_and_tell)
+        monkeypatch.setattr(ResponseBuffer, "on_head", on_head_and_tell)
 
         async def parts() -> AsyncGenerator[bytes]:
             yield b"3\r\nhel\r\n"
-            await head_read.wait()
+            await head_has_come.wait()
             yield b"2\r\nlo\r\n" + LAST_CHUNK
 
         async def handle(peer: Peer) -> None:
             await peer.head()
             await peer.send(CHUNKED)
+            await head_has_come.wait()
             if body == "bytes":
                 await peer.received.receive_exactly(5_000_000)
             else:
@@ -458,7 +414,7 @@ class TestSending:
             assert to.kept == 1
 
     @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
-    async def test_an_answer_before_the_server_resets(self, *, large: bool) -> None:
+    async def test_a_response_before_the_server_resets(self, *, large: bool) -> None:
         """What was sent in vain does not hide what the server had to say."""
 
         async def handle(peer: Peer) -> None:
@@ -475,8 +431,8 @@ class TestSending:
                     return
             else:
                 made = await to.send(POST % 2, b"ok")
-            assert made.parser.status == 401
-            await made.aclose()
+            assert head_of(made).status == 401
+            made.close()
 
     @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
     async def test_a_server_that_closes_while_it_is_sent(self, *, large: bool) -> None:
@@ -490,36 +446,37 @@ class TestSending:
                 await to.send(POST % len(body), body)
             assert not caught.value.answered
 
-    async def test_a_send_that_fails_is_no_reason_not_to_read(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    @TLS
+    async def test_a_refused_upload_stops(self, *, tls: bool) -> None:
+        """The rest of a part that was being sent is not sent behind the response."""
+        received = 0
+
         async def handle(peer: Peer) -> None:
-            await peer.send(b"HTTP/1.1 408 Too Late\r\nContent-Length: 0\r\n\r\n")
-            await peer.until_closed()
+            nonlocal received
+            await peer.head()
+            await peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n")
+            await go_on.wait()
+            await peer.send(b"no")
+            received = await peer.until_closed()
 
-        async with site(handle) as to:
-            connection = await to.pool.acquire(to.target, to.stages.append)
-
-            async def broken(data: bytes) -> None:
-                raise anyio.BrokenResourceError
-
-            monkeypatch.setattr(connection.stream, "send", broken)
-            await to.pool.give_back(connection, 5)
-            while connection.is_quiet():
-                await checkpoint()
-            monkeypatch.setattr(connection, "_fileno", None)
-            made = await to.send()
-            assert made.parser.status == 408
-            await made.aclose()
-            assert to.kept == 0
-            assert to.stages == ["connect", "send"]
+        go_on = anyio.Event()
+        async with site(handle, tls=tls) as to:
+            made = await to.send(POST % 30_000_000, b"x" * 30_000_000)
+            assert head_of(made).status == 413
+            go_on.set()
+            try:
+                assert await rest_of(made) == b"no"
+            except ConnectionLost:
+                assert tls
+            made.close()
+            await to.server.all_ended()
+        assert received < 15_000_000
 
 
 class TestBackpressure:
     @TLS
     async def test_who_stops_reading_stops_the_reads(self, *, tls: bool) -> None:
-        """What a server can send while nobody reads: the kernel's buffers, and at most what one
-        read of the event loop brings in."""
+        """What a server can send while nobody reads: the kernel's buffers, 64 KiB, and one read."""
         sent = 0
 
         async def flood(peer: Peer) -> None:
@@ -534,61 +491,158 @@ class TestBackpressure:
 
         async with site(flood, tls=tls) as to:
             made = await to.send()
-            connection = made._connection
-            assert connection is not None
-            raw = connection.stream.extra(SocketAttribute.raw_socket)
-            received = len(b"".join(await made.receive()))
+            while not made.exchange.paused:
+                await checkpoint()
+            received = len(await made.read())
+            assert received < HIGH + READ_SIZE
+            while not made.exchange.paused:
+                await checkpoint()
+            assert made._size < HIGH + READ_SIZE
             await anyio.wait_all_tasks_blocked()
             before = -1
             while before != sent:  # until the server can send no more
                 before = sent
                 await anyio.sleep(0.05)
+            raw = socket.socket(fileno=made.exchange._connection.fileno())  # type: ignore[union-attr]
             in_kernel = raw.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-            assert sent - received < in_kernel + READ_SIZE * 5
+            raw.detach()
+            assert sent - received < in_kernel + HIGH + READ_SIZE * 5
             stopped_at = sent
             while received < stopped_at + 1_000_000:
-                pieces = await made.receive()
-                assert sum(map(len, pieces)) <= READ_SIZE
-                received += sum(map(len, pieces))
+                received += len(await made.read())
+                assert made._size < HIGH + READ_SIZE
             assert sent > stopped_at
-            await made.aclose()
+            made.close()
 
-    async def test_pieces_are_no_longer_than_a_read(self) -> None:
-        async with site(
-            scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 500000\r\n\r\n" + b"x" * 500_000)
-        ) as to:
+    async def test_a_whole_response_may_wait(self) -> None:
+        """The connection is not held up by who reads it late."""
+        data = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + b"x" * 100
+        async with site(repeating(data)) as to:
             made = await to.send()
-            total = 0
-            while pieces := await made.receive():
-                assert len(b"".join(pieces)) <= READ_SIZE
-                total += len(b"".join(pieces))
-            assert total == 500_000
-            await made.aclose()
+            while not made.over:
+                await checkpoint()
+            assert to.kept == 1
+            assert await rest_of(made) == b"x" * 100
+            made.close()
+
+    async def test_a_large_response_that_is_read_late_keeps_its_connection(self) -> None:
+        body = b"x" * 500_000
+        data = b"HTTP/1.1 200 OK\r\nContent-Length: 500000\r\n\r\n" + body
+        async with site(repeating(data)) as to:
+            for _ in range(2):
+                made = await to.send()
+                while not made.exchange.paused:
+                    await checkpoint()
+                assert await rest_of(made) == body
+                made.close()
+            assert to.server.accepted == 1
 
 
-async def test_closed_by_another_task_as_the_data_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    go_on = anyio.Event()
+class Sink:
+    """Keeps what an exchange tells it."""
 
-    async def handle(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(CHUNKED)
-        await go_on.wait()
-        await peer.send(b"2\r\nok\r\n")
+    def __init__(self) -> None:
+        self.told: list[object] = []
+        self.exchange: Exchange
+        self.over = anyio.Event()
 
-    async with site(handle) as to:
-        made = await to.send()
-        go_on.set()
-        receive = made._stream.receive
+    def on_head(self, response: ResponseParser) -> None:
+        self.told.append(response.status)
 
-        async def received_too_late(max_bytes: int) -> bytes:
-            data = await receive(max_bytes)
-            await made.aclose()
-            return data
+    def on_body(self, data: bytes) -> None:
+        self.told.append(data)
 
-        monkeypatch.setattr(made._stream, "receive", received_too_late)
-        with pytest.raises(ConnectionLost, match="broke before its answer was complete"):
-            await rest_of(made)
-        assert to.kept == 0
+    def on_end(self) -> None:
+        self.told.append("end")
+        self.over.set()
+
+    def on_failure(self, failure: TransportFailure | None) -> None:
+        self.told.append(failure)
+        self.over.set()
+
+
+class TestSinks:
+    @pytest.mark.parametrize("at", ["on_head", "on_body"])
+    async def test_closed_by_its_sink(self, at: str) -> None:
+        """Nothing of what was read together with it comes behind that."""
+        async with site(scripted(OK)) as to:
+            connection = await to.pool.acquire(to.target, to.stages.append)
+            sink = Sink()
+            made = sink.exchange = Exchange(to.pool, connection, sink)
+            take = getattr(sink, at)
+
+            def close(taken: object) -> None:
+                take(taken)
+                sink.exchange.close()
+                sink.over.set()
+
+            setattr(sink, at, close)
+            await made.send(GET)
+            await sink.over.wait()
+            assert sink.told == ([200] if at == "on_head" else [200, b"ok"])
+            assert made.closed
+            assert to.pool.statistics().available == 5
+
+    @pytest.mark.parametrize("at", ["on_head", "on_body", "on_end"])
+    async def test_a_sink_with_a_defect_hears_of_it(
+        self, at: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with site(repeating()) as to:
+            connection = await to.pool.acquire(to.target, to.stages.append)
+            sink = Sink()
+            made = Exchange(to.pool, connection, sink)
+
+            def fail(*_: object) -> None:
+                raise ZeroDivisionError
+
+            setattr(sink, at, fail)
+            await made.send(GET)
+            await sink.over.wait()
+            assert sink.told[-1] is None
+            assert connection.closed
+            assert caplog.records[-1].exc_info is not None
+            assert await to.get() == b"ok"
+            assert to.server.accepted == 2
+
+    async def test_one_that_is_closed_does_nothing(self) -> None:
+        async with site(repeating()) as to:
+            connection = await to.pool.acquire(to.target, to.stages.append)
+            sink = Sink()
+            made = Exchange(to.pool, connection, sink)
+            for _ in range(2):
+                made.close()
+            await made.send(GET)
+            made.look()
+            made.pause()
+            made.resume()
+            made.broken()
+            await made.wait_closed()
+            assert not made.paused
+            assert sink.told == []
+            assert to.pool.statistics().available == 5
+
+    async def test_looking_takes_what_has_arrived(self) -> None:
+        async with site(repeating()) as to:
+            connection = await to.pool.acquire(to.target, to.stages.append)
+            sink = Sink()
+            made = Exchange(to.pool, connection, sink)
+            await made.send(GET)
+            while "end" not in sink.told:
+                made.look()
+                await checkpoint()
+            assert sink.told == [200, b"ok", "end"]
+
+    async def test_paused_and_complete(self) -> None:
+        """A connection that is given back is read again: the site may end it."""
+        async with site(scripted(OK)) as to:
+            connection = await to.pool.acquire(to.target, to.stages.append)
+            sink = Sink()
+            made = Exchange(to.pool, connection, sink)
+            setattr(sink, "on_body", lambda _: made.pause())  # noqa: B010 - not of the same type
+            await made.send(GET)
+            await sink.over.wait()
+            assert not connection.paused
+            assert to.kept == 1
 
 
 async def test_no_cycle_is_left_by_an_exchange() -> None:
@@ -600,13 +654,13 @@ async def test_no_cycle_is_left_by_an_exchange() -> None:
         gc.disable()
         try:
             connection = await to.pool.acquire(to.target, to.stages.append)
-            made = Traced(to.pool, connection, bodiless=False)
+            buffer = ResponseBuffer(connection.reactor.signal())
+            made = buffer.exchange = Traced(to.pool, connection, buffer)
             await made.send(GET)
-            await made.read_head(to.stages.append)
-            await rest_of(made)
-            await made.aclose()
-            gone = weakref.ref(made)
-            del made
-            assert gone() is None
+            assert await rest_of(buffer) == b"ok"
+            gone: list[weakref.ref[Any]] = [weakref.ref(made), weakref.ref(buffer)]
+            made.close()
+            del made, buffer
+            assert [each() for each in gone] == [None, None]
         finally:
             gc.enable()

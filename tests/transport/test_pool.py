@@ -1,10 +1,8 @@
-"""The bound on connections, who gets the next one, and which are used again."""
+"""The limit on connections, who gets the next one, and which are used again."""
 
 from __future__ import annotations
 
 import os
-import select
-import socket
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -12,22 +10,24 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import ByteStream
 from anyio.lowlevel import checkpoint
 from anyio.streams.tls import TLSStream
 from loops import VIRTUAL_LOOPS
+from reactors import running_reactor
 
-from gprochat_anyio.transport import _pool
-from gprochat_anyio.transport._connecting import close_now
-from gprochat_anyio.transport._exchange import exchange
+from gprochat_anyio.transport import _pool, _reactor
+from gprochat_anyio.transport._connecting import Opened
+from gprochat_anyio.transport._connection import Connection
 from gprochat_anyio.transport._failures import ConnectFailure
-from gprochat_anyio.transport._pool import Connection, Pool
+from gprochat_anyio.transport._pool import Pool
 from gprochat_anyio.transport._target import Target
 
+from .exchanges import GET, exchange, get, idle, no_stage, rest_of
 from .servers import (
     ENDS,
     OK,
     Peer,
+    black_hole,
     client_context,
     open_sockets,
     repeating,
@@ -36,67 +36,84 @@ from .servers import (
     unused_port,
 )
 
-GET = b"GET / HTTP/1.1\r\nHost: site.test\r\n\r\n"
 HERE = Target("http", "site.test", 80)
 THERE = Target("http", "site.test", 81)
 VIRTUAL = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
 
-def no_stage(stage: str) -> None:
-    pass
+class Clock:
+    """What a pool asks of a reactor."""
+
+    @property
+    def now(self) -> float:
+        return anyio.current_time()
+
+    def clock(self) -> float:
+        return anyio.current_time()
+
+    def join(self) -> None:
+        pass
+
+    def leave(self) -> None:
+        pass
 
 
-class Stream(ByteStream):
+class Fake:
     """A connection of which only matters whether it is open."""
 
-    def __init__(self, number: int) -> None:
+    on_unsolicited = receiver = None
+    reused = False
+    expires = 0.0
+
+    def __init__(self, number: int, target: Target, reactor: Any) -> None:
         self.number = number
-        self.open = True
+        self.target = target
+        self.reactor = reactor
+        self.closed = False
 
-    async def receive(self, max_bytes: int = 65536) -> bytes:
-        raise AssertionError
+    def is_quiet(self) -> bool:
+        return not self.closed
 
-    async def send(self, item: bytes) -> None:
-        raise AssertionError
-
-    async def send_eof(self) -> None:
-        raise AssertionError
-
-    async def aclose(self) -> None:
-        self.open = False
-        await checkpoint()
+    def close(self) -> None:
+        self.closed = True
 
 
 class Network:
-    """Stands in for `anyio.connect_tcp`, and counts."""
+    """Stands in for connecting, and counts."""
 
     def __init__(self) -> None:
-        self.streams: list[Stream] = []
+        self.connections: list[Fake] = []
         self.delay = 0.0
         self.failing = False
 
-    async def connect_tcp(self, host: str, port: int) -> ByteStream:
+    async def connect(self, target: Target, **_: object) -> Opened:
         await anyio.sleep(self.delay)
         if self.failing:
-            raise OSError(111, "Connection refused")
-        self.streams.append(Stream(len(self.streams)))
-        return self.streams[-1]
+            raise ConnectFailure("could not connect")
+        nothing: Any = None
+        return Opened(nothing, ())
+
+    def connection(self, _: object, __: object, target: Target, reactor: Any) -> Fake:
+        self.connections.append(Fake(len(self.connections), target, reactor))
+        return self.connections[-1]
 
     @property
     def open(self) -> list[int]:
-        return [stream.number for stream in self.streams if stream.open]
+        return [connection.number for connection in self.connections if not connection.closed]
 
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     made = Network()
-    monkeypatch.setattr(anyio, "connect_tcp", made.connect_tcp)
+    monkeypatch.setattr(_pool, "connect", made.connect)
+    monkeypatch.setattr(_pool, "SocketConnection", made.connection)
+    monkeypatch.setattr(_pool, "current_reactor", Clock)
     return made
 
 
 def number(connection: Connection) -> int:
-    assert isinstance(connection.stream, Stream)
-    return connection.stream.number
+    assert isinstance(connection, Fake)
+    return connection.number
 
 
 async def acquire(pool: Pool, target: Target = HERE, **options: bool) -> Connection:
@@ -111,7 +128,7 @@ class TestKept:
         connections = [await acquire(pool) for _ in range(3)]
         for connection in connections:
             assert not connection.reused
-            await pool.give_back(connection, 5)
+            pool.give_back(connection, 5)
 
         taken = [await acquire(pool) for _ in range(4)]
 
@@ -120,7 +137,7 @@ class TestKept:
 
     async def test_only_for_its_own_target(self, network: Network) -> None:
         pool = Pool()
-        await pool.give_back(await acquire(pool, HERE), 5)
+        pool.give_back(await acquire(pool, HERE), 5)
 
         assert number(await acquire(pool, THERE)) == 1
         assert number(await acquire(pool, HERE)) == 0
@@ -130,7 +147,7 @@ class TestKept:
         self, network: Network, idle: float, kept: bool
     ) -> None:
         pool = Pool()
-        await pool.give_back(await acquire(pool), 5)
+        pool.give_back(await acquire(pool), 5)
         await anyio.sleep(idle)
 
         assert number(await acquire(pool)) == (0 if kept else 1)
@@ -140,37 +157,37 @@ class TestKept:
         pool = Pool()
         connections = [await acquire(pool) for _ in range(10)]
         for connection in connections:
-            await pool.give_back(connection, 5)
+            pool.give_back(connection, 5)
         await anyio.sleep(3.9)
         fresh = await acquire(pool)
-        await pool.give_back(fresh, 5)
+        pool.give_back(fresh, 5)
         assert number(fresh) == 9
         await anyio.sleep(3)
 
         # one use adds one connection at the most and closes two, so they do not pile up
         for left in (8, 6, 4, 2, 1, 1):
-            await pool.give_back(await acquire(pool), 5)
+            pool.give_back(await acquire(pool), 5)
             assert len(network.open) == left
         assert network.open == [9]
 
     @pytest.mark.parametrize("keep_alive", [0, -1])
     async def test_not_when_the_site_says_so(self, network: Network, keep_alive: float) -> None:
         pool = Pool(max_connections=1)
-        await pool.give_back(await acquire(pool), keep_alive)
+        pool.give_back(await acquire(pool), keep_alive)
 
         assert network.open == []
         assert number(await acquire(pool)) == 1
 
     async def test_not_when_a_fresh_one_is_asked_for(self, network: Network) -> None:
         pool = Pool()
-        await pool.give_back(await acquire(pool), 5)
+        pool.give_back(await acquire(pool), 5)
 
         assert number(await acquire(pool, fresh=True)) == 1
         assert network.open == [0, 1]
 
     async def test_makes_room_for_a_fresh_one_at_the_bound(self, network: Network) -> None:
         pool = Pool(max_connections=1)
-        await pool.give_back(await acquire(pool), 5)
+        pool.give_back(await acquire(pool), 5)
 
         assert number(await acquire(pool, fresh=True)) == 1
         assert network.open == [1]
@@ -179,12 +196,12 @@ class TestKept:
         pool = Pool(max_connections=2)
         connections = [await acquire(pool, HERE), await acquire(pool, HERE)]
         for connection in connections:
-            await pool.give_back(connection, 5)
+            pool.give_back(connection, 5)
 
         other = await acquire(pool, THERE)
 
         assert network.open == [1, 2]  # the one that had been idle for longest went
-        await pool.give_back(other, 5)
+        pool.give_back(other, 5)
         assert number(await acquire(pool, THERE)) == 2
         assert number(await acquire(pool, HERE)) == 1
 
@@ -207,19 +224,19 @@ class TestBound:
             served.append(index)
             await anyio.sleep(1)
             if index % 3:
-                await pool.give_back(connection, 5)
+                pool.give_back(connection, 5)
             else:
-                await pool.discard(connection)
+                pool.discard(connection)
 
         async with anyio.create_task_group() as tasks:
             for index in range(20):
                 tasks.start_soon(request, index)
                 await anyio.wait_all_tasks_blocked()
-            assert len(network.streams) == 1
-            await pool.give_back(held, 5)
+            assert len(network.connections) == 1
+            pool.give_back(held, 5)
             late = await acquire(pool)  # who comes now does not pass by those who wait
             assert len(served) == 20
-            await pool.discard(late)
+            pool.discard(late)
 
         assert served == list(range(20))
         assert pool._free == 1
@@ -232,13 +249,13 @@ class TestBound:
         async def request(target: Target, fresh: bool) -> None:
             connection = await acquire(pool, target, fresh=fresh)
             taken.append((number(connection), connection.reused))
-            await pool.give_back(connection, 5)
+            pool.give_back(connection, 5)
 
         async with anyio.create_task_group() as tasks:
             for target, fresh in ((HERE, False), (THERE, False), (THERE, False), (THERE, True)):
                 tasks.start_soon(request, target, fresh)
                 await anyio.wait_all_tasks_blocked()
-            await pool.give_back(held, 5)
+            pool.give_back(held, 5)
 
         assert taken == [(0, True), (1, False), (1, True), (2, False)]
         assert network.open == [2]
@@ -257,7 +274,7 @@ class TestBound:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(request)
             await anyio.wait_all_tasks_blocked()
-            await pool.give_back(held, 1e-99)
+            pool.give_back(held, 1e-99)
 
         assert taken == [1]
         assert network.open == [1]
@@ -275,7 +292,7 @@ class TestBound:
 
         async def give_up() -> None:
             await anyio.sleep(5)
-            await pool.discard(held)
+            pool.discard(held)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(give_up)
@@ -300,19 +317,19 @@ class TestClosing:
     async def test_closes_the_idle_ones(self, network: Network) -> None:
         pool = Pool()
         for target in (HERE, HERE, THERE):
-            await pool.give_back(await acquire(pool, target, fresh=True), 5)
+            pool.give_back(await acquire(pool, target, fresh=True), 5)
         in_use = await acquire(pool, HERE)
 
-        await pool.aclose()
+        pool.close()
 
         assert network.open == [number(in_use)]
-        await pool.give_back(in_use, 5)
+        pool.give_back(in_use, 5)
         assert network.open == []
 
     async def test_twice_is_nothing(self, network: Network) -> None:
         pool = Pool()
-        await pool.aclose()
-        await pool.aclose()
+        pool.close()
+        pool.close()
 
     async def test_a_connection_on_its_way_to_a_cancelled_request_is_closed_too(
         self, network: Network
@@ -323,11 +340,9 @@ class TestClosing:
             tasks.start_soon(acquire, pool)
             await anyio.wait_all_tasks_blocked()
             tasks.cancel_scope.cancel()
-            give_back = pool.give_back(held, 5)
-            with pytest.raises(StopIteration):  # it is given on without a suspension
-                give_back.send(None)
-            with anyio.CancelScope(shield=True):
-                await pool.aclose()
+            pool.give_back(held, 5)  # to the request that is being cancelled
+            assert idle(pool) == 0
+            pool.close()
 
         assert network.open == []
         assert pool._free == 1
@@ -335,27 +350,26 @@ class TestClosing:
     async def test_a_close_that_fails_frees_the_slot(
         self, network: Network, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(Fake, "close", _failing)
         pool = Pool(max_connections=1)
         connection = await acquire(pool)
-        monkeypatch.setattr(connection.stream, "aclose", _failing)
         with pytest.raises(OSError, match="closing failed"):
-            await pool.discard(connection)
-        assert pool._free == 1
+            pool.discard(connection)
+        assert pool.statistics().available == 1
 
-        connection = await acquire(pool)
-        await pool.give_back(connection, 5)
-        monkeypatch.setattr(connection.stream, "aclose", _failing)
+        pool.give_back(await acquire(pool), 5)
         with pytest.raises(OSError, match="closing failed"):
             await acquire(pool, THERE)
-        assert pool._free == 1
+        assert pool.statistics().available == 1
 
 
-async def _failing() -> None:
+def _failing(_: Fake) -> None:
     raise OSError("closing failed")
 
 
+@pytest.mark.usefixtures("reader_tasks")
 class TestQuiet:
-    """On real sockets: what came while a connection was idle spoils it."""
+    """On real sockets: a connection to which something comes while it is idle is closed."""
 
     @asynccontextmanager
     async def after_an_exchange(
@@ -376,18 +390,18 @@ class TestQuiet:
             async with serving(handle, tls=context) as server:
                 pool = Pool(max_connections=2, ssl_context=client_context())
                 target = Target("https" if tls else "http", "127.0.0.1", server.port)
-                made = await exchange(pool, target, GET, on_stage=no_stage)
-                await made.aclose()
-                (kept,) = pool._idle[target]
+                await get(pool, target)
+                (kept,) = pool.statistics().idle
                 assert kept.is_quiet()
                 go_on.set()
                 yield pool, target, kept
-                await pool.aclose()
+                pool.close()
+                assert running_reactor() is None
                 assert open_sockets(server.port) == 0
 
     @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
     @pytest.mark.parametrize("end", ["FIN", "RST", "data"])
-    async def test_is_not_used_again(self, end: str, *, tls: bool) -> None:
+    async def test_is_closed_at_once(self, end: str, *, tls: bool) -> None:
         async def act(peer: Peer) -> None:
             if end == "RST":
                 peer.reset()
@@ -396,16 +410,42 @@ class TestQuiet:
                 await peer.until_closed()
 
         async with self.after_an_exchange(act, tls=tls) as (pool, target, kept):
+            while idle(pool):
+                await checkpoint()
+            assert kept.closed
+            assert kept.fileno() == -1
+            assert running_reactor() is None
+            assert pool.statistics().available == 2
+            made = await exchange(pool, target, GET)
+            assert not made.exchange.reused
+            assert await rest_of(made) == b"ok"
+            made.close()
+
+    @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+    @pytest.mark.parametrize("end", ["FIN", "RST", "data"])
+    async def test_is_not_used_again_before_that(self, end: str, *, tls: bool) -> None:
+        """The next request comes in the same turn of the event loop."""
+
+        async def act(peer: Peer) -> None:
+            if end == "RST":
+                peer.reset()
+            elif end == "data":
+                await peer.send(b"!")
+                await peer.until_closed()
+
+        async with self.after_an_exchange(act, tls=tls) as (pool, target, kept):
+            kept.on_unsolicited = None  # the pool is not told
             while kept.is_quiet():
                 await checkpoint()
-            made = await exchange(pool, target, GET, on_stage=no_stage)
-            assert not made.reused
-            assert b"".join(await made.receive()) == b"ok"
-            await made.aclose()
-            assert pool._free == 1
+            made = await exchange(pool, target, GET)
+            assert kept.closed
+            assert not made.exchange.reused
+            assert await rest_of(made) == b"ok"
+            made.close()
+            assert idle(pool) == 1
 
     @pytest.mark.parametrize("what", ["data", "end of TLS", "garbage"])
-    async def test_not_even_if_tls_has_read_on_already(self, what: str) -> None:
+    async def test_not_even_if_it_is_read_with_the_response(self, what: str) -> None:
         async def go_on(peer: Peer) -> None:
             with suppress(*ENDS):
                 assert isinstance(peer.stream, TLSStream)
@@ -420,46 +460,61 @@ class TestQuiet:
 
         async def handle(peer: Peer) -> None:
             await peer.request()
-            await peer.send(OK)
             if server.accepted > 1:
+                await peer.send(OK)
                 await peer.until_closed()
+            await pool_is_paused.wait()
+            await peer.send(OK)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(go_on, peer)
                 await anyio.wait_all_tasks_blocked()
                 both_sent.set()
 
-        both_sent = anyio.Event()
+        both_sent, pool_is_paused = anyio.Event(), anyio.Event()
         with anyio.fail_after(10):
             async with serving(handle, tls=server_context()) as server:
                 pool = Pool(max_connections=2, ssl_context=client_context())
                 target = Target("https", "127.0.0.1", server.port)
-                connection = await pool.acquire(target, no_stage)
-                await connection.stream.send(GET)
-                await both_sent.wait()
-                assert await connection.stream.receive() == OK
-                assert not connection.is_quiet()
-                await pool.give_back(connection, 5)
-                made = await exchange(pool, target, GET, on_stage=no_stage)
-                assert not made.reused
-                assert await made.receive() == [b"ok"]
-                await made.aclose()
-                await pool.aclose()
+                bodies: list[bytes] = []
+                connection: Any = None
+                async with anyio.create_task_group() as tasks:
+
+                    async def first() -> None:
+                        bodies.append(await get(pool, target))
+
+                    tasks.start_soon(first)
+                    await server.until(lambda: server.accepted == 1)
+                    while (reactor := running_reactor()) is None or not reactor._watched:
+                        await checkpoint()
+                    await anyio.wait_all_tasks_blocked()
+                    ((_, callback),) = reactor._watched.values()
+                    connection = callback.__self__  # type: ignore[attr-defined]
+                    connection.pause()
+                    pool_is_paused.set()
+                    await both_sent.wait()
+                    connection.resume()
+                assert bodies == [b"ok"]
+                assert connection.closed
+                assert idle(pool) == 0
+                made = await exchange(pool, target, GET)
+                assert not made.exchange.reused
+                assert await rest_of(made) == b"ok"
+                made.close()
+                pool.close()
 
     async def test_a_closed_one_is_not_quiet(self) -> None:
         async with self.after_an_exchange(Peer.until_closed) as (_, _, kept):
-            await close_now(kept.stream)
+            kept.close()
             assert not kept.is_quiet()
 
-    async def test_without_poll(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delattr(select, "poll", raising=False)
-
-        async def act(peer: Peer) -> None:
-            await peer.send(b"!")
-            await peer.until_closed()
-
-        async with self.after_an_exchange(act) as (_, _, kept):
-            while kept.is_quiet():
+    async def test_session_tickets_are_nothing_unsolicited(self) -> None:
+        """TLS 1.3 sends them behind the handshake; some servers, with the first response."""
+        async with self.after_an_exchange(Peer.until_closed, tls=True) as (pool, target, kept):
+            for _ in range(20):
                 await checkpoint()
+            assert kept.is_quiet()
+            assert pool.kept(target) is kept
+            pool.discard(kept)
 
     async def test_beyond_the_descriptors_that_select_can_take(self) -> None:
         with _many_descriptors():
@@ -468,11 +523,12 @@ class TestQuiet:
                 target = Target("http", "127.0.0.1", server.port)
                 reused: list[bool] = []
                 for _ in range(2):
-                    made = await exchange(pool, target, GET, on_stage=no_stage)
-                    reused.append(made.reused)
-                    await made.aclose()
+                    made = await exchange(pool, target, GET)
+                    reused.append(made.exchange.reused)
+                    await rest_of(made)
+                    made.close()
                 assert reused == [False, True]
-                await pool.aclose()
+                pool.close()
 
 
 class _many_descriptors:  # noqa: N801 - a context manager
@@ -530,7 +586,7 @@ async def test_no_work_grows_with_the_number_of_requests(
     Counting.operations = 0
 
     async def request() -> None:
-        await pool.give_back(await acquire(pool), 5)
+        pool.give_back(await acquire(pool), 5)
 
     held = [await acquire(pool) for _ in range(5)]
     async with anyio.create_task_group() as tasks:
@@ -548,11 +604,11 @@ async def test_no_work_grows_with_the_number_of_requests(
         cancelled.cancel()
         await anyio.wait_all_tasks_blocked()
         for connection in held:
-            await pool.give_back(connection, 5)
+            pool.give_back(connection, 5)
 
     assert Counting.operations == 2 * (count + 1)
     assert checks == count
-    assert len(network.streams) == 5
+    assert len(network.connections) == 5
 
 
 async def test_the_stage_begins_once_there_is_a_slot() -> None:
@@ -564,26 +620,44 @@ async def test_the_stage_begins_once_there_is_a_slot() -> None:
     assert pool._free == 1
 
 
-def test_readable_tells_an_end_from_silence() -> None:
-    one, other = socket.socketpair()
-    with one, other:
-        assert not _pool._readable(one.fileno())
-        other.close()
-        assert _pool._readable(one.fileno())
+@pytest.mark.usefixtures("reader_tasks")
+async def test_a_connection_that_the_peer_reset_at_once() -> None:
+    async def reset(peer: Peer) -> None:
+        peer.reset()
+
+    with anyio.fail_after(10):
+        async with serving(reset) as server:
+            pool = Pool(max_connections=1)
+            target = Target("http", "127.0.0.1", server.port)
+            connection = await pool.acquire(target, no_stage)
+            await server.all_ended()
+            pool.discard(connection)
+            assert pool.statistics().available == 1
+            assert open_sockets(server.port) == 0
 
 
-@pytest.mark.parametrize("error", [OSError(107, "not connected"), AttributeError("getpeername")])
-async def test_a_connection_that_the_peer_reset_at_once(
-    network: Network, monkeypatch: pytest.MonkeyPatch, error: Exception
+@pytest.mark.parametrize("what", ["the reactor", "the socket"])
+async def test_no_descriptor_is_left_to_watch_it(
+    what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AnyIO's stream knows no socket any more then, or one without addresses."""
+    class NoneLeft(_reactor.DefaultSelector):
+        def __init__(self) -> None:
+            if what == "the reactor":
+                raise OSError(24, "Too many open files")
+            super().__init__()
 
-    def unknown(_: Stream) -> Any:
-        raise error
+        def register(self, fileobj: Any, events: int, data: Any = None) -> Any:
+            if events == _reactor.WRITE:  # it is connecting
+                return super().register(fileobj, events, data)
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Stream, "extra_attributes", property(unknown))
-    pool = Pool(max_connections=1)
-    connection = await acquire(pool)
-    await pool.discard(connection)
-    assert network.open == []
-    assert pool.statistics().available == 1
+    with anyio.fail_after(10):
+        async with serving(black_hole) as server:
+            monkeypatch.setattr(_reactor, "DefaultSelector", NoneLeft)
+            pool = Pool(max_connections=1)
+            for _ in range(2):
+                with pytest.raises(ConnectFailure, match=r"Too many open files|No space left"):
+                    await pool.acquire(Target("http", "127.0.0.1", server.port), no_stage)
+                assert pool.statistics().available == 1
+                assert running_reactor() is None
+                assert open_sockets(server.port) == 0
