@@ -23,8 +23,6 @@ class TrioLoop:
         self._at = inf
         self._scope: trio.CancelScope | None = None
         self._stopped = False
-        self.checkpoint = trio.lowlevel.checkpoint
-        self.checkpoint_if_cancelled = trio.lowlevel.checkpoint_if_cancelled
         self._token = trio.lowlevel.current_trio_token()
 
     def is_running(self) -> bool:

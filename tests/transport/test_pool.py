@@ -476,6 +476,7 @@ class TestQuiet:
                 pool = Pool(max_connections=2, ssl_context=client_context())
                 target = Target("https", "127.0.0.1", server.port)
                 bodies: list[bytes] = []
+                connection: Any = None
                 async with anyio.create_task_group() as tasks:
 
                     async def first() -> None:
