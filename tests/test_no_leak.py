@@ -63,7 +63,7 @@ async def place_of(kind: str) -> AsyncIterator[Place]:
     handler = black_hole if kind.startswith("deaf") else site
     tls = server_context() if secure and not kind.startswith("deaf") else None
     settings = {"ssl_context": client_context()} if secure else {}
-    with anyio.fail_after(30):
+    with anyio.fail_after(120):  # thousands of runs, on a busy machine
         async with serving(handler, tls=tls) as server, proxying() as proxy:
             url = f"{'https' if secure else 'http'}://127.0.0.1:{server.port}"
             place = Place(url, settings, {server.port, proxy.port})
