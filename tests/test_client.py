@@ -9,9 +9,10 @@ from typing import Any
 
 import anyio
 import pytest
+from http_libraries import httpx
 from prompted import closed
 from scripted import reply
-from transport.servers import Request, closing, repeating, serving
+from transport.servers import Request, closing, repeating, serving, unused_port
 
 from gprochat_anyio import (
     Client,
@@ -201,6 +202,23 @@ async def test_check_password(data: bytes, outcome: bool | type[Exception] | Non
                     await client.check_password()
     assert requests[0].head.startswith(b"POST /api/auth ")
     assert json.loads(requests[0].body) == {"pass": "pw"}
+
+
+async def test_check_password_of_a_site_that_is_down() -> None:
+    async with Client(f"http://127.0.0.1:{unused_port()}") as client:
+        with pytest.raises(SiteConnectionError, match="check the site's URL") as caught:
+            await client.check_password()
+    assert caught.value.__cause__ is caught.value.__context__ is None
+
+
+async def test_check_password_by_a_transport_that_raises_an_error_of_its_own() -> None:
+    class Broken(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: Any) -> Any:
+            raise LookupError("mine")
+
+    async with Client("http://site.test", transport=Broken()) as client:
+        with pytest.raises(LookupError, match="mine"):
+            await client.check_password()
 
 
 async def test_an_invalid_prompt_sends_nothing() -> None:

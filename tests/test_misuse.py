@@ -17,7 +17,7 @@ from prompted import pool_of
 from scripted import reply
 from transport.servers import Handler, Peer, client_context, repeating, server_context, serving
 
-from gprochat_anyio import Client, fan_out, race
+from gprochat_anyio import Client, Timeouts, fan_out, race
 from gprochat_anyio.testing import Hang, Say, live_site
 from gprochat_anyio.testing._steps import REPLY_HEAD
 
@@ -174,6 +174,18 @@ async def test_a_stream_that_is_dropped_within_its_block(reads: int, secure: boo
         with warned_of("use `async with client.stream(...)`"):
             del chunks
         assert pool_of(client).statistics().available == 1000  # and it is closed
+
+
+@pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")  # the channel's own
+async def test_a_stream_that_is_dropped_by_another_thread() -> None:
+    """Which cannot close it; its deadlines do."""
+    async with live_site(OPEN_ENDED) as site, site.client(timeouts=Timeouts(idle=0.1)) as client:
+        kept = [client.stream("hi")]
+        await kept[0].__aenter__()
+        with warned_of("use `async with client.stream(...)`"):
+            await anyio.to_thread.run_sync(kept.clear)
+        with anyio.fail_after(10):
+            await site.until(lambda: not site.open_connections)
 
 
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # theirs comes besides

@@ -278,6 +278,7 @@ async def test_misuse() -> None:
             _ = chunks.text
         chunks.stop()
         await chunks.aclose()  # nothing to close yet
+        await chunks.__aexit__(None, None, None)
         assert not site.requests
         chunks = client.stream("hi")
         async with chunks:
@@ -373,6 +374,44 @@ async def test_stream_to_a_receiver_that_left() -> None:
         send, receive = anyio.create_memory_object_stream[str](0)
         receive.close()
         assert (await client.stream_to("hi", send)).text == "one"
+        await closed(site)
+
+
+@pytest.mark.parametrize(
+    ("rest", "text"),
+    [
+        (chunk(b"two\xff"), "onetwo"),  # a failure behind what it did not take
+        (chunk(b"Inter") + b"x\r\n", "oneInter"),  # text that was held back, in the same way
+    ],
+)
+async def test_stream_to_a_receiver_that_left_does_not_fail(rest: bytes, text: str) -> None:
+    more = anyio.Event()
+    async with client_of([Say("one"), more.wait, Raw(rest), Hang()]) as (client, site):
+        send, receive = anyio.create_memory_object_stream[str](1)
+        async with anyio.create_task_group() as tasks:
+
+            async def forward() -> None:
+                assert (await client.stream_to("hi", send)).text == text
+
+            tasks.start_soon(forward)
+            assert await receive.receive() == "one"
+            receive.close()
+            more.set()
+        await closed(site)
+
+
+async def test_stream_to_a_receiver_that_leaves_while_text_waits_for_room() -> None:
+    async with client_of([Say("one"), Say("two"), Hang()]) as (client, site):
+        send, receive = anyio.create_memory_object_stream[str](1)
+        async with anyio.create_task_group() as tasks:
+
+            async def forward() -> None:
+                assert (await client.stream_to("hi", send)).text == "onetwo"
+
+            tasks.start_soon(forward)
+            while not receive.statistics().tasks_waiting_send:
+                await checkpoint()
+            receive.close()
         await closed(site)
 
 

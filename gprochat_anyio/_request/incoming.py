@@ -149,12 +149,9 @@ class IncomingReply(IncomingResponse):
         finally:
             self.close()
 
-    def close(self) -> None:
-        """Let the connection go, in any task or callback of the event loop; repeatedly."""
-        if not self.over:
-            super().close()
-            if self._chunks:  # otherwise a further attempt may have the sink
-                self._sink.end()
+    def _after_closing(self) -> None:
+        if self._chunks:  # otherwise a further attempt may have the sink
+            self._sink.end()
 
     def _check(self, response: Head) -> SiteError | None:
         framed = response.framing in ("chunked", "length")

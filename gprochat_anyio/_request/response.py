@@ -156,14 +156,14 @@ class IncomingResponse(ABC):
         """Let the connection go, in any task or callback of the event loop; repeatedly."""
         if self.over:
             return
+        assert self._exchange is not None
         self.over = True
-        exchange = self._exchange
-        if exchange is not None:
-            self.ended_at = self._reactor.clock()
-            exchange.close()
-            if self._entry is not None:
-                self._reactor.drop_deadline(self._entry)
-            self._signal.set()
+        self.ended_at = self._reactor.clock()
+        self._exchange.close()
+        if self._entry is not None:
+            self._reactor.drop_deadline(self._entry)
+        self._signal.set()
+        self._after_closing()
 
     async def wait_closed(self) -> None:
         """Wait, for at most a second, for what a transport of the caller's still does to close."""
@@ -227,13 +227,14 @@ class IncomingResponse(ABC):
     # By the reactor
 
     def due(self, now: float) -> float:
-        if self._exchange is not None and self._exchange.paused:
+        assert self._exchange is not None
+        if self._exchange.paused:
             self.deadlines.since = now  # the consumer is behind: `idle` stands still
         return self.deadlines.due()
 
     def look(self) -> None:
-        if self._exchange is not None:
-            self._exchange.look()
+        assert self._exchange is not None
+        self._exchange.look()
 
     def expire(self) -> None:
         self._fail(self.deadlines.error(self._reactor.now))
@@ -251,6 +252,10 @@ class IncomingResponse(ABC):
     @abstractmethod
     def _finish(self) -> None:
         """Take note that the body of a success is complete."""
+
+    @abstractmethod
+    def _after_closing(self) -> None:
+        """Take note that nothing more comes."""
 
     def _break_off(self, failure: TransportFailure) -> None:
         self._fail(error_of(failure))

@@ -33,3 +33,6 @@ class WholeBody(IncomingResponse):
 
     def _finish(self) -> None:
         self.close()
+
+    def _after_closing(self) -> None:
+        """Do nothing: the waiting task takes the body."""
