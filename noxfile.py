@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nox
@@ -79,6 +80,14 @@ def eager(session: nox.Session) -> None:
 
 
 @nox.session(python=OLDEST)
+def reader_tasks(session: nox.Session) -> None:
+    """The guarantees with one reader task per socket, as where no selector has a descriptor."""
+    session.install(wheel(session))
+    env = {**INSTALLED_ONLY, "GPROCHAT_READER_TASKS": "1"}
+    session.run("pytest", "tests/guarantees", *guarantee_tests(), *session.posargs, env=env)
+
+
+@nox.session(python=OLDEST)
 def soak(session: nox.Session) -> None:
     """Random faults and cancels on each loop; `nox -s soak -- --seconds 600 --seed 1`."""
     session.install(wheel(session))
@@ -119,6 +128,13 @@ def bench(session: nox.Session) -> None:
     """Measure the library side by side with its peers."""
     session.install("--editable", ".[test]", "aiohttp", "httpx2", "openai")
     session.run("python", "benchmarks/run.py", *session.posargs)
+
+
+def guarantee_tests() -> list[str]:
+    """Return the test files that docs/guarantees.md names, but for those of the embedded site."""
+    text = Path("docs", "guarantees.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)", text)
+    return sorted({name for name in named if not name.startswith("tests/site/")})
 
 
 def wheel(session: nox.Session) -> str:

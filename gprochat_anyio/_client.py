@@ -57,8 +57,8 @@ class Client:
         and a `ReplyInterruptedError` has the text of those. None is no bound but memory.
     :param transport: an httpx (or httpx2) transport to send by, instead of the library's own; it
         is closed with the client. Proxy, TLS and bounds are then its business.
-    :param failure_marker: whether a last HTTP chunk `Internal server error` means that the reply
-        failed, as Node deployments have it
+    :param failure_marker: True if a reply that ends with exactly the text `Internal server error`
+        has failed, as Node deployments have it; False for a model that says so itself
     :raises ValueError: that names the argument, for a setting that can not be
 
     A password for a plain `http://` site that is not on loopback gives an `InsecureSiteWarning`,

@@ -37,7 +37,8 @@ class InvalidPromptError(GPROChatError, ValueError):
 
 
 class SiteConnectionError(GPROChatError):
-    """No connection to the site could be made, or it closed before it answered."""
+    """No connection to the site could be made, or it closed before it answered; also if a proxy
+    refused, or asks for credentials."""
 
     stale: bool = False
     """True for a kept-alive connection that the site had closed in the meantime."""

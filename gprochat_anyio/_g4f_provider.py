@@ -12,6 +12,8 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
+from anyio.lowlevel import current_token
+
 from gprochat_anyio._request.endpoint import PreparedRequest
 from gprochat_anyio._request.stream import ReplyStream, open_channel
 from gprochat_anyio._wire.gprochat import GENERATE_PATH, sign
@@ -81,7 +83,7 @@ class GPROChat:
         :param messages: the history; `format_prompt` flattens it into one message
         :param proxy: the URL of a proxy
         :param url: the site's address
-        :param timeouts: limits in seconds; `idle` only runs while the next piece is awaited
+        :param timeouts: limits in seconds
         :param max_reply_size: how many bytes of body a reply may have, None for any number
         :param kwargs: what other providers take, and this one has no use for
         :raises ValueError: for a site's setting that can not be, or no site at all
@@ -130,14 +132,14 @@ async def _pieces(
 
 
 class _Pieces(AsyncGenerator[str, None]):
-    """Wraps the generator to warn when it is dropped half-way; asyncio itself would not."""
+    """A generator that warns when it is dropped half-way, on asyncio: Trio warns itself."""
 
     def __init__(self, generator: AsyncGenerator[str, None]) -> None:
         self._generator = generator
         self._left_open = False
 
     async def asend(self, value: None) -> str:
-        self._left_open = True
+        self._left_open = hasattr(current_token().native_token, "call_soon")
         try:
             return await self._generator.asend(value)
         except BaseException:

@@ -88,17 +88,17 @@ class _Telemetry:
             explicit_bucket_boundaries_advisory=_BUCKETS,
         )
 
-    def observe(self, host: str, port: int) -> _Observer:
+    def observe(self, host: str, port: int) -> _SpanObserver:
         attributes: _Attributes = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": "gprochat",
             "server.address": host,
             "server.port": port,
         }
-        return _Observer(self, attributes)
+        return _SpanObserver(self, attributes)
 
 
-class _Observer:
+class _SpanObserver:
     """Records one request.
 
     Its span is a child of the one that is current where the request begins, and is never made

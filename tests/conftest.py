@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 from loops import LOOPS, virtual_backend
-from reactors import reader_tasks as reader_tasks
+from reactors import (
+    force_reader_tasks,
+    reader_tasks,  # noqa: F401 - a fixture
+)
+
+if os.environ.get("GPROCHAT_READER_TASKS"):  # `nox -s reader_tasks`
+    force_reader_tasks(pytest.MonkeyPatch())
 
 
 @pytest.fixture(params=LOOPS)

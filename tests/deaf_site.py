@@ -4,14 +4,17 @@ memory there is neither a proxy nor TLS on the way to them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
+from typing import TypeVar
 
 import anyio
 import pytest
-from anyio.abc import ByteStream, SocketStream
+from anyio.abc import SocketStream
 from anyio.lowlevel import checkpoint
 from scripted import Endless
 from transport.servers import Peer, serving
@@ -20,6 +23,9 @@ from gprochat_anyio.testing import Drop, Hold, Script, ScriptedSite, Step
 from gprochat_anyio.testing._live_site import _serve
 from gprochat_anyio.testing._site_connection import SiteConnection
 from gprochat_anyio.testing._steps import steps_of
+from gprochat_anyio.transport import _connecting
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +101,64 @@ async def deaf_site(script: Script | Endless) -> AsyncIterator[DeafSite]:
 async def deaf_site_in_memory(
     monkeypatch: pytest.MonkeyPatch, script: Script | Endless
 ) -> AsyncIterator[DeafSite]:
-    """Such a site in memory: `anyio.connect_tcp` leads to it, so that proxies and TLS do."""
+    """Such a site at the other end of socket pairs, which all connections lead to, so that proxies
+    and TLS do. What one end sends is at the other at once: nothing that virtual time could miss."""
     site = DeafSite(script)
+    async with anyio.create_task_group() as tasks:
 
-    async def connect_tcp(host: str, port: int) -> ByteStream:
-        await checkpoint()
-        return site.connect()
+        async def connect_socket(*_: object) -> socket.socket:
+            await checkpoint()
+            client, server = socket.socketpair()
+            for end in (client, server):
+                end.setblocking(False)
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least that there is
+            tasks.start_soon(_play, site.connect(), client, server)
+            return client
 
-    with monkeypatch.context() as patch:
-        patch.setattr(anyio, "connect_tcp", connect_tcp)
-        yield site
+        with monkeypatch.context() as patch:
+            patch.setattr(_connecting, "_connect_socket", connect_socket)
+            yield site
+        tasks.cancel_scope.cancel()
+
+
+async def _play(site: SiteConnection, client: socket.socket, server: socket.socket) -> None:
+    async def take_in() -> None:
+        with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError, ConnectionError):
+            while data := await _when_ready(anyio.wait_readable, server, lambda: server.recv(4096)):
+                await site.send(data)
+        tasks.cancel_scope.cancel()
+
+    reset = False
+    with server:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(take_in)
+            try:
+                while True:
+                    rest = memoryview(await site.receive())
+                    while rest:
+                        sent = await _when_ready(
+                            anyio.wait_writable, server, partial(server.send, rest)
+                        )
+                        rest = rest[sent:]
+            except anyio.BrokenResourceError:
+                reset = True
+            except (anyio.EndOfStream, ConnectionError):
+                pass
+            tasks.cancel_scope.cancel()
+        site.close()
+        # a pair is reset if what was sent is not read, and only then
+        with suppress(BlockingIOError, ConnectionError):
+            while server.recv(65536):
+                pass
+        if reset and client.fileno() >= 0:
+            client.send(b"unread")
+
+
+async def _when_ready(
+    wait: Callable[[int], Awaitable[None]], end: socket.socket, call: Callable[[], _Value]
+) -> _Value:
+    while True:
+        try:
+            return call()
+        except BlockingIOError:
+            await wait(end.fileno())

@@ -109,7 +109,9 @@ def _ran(path: str) -> dict[str, str]:
             contextlib.redirect_stderr(io.StringIO()),  # for logging
         ):
             # the SDK leaves its own generators before their end, and Trio warns
-            warnings.filterwarnings("ignore", r"Async generator '(openai|httpx2)\.", ResourceWarning)
+            warnings.filterwarnings(
+                "ignore", r"Async generator '(openai|httpx2)\.", ResourceWarning
+            )
             _run(path)
             gc.collect()
     except ModuleNotFoundError as error:

@@ -8,7 +8,7 @@ from faults import WAYS, receive_by
 from loops import VIRTUAL_LOOPS
 from scripted import reply
 
-from gprochat_anyio import RequestTimeoutError, Retry, Timeouts
+from gprochat_anyio import Client, RequestTimeoutError, Retry, Timeouts
 from gprochat_anyio.testing import Hang, Pause, Raw, Refuse, Say, Step, scripted_site
 
 pytestmark = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
@@ -77,41 +77,88 @@ async def test_a_slow_consumer_is_never_blamed() -> None:
 
 @pytest.mark.parametrize("before", [0, 5])
 async def test_total_runs_while_the_consumer_is_behind(before: int) -> None:
-    """Soon after the first text, and once a task watches the clocks."""
-    texts = [step for n in range(20) for step in (Say(f"{n:02}"), Pause(0.1))]
-    async with scripted_site([*texts, Hang()]) as site:
-        async with site.client(timeouts=Timeouts(total=50)) as client:
+    """The connection is closed on time; all text that was received comes before the error."""
+    texts = [f"{n:02}" for n in range(20)]
+    script = [step for text in texts for step in (Say(text), Pause(0.1))]
+    async with scripted_site([*script, Hang()]) as site:
+        async with site.client(timeouts=Timeouts(idle=None, total=50)) as client:
             pieces = []
             chunks = client.stream("hello")
+            began = anyio.current_time()
             with pytest.raises(RequestTimeoutError) as caught:
                 async with chunks:
                     pieces = [await chunks.receive() for _ in range(before)]
-                    await anyio.sleep(100)
+                    await anyio.sleep_until(began + 49)
+                    assert site.open_connections
+                    await anyio.sleep_until(began + 51)
+                    assert not site.open_connections
+                    await anyio.sleep(50)
                     async for piece in chunks:
                         pieces.append(piece)
-        assert caught.value.phase == "total"
-        assert caught.value.limit == 50
-        # everything that was received comes first
-        assert "".join(pieces) == caught.value.partial_text == chunks.text
-        assert len(pieces) == max(before, 1)
+        assert (caught.value.phase, caught.value.limit) == ("total", 50)
+        assert caught.value.elapsed == pytest.approx(50)
+        assert "".join(pieces) == caught.value.partial_text == chunks.text == "".join(texts)
 
 
-async def test_idle_starts_anew_with_each_read() -> None:
-    """However long the caller takes, and whether or not a task watches the clocks."""
+@pytest.mark.parametrize("taken", [0, 3, 9])
+async def test_idle_runs_while_the_caller_is_elsewhere(taken: int) -> None:
+    """A site that falls silent is reported as such, behind all of its text."""
     texts = [step for n in range(9) for step in (Say(f"{n}"), Pause(20))]
     async with scripted_site([*texts, Hang()]) as site:
         limits = Timeouts(idle=30, total=None)
         async with site.client(timeouts=limits) as client, client.stream("hello") as chunks:
-            for n in range(9):
+            began = anyio.current_time()
+            for n in range(taken):
                 assert await chunks.receive() == str(n)
-                if n % 3 == 2:
-                    await anyio.sleep(45)
+            await anyio.sleep_until(began + 8 * 20 + 29)
+            assert site.open_connections
+            await anyio.sleep_until(began + 8 * 20 + 31)
+            assert not site.open_connections
+            await anyio.sleep(1000)
+            with pytest.raises(RequestTimeoutError) as caught:
+                await chunks.read()
+        assert (caught.value.phase, caught.value.partial_text) == ("idle", "012345678")
+        assert caught.value.elapsed == pytest.approx(30)
+
+
+@pytest.mark.parametrize("by", ["stream", "stream_to"])
+async def test_idle_stands_still_while_the_connection_is_paused(by: str) -> None:
+    """It begins anew as the connection goes on."""
+    text = "x" * 70_000
+    async with scripted_site([Say(text), Hang()]) as site:
+        limits = Timeouts(idle=30, total=None)
+        async with site.client(timeouts=limits) as client:
             began = anyio.current_time()
             with pytest.raises(RequestTimeoutError) as caught:
-                await chunks.receive()
-            assert anyio.current_time() - began == pytest.approx(30)
-        assert caught.value.phase == "idle"
+                if by == "stream":
+                    async with client.stream("hello") as chunks:
+                        await anyio.sleep(1000)
+                        assert site.open_connections
+                        await chunks.read()
+                else:
+                    await _stream_to_after(client, 1000)
+            assert anyio.current_time() - began == pytest.approx(1030)
+        assert (caught.value.phase, caught.value.partial_text) == ("idle", text)
         assert caught.value.elapsed == pytest.approx(30)
+
+
+async def _stream_to_after(client: Client, seconds: float) -> None:
+    """Have a reply sent to a channel without room, which is read after a while."""
+    send, receive = anyio.create_memory_object_stream[str](0)
+    failures = []
+
+    async def forward() -> None:
+        try:
+            await client.stream_to("hello", send)
+        except RequestTimeoutError as failure:
+            failures.append(failure)
+
+    async with anyio.create_task_group() as tasks, receive:
+        tasks.start_soon(forward)
+        await anyio.sleep(seconds)
+        async for _ in receive:
+            pass
+    raise failures[0]
 
 
 async def test_total_runs_while_the_callers_channel_is_full() -> None:
@@ -122,7 +169,8 @@ async def test_total_runs_while_the_callers_channel_is_full() -> None:
             with receive, pytest.raises(RequestTimeoutError) as caught:
                 await client.stream_to("hello", send)
         assert anyio.current_time() == pytest.approx(50)
-        assert (caught.value.phase, caught.value.partial_text) == ("total", "012")
+        # what the channel had no room for was read ahead
+        assert (caught.value.phase, caught.value.partial_text) == ("total", "012345678")
 
 
 async def test_waiting_for_a_slot_runs_on_no_clock_but_total() -> None:

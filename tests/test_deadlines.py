@@ -42,7 +42,7 @@ async def test_total_fires_in_every_phase(
 async def test_text_that_was_held_back_comes_before_the_timeout(
     way: str, reads: int, limits: Timeouts
 ) -> None:
-    """It might have been the failure marker; soon after the first text, and under the watch."""
+    """It might have been the failure marker."""
     texts = [step for n in range(reads) for step in (Say(f"{n}"), Pause(0.1))]
     async with scripted_site([*texts, *HELD_BACK]) as site:
         async with site.client(timeouts=limits) as client:
@@ -85,7 +85,7 @@ async def test_held_back_until_total_runs_out_behind_the_consumers_back(reads: i
     texts = [step for n in range(reads) for step in (Say(f"{n}"), Pause(0.1))]
     script = [*texts, Raw(b"1\r\na\r\n15\r\nInter"), Hang()]
     async with scripted_site(script) as site:
-        async with site.client(timeouts=Timeouts(total=50)) as client:
+        async with site.client(timeouts=Timeouts(idle=None, total=50)) as client:
             async with client.stream("hello") as chunks:
                 pieces = [await chunks.receive() for _ in range(reads + 1)]
                 await anyio.sleep(100)

@@ -41,7 +41,9 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 NAMED_FILE = re.compile(r"`((?:benchmarks|docs|examples|gprochat_anyio|tests)/[\w./-]+)[`:]")
 ROLE = re.compile(r"\{py:\w+\}`~?([\w.]+)`")
 COMMAND = re.compile(r"\bgprochat (\w+)((?:\\\n|[^|;&#)\n])*)")
-DIRECTIVE = re.compile(r"^\.\. (?:auto\w+|py:class|py:type|(currentmodule)):: ([\w.]+)", re.MULTILINE)
+DIRECTIVE = re.compile(
+    r"^\.\. (?:auto\w+|py:class|py:type|(currentmodule)):: ([\w.]+)", re.MULTILINE
+)
 
 PROGRAM: click.Group = gprochat
 

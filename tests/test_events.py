@@ -14,11 +14,11 @@ import pytest
 from embedded_site import ROOT
 from http_libraries import httpx
 from loops import VIRTUAL_LOOPS
-from prompted import closed
+from prompted import closed, pool_of
 from scripted import reply
 
 from gprochat_anyio import Client, GPROChat, GPROChatError, Retry, Timeouts, fan_out, gather, race
-from gprochat_anyio._request.observers import Watching
+from gprochat_anyio._request.observers import Observers
 from gprochat_anyio.testing import (
     Drop,
     Hang,
@@ -224,9 +224,9 @@ OK = Raw(reply("ok"))
         (BEGUN, be_cancelled_in_the_block, "cancelled cancelled"),
         (NOTHING, ask, "failed RequestTimeoutError first_chunk"),
         (BEGUN, ask, "failed RequestTimeoutError idle"),
-        (BEGUN, be_slow, "failed RequestTimeoutError total"),
+        (BEGUN, be_slow, "failed RequestTimeoutError idle"),
         (BROKEN, ask, "failed ReplyInterruptedError"),
-        (BROKEN, leave_before_the_error, "left"),
+        (BROKEN, leave_before_the_error, "failed ReplyInterruptedError"),
         (MALFORMED, leave_before_the_error, "failed ReplyInterruptedError"),
         (Refuse(401, "Invalid password."), ask, "failed AuthenticationError 401"),
         (OK, ask, "done"),
@@ -285,13 +285,13 @@ async def test_another_transport_tells_when_it_has_connected(heard: Any) -> None
 
 async def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, LOGGER)
-    assert Watching("site.test", 80).request() is None
-    Watching("site.test", 80).paused(1.0, 1)
+    assert Observers("site.test", 80).watch() is None
+    Observers("site.test", 80).paused(1.0, 1)
     assert not caplog.records
 
 
 async def test_an_ipv6_site(heard: pytest.LogCaptureFixture) -> None:
-    assert Watching("::1", 8000).request() is not None
+    assert Observers("::1", 8000).watch() is not None
     assert told(heard)[0]["site"] == "[::1]:8000"
 
 
@@ -376,8 +376,7 @@ async def test_a_log_that_fails_leaves_no_connection_open(heard: Any, event: str
                     await ask(client)
                     await leave(client)
                     await ask(client)
-                assert client.pool
-                assert client.pool.statistics().available == 1000
+                assert pool_of(client).statistics().available == 1000
             await closed(site)
     finally:
         logger.removeFilter(broken)

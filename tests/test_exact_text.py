@@ -13,10 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scripted import reply
 
-from gprochat_anyio._wire.text_decoder import ReplyDecoder
+from gprochat_anyio._wire.reply_decoder import TextDecoder
 from gprochat_anyio.testing._steps import REPLY_HEAD
 from gprochat_anyio.transport._failures import ProtocolViolation
-from gprochat_anyio.transport._parser import HEAD_LIMIT, AnswerParser
+from gprochat_anyio.transport._response_parser import HEAD_LIMIT, ResponseParser
 
 MARKER = b"Internal server error"
 MIXED = "aé€😀ж\u200d"  # characters of 1, 2, 3, 4, 2 and 3 bytes
@@ -29,14 +29,14 @@ def receive(
     reads: Sequence[bytes], *, failure_marker: bool = True, max_size: int | None = None
 ) -> Outcome:
     """What a client gets of these reads."""
-    parser = AnswerParser()
-    decoder = ReplyDecoder(failure_marker=failure_marker, max_size=max_size)
+    parser = ResponseParser()
+    decoder = TextDecoder(failure_marker=failure_marker, max_size=max_size)
     text = ""
     try:
         for data in reads:
             parser.feed(data)
             while pieces := parser.take():
-                text += decoder.feed(pieces, parser.open_chunk_size)
+                text += "".join([decoder.feed(piece) for piece in pieces])
                 if decoder.failure is not None:
                     return text + decoder.cut(), False, True
     except ProtocolViolation:
@@ -45,7 +45,7 @@ def receive(
         parser.release()
     if not parser.complete:
         return text + decoder.cut(), False, False
-    decoder.finish()
+    text += decoder.finish()
     return text, True, decoder.failure is not None
 
 
@@ -59,11 +59,11 @@ def wire_of(chunks: Sequence[bytes]) -> bytes:
 
 
 def model(chunks: Sequence[bytes], max_size: int | None = None) -> Outcome:
-    """What these chunks stand for."""
-    failed = bool(chunks) and chunks[-1] == MARKER
-    body = b"".join(chunks).removesuffix(MARKER if failed else b"")
+    """What these chunks stand for, whose borders carry no information."""
+    body = b"".join(chunks)
     too_large = max_size is not None and len(body) > max_size
-    body = body[:max_size]
+    failed = not too_large and body.endswith(MARKER)
+    body = body[:max_size].removesuffix(MARKER if failed else b"")
     try:
         codecs.utf_8_decode(body, "strict", False)
     except UnicodeDecodeError as error:
@@ -197,13 +197,13 @@ def test_damage_is_never_taken_for_another_reply(
     st.sampled_from([b"", REPLY_HEAD, REPLY_HEAD + b"2;"]),
 )
 def test_no_bytes_are_kept_without_bound(data: bytes, times: int, start: bytes) -> None:
-    parser, decoder, taken = AnswerParser(), ReplyDecoder(), 0
+    parser, decoder, taken = ResponseParser(), TextDecoder(), 0
     try:
         for part in (start, *[data] * times):
             if part:
                 parser.feed(part)
             while pieces := parser.take():
-                taken += len(decoder.feed(pieces, parser.open_chunk_size))
+                taken += sum(len(decoder.feed(piece)) for piece in pieces)
                 assert len(decoder._held) + len(decoder._undecoded) < 25
             assert sum(len(n) + len(v) for n, v in parser.headers) <= HEAD_LIMIT + len(data)
     except ProtocolViolation:

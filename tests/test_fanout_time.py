@@ -23,6 +23,7 @@ from gprochat_anyio import (
     gather,
 )
 from gprochat_anyio.testing import (
+    Hang,
     Pause,
     Raw,
     Refuse,
@@ -153,23 +154,39 @@ async def test_a_slow_caller_is_not_blamed() -> None:
 
 
 async def test_total_goes_on_while_the_channel_is_full() -> None:
+    """It closes the connection on time, and its error comes behind all text."""
+
     def answer(request: Request) -> Iterator[Step]:
         for _ in range(6):
             yield Say(request.prompt)
             yield Pause(0.1)
+        yield Hang()
 
+    limits = Timeouts(idle=None, total=60)
     async with scripted_site(answer) as site, site.client() as client:
-        events = []
-        async with fan_out(client, ["a"], max_at_once=1, timeouts=Timeouts(total=60)) as stream:
+        async with fan_out(client, ["a"], max_at_once=1, timeouts=limits) as stream:
+            await anyio.sleep(59)
+            assert site.open_connections
+            await anyio.sleep(2)
+            assert not site.open_connections
             await anyio.sleep(100)
-            async for event in stream:
-                events.append(event)  # noqa: PERF401
-        (*chunks, failed) = events
-        assert chunks == [Chunk(0, "a")]
+            (*chunks, failed) = [event async for event in stream]
+        assert chunks == [Chunk(0, "a"), Chunk(0, "a"), Chunk(0, "aaaa")]
         assert isinstance(failed, Failed)
         assert isinstance(failed.error, RequestTimeoutError)
         assert failed.error.phase == "total"
-        assert failed.error.partial_text == "aa"
+        assert failed.error.partial_text == "aaaaaa"
+
+
+async def test_a_reply_that_completes_while_the_channel_is_full_is_in_time() -> None:
+    script = [step for _ in range(6) for step in (Say("a"), Pause(0.1))]
+    async with scripted_site(script) as site, site.client() as client:
+        async with fan_out(client, ["a"], max_at_once=1, timeouts=Timeouts(total=60)) as stream:
+            await anyio.sleep(100)
+            (*chunks, finished) = [event async for event in stream]
+        assert "".join(event.text for event in chunks if isinstance(event, Chunk)) == "aaaaaa"
+        assert isinstance(finished, Finished)
+        assert finished.reply.timing.total == pytest.approx(0.6)
 
 
 async def test_total_does_not_go_on_once_the_reply_is_complete() -> None:

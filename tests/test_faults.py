@@ -24,6 +24,7 @@ from gprochat_anyio import (
 )
 from gprochat_anyio._errors import Phase
 from gprochat_anyio.testing import Pause, Reply, ScriptedSite, live_site, scripted_site
+from gprochat_anyio.transport import _connecting
 
 virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 every_fault = pytest.mark.parametrize("fault", FAULTS, ids=str)
@@ -190,12 +191,12 @@ async def test_connecting_fails(
 ) -> None:
     tried = 0
 
-    async def connect_tcp(host: str, port: int) -> None:
+    async def resolve(host: str, port: int) -> None:
         nonlocal tried
         tried += 1
         raise cause
 
-    monkeypatch.setattr(anyio, "connect_tcp", connect_tcp)
+    monkeypatch.setattr(_connecting, "resolve", resolve)
     async with Client("http://site.test") as client:
         with pytest.raises(SiteConnectionError) as caught:
             await receive_by(way, client)

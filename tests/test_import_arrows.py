@@ -6,6 +6,7 @@ import ast
 import graphlib
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -16,28 +17,100 @@ import gprochat_anyio
 # Each module or package, and what of the library it may import. A line only names lines above
 # it. Within a package the modules are free, as long as they import in no circle.
 ARROWS = {
+    # the package itself imports each public name when it is first used
     "_version": "",
-    "_errors": "",
     "gprochat_anyio": "_version",
+    # what everything may use, and what knows nothing of requests
+    "_errors": "",
     "_redaction": "",
-    "transport": "_redaction",
-    "_wire": "_errors _redaction",
     "_settings": "_errors",
+    # what bytes mean, without I/O; and how they get there and back, for whatever they mean
+    "_wire": "_errors _redaction",
+    "transport": "_redaction",
+    # one request to one site, then one site, then many requests
     "_request": "_errors _redaction _settings _version _wire transport",
     "_client": "_errors _redaction _request _settings _wire",
-    "otel": "_client _request _version",
     "_fanout": "_client _errors _redaction _request _settings _wire",
     "_conversation": "_client _errors _request _settings _wire",
+    # other ways to the same
     "_sync": "_client _conversation _errors _fanout _redaction _request _settings _wire",
-    "site": "_request _wire gprochat_anyio transport",
+    "_g4f_provider": "_client _errors _redaction _request _settings _wire",
+    "otel": "_client _request _version",
+    # built on the public names; `PRIVATE` has the exceptions
     "batch": "_fanout _wire gprochat_anyio",
-    "testing": "_request _wire gprochat_anyio transport",
+    "site": "_errors _wire gprochat_anyio transport",
+    "testing": "_client _request _wire gprochat_anyio transport",
     "cli": "_request batch gprochat_anyio site transport",
-    "_g4f_provider": "_client _errors _redaction _settings _wire",
+}
+
+# What packages that are built on the public names import besides, and why no public name serves.
+PRIVATE = {
+    "batch": {
+        "_fanout.fan_out.Outcomes": "the type of what `as_completed` returns",
+        "_fanout.prompts": "an iterable of either kind, pulled as a fan-out pulls it",
+        "_wire.messages.Prompt": "a type",
+        "_wire.messages.checked": "an invalid prompt, before it is sent",
+        "_wire.messages.history": "a prompt as messages",
+    },
+    "site": {
+        "_errors.Phase": "a type",
+        "_wire.admission.Gate": "the wire's other end",
+        "_wire.admission.Refusal": "the wire's other end",
+        "_wire.admission.Turn": "the wire's other end; public as `site.Turn`",
+        "_wire.admission.WireResponse": "the wire's other end",
+        "_wire.admission.error_response": "the wire's other end",
+        "_wire.admission.model_failure": "the wire's other end",
+        "_wire.error_responses.parse_retry_after": "a header field of models' APIs, too",
+        "_wire.gprochat.AUTH_PATH": "the wire's other end",
+        "_wire.gprochat.FAILURE_MARKER": "the wire's other end",
+        "_wire.gprochat.GENERATE_PATH": "the wire's other end",
+        "_wire.gprochat.REPLY_CONTENT_TYPE": "the wire's other end",
+        "_wire.json_body.decode_json": "one way to decode JSON",
+        "_wire.json_body.encode_json": "one way to encode JSON",
+        "_wire.messages.history": "OpenAI's messages are checked as prompts are",
+        "transport._http_library.httpx": "httpx or httpx2, whichever there is",
+        "transport._target.Proxy": "models' APIs are reached through proxies, too",
+        "transport._target.ascii_host": "models' APIs are reached through proxies, too",
+        "transport._target.environment_proxy": "models' APIs are reached through proxies, too",
+        "transport._target.split_url": "models' APIs are reached through proxies, too",
+    },
+    "testing": {
+        "_client.endpoint_of": "the connections of a client, to count and to record",
+        "_request.address.SiteAddress": "a URL as a client takes it",
+        "_wire.admission.Gate": "a scripted site admits what a site admits",
+        "_wire.admission.Refusal": "a scripted site admits what a site admits",
+        "_wire.admission.WireResponse": "a scripted site responds as a site does",
+        "_wire.admission.error_response": "a scripted site responds as a site does",
+        "_wire.admission.read_parts": "a scripted site admits what a site admits",
+        "_wire.gprochat.AUTH_PATH": "the wire's other end",
+        "_wire.gprochat.FAILURE_MARKER": "the wire's other end",
+        "_wire.gprochat.MODEL_FAILURE_CODE": "the wire's other end",
+        "_wire.gprochat.REPLY_CONTENT_TYPE": "the wire's other end",
+        "_wire.gprochat.sign": "a recording is signed anew",
+        "_wire.json_body.decode_json_object": "one way to decode JSON",
+        "transport._connection.Connection": "what is recorded goes over it",
+        "transport._connection.Receiver": "what is recorded goes over it",
+        "transport._failures.ProtocolViolation": "what is recorded ends where a response does",
+        "transport._response_parser.ResponseParser": "what is recorded ends where a response does",
+        "transport._wiring.NetworkForbiddenError": "the switch is the transport's",
+        "transport._wiring.in_memory": "the place of sites in memory",
+        "transport._wiring.switches": "the switch is the transport's",
+    },
+    "cli": {
+        "_request.address.SiteAddress": "`check` connects step by step, to tell which one fails",
+        "transport._connecting.Opened": "`check` connects step by step",
+        "transport._connecting.connect": "`check` connects step by step",
+        "transport._failures.ConnectFailure": "`check` connects step by step",
+        "transport._failures.reason_of": "`check` connects step by step",
+        "transport._target.Target": "`check` connects step by step",
+    },
 }
 
 HTTP_LIBRARIES = {"httpcore", "httpcore2", "httpx", "httpx2"}
-HTTP_MODULE = "transport._http_library"
+HTTP_MODULES = {
+    "transport._http_library": "httpx or httpx2, whichever there is",
+    "transport.httpx2": "a class of httpx2's, for whoever has it",
+}
 
 EVENT_LOOPS = {"asyncio", "trio", "uvloop"}
 BOUND_TO_LOOPS = {
@@ -45,7 +118,15 @@ BOUND_TO_LOOPS = {
     "site._hypercorn_connection": "Hypercorn has one connection for asyncio and another for Trio",
     "testing._injection": "native cancellation is asyncio's own",
     "site._hypercorn": "Hypercorn has one server for asyncio and another for Trio",
+    "transport._asyncio_loop": "imported where asyncio runs",
+    "transport._trio_loop": "imported where Trio runs",
 }
+
+TWICE = {
+    "AnyIOTransport": "the transport of httpx, and that of httpx2",
+    "Turn": "a turn as a model gets it, and as a test sees it",
+}
+"""Names of public classes that are two."""
 
 ROOT = Path(gprochat_anyio.__file__).parent
 
@@ -160,9 +241,46 @@ def test_no_module_imports_in_a_circle() -> None:
 
 
 def test_one_module_imports_the_http_library() -> None:
-    assert {m for m in MODULES if outside(m) & HTTP_LIBRARIES} == {HTTP_MODULE}
+    assert {m for m in MODULES if outside(m) & HTTP_LIBRARIES} == HTTP_MODULES.keys()
 
 
 def test_no_module_is_bound_to_an_event_loop() -> None:
     bound = {m for m in MODULES if outside(m, top_level=True) & EVENT_LOOPS}
     assert bound == BOUND_TO_LOOPS.keys()
+    for module in MODULES:  # none is imported for the sake of the other
+        loops = {f"gprochat_anyio.transport._{loop}_loop" for loop in EVENT_LOOPS}
+        assert not [n for n in imports(module, top_level=True) if n.rpartition(".")[0] in loops]
+
+
+@pytest.mark.parametrize("package", PRIVATE)
+def test_private_names_are_used_only_where_no_public_one_serves(package: str) -> None:
+    used = set()
+    for module in MODULES:
+        if unit(module) == package:
+            for name in imports(module):
+                place, _, rest = name.removeprefix("gprochat_anyio.").partition(".")
+                if place == package or not name.startswith("gprochat_anyio."):
+                    continue
+                if rest and any(part.startswith("_") for part in (place, *rest.split("."))):
+                    used.add(f"{place}.{rest}")
+    assert used == PRIVATE[package].keys()
+    assert not {name.rpartition(".")[2] for name in used} & {*gprochat_anyio.__all__}
+
+
+def test_every_module_has_a_name_of_its_own() -> None:
+    names = [path.stem.lstrip("_") for path in MODULES.values() if path.stem != "__init__"]
+    assert duplicates(names) == set()
+
+
+def test_every_class_has_a_name_of_its_own() -> None:
+    names = [
+        node.name.lstrip("_")
+        for path in MODULES.values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert duplicates(names) == TWICE.keys()
+
+
+def duplicates(names: list[str]) -> set[str]:
+    return {name for name, count in Counter(names).items() if count > 1}

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import socket
+import threading
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from typing import Any
 
 import anyio
 import pytest
+from deaf_site import deaf_site_in_memory
 from faults import WAYS, receive_by
-from loops import VIRTUAL_LOOPS, virtual_backend
+from loops import LOOPS, VIRTUAL_LOOPS, virtual_backend
+from prompted import pool_of
+from raw_site import BOUND, HEAD, Exchange, raw_site
 
-from gprochat_anyio import Client
-from gprochat_anyio._request.deadlines import Clocks
-from gprochat_anyio._request.incoming import LiveReply
-from gprochat_anyio._request.opening import Attempt
-from gprochat_anyio.testing import Pause, Say, scripted_site
-from gprochat_anyio.transport._exchange import Exchange
+from gprochat_anyio import Client, Retry, Timeouts, UnexpectedResponseError
+from gprochat_anyio._request.deadlines import Deadlines
+from gprochat_anyio._wire.reply_decoder import TextDecoder
+from gprochat_anyio.testing import Hang, Pause, Say, scripted_site
+from gprochat_anyio.transport import _connecting, _names
+from gprochat_anyio.transport._asyncio_loop import AsyncioSignal
+from gprochat_anyio.transport._names import Address
+from gprochat_anyio.transport._pumped_connection import PumpedConnection
+from gprochat_anyio.transport._trio_loop import TrioSignal
 
 MANY_READS = [Say("a"), Pause(1)] * 9
 LARGE = "x" * 300_000  # sent while its answer is looked for
@@ -47,21 +58,34 @@ def run(loop: Any, main: Callable[[], Awaitable[object]]) -> BaseException:
 loops = pytest.mark.parametrize("loop", [param.values[0] for param in VIRTUAL_LOOPS])
 exceptions = pytest.mark.parametrize("kind", EXCEPTIONS)
 
-PLACES: dict[str, tuple[Any, str, str]] = {
-    # where it is raised, and the prompt
-    "connecting": (anyio, "connect_tcp", "hello"),
-    "connecting, in a task of AnyIO's": (anyio, "connect_tcp", "hello"),
-    "sending": (Exchange, "send", "hello"),
-    "reading the head": (Exchange, "read_head", "hello"),
-    "sending at length": (Exchange, "_send_all", LARGE),
-    "reading while sending": (Exchange, "read_head", LARGE),
-    "reading the first text": (LiveReply, "next_text", "hello"),
-}
+
+async def two_addresses(host: str, port: int) -> list[Address]:
+    """So that there is a task group, for an attempt each."""
+    return [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port))]
+
+
+Patch = tuple[Any, str, Any]
+
+
+def places(error: BaseException) -> dict[str, list[Patch]]:
+    """What to patch, so that it is raised there."""
+    raises = raising(error)
+    signals = [(AsyncioSignal, "wait", raises), (TrioSignal, "wait", raises)]
+    return {
+        "looking up the name": [(_connecting, "resolve", raises)],
+        "connecting, in a task": [
+            (_connecting, "resolve", two_addresses),
+            (_names, "connect_to", raises),
+        ],
+        "sending": [(PumpedConnection, "send", raises)],
+        "sending at length": [*signals],
+        "waiting for the first text": [*signals],
+    }
 
 
 @loops
 @exceptions
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", places(_BoomError()))
 @pytest.mark.parametrize("way", WAYS)
 def test_while_opening(
     monkeypatch: pytest.MonkeyPatch,
@@ -72,22 +96,43 @@ def test_while_opening(
 ) -> None:
     error = kind()
 
+    async def fail(client: Client, prompt: str) -> None:
+        with monkeypatch.context() as patch:
+            for owner, name, value in places(error)[place]:
+                patch.setattr(owner, name, value)
+            try:
+                await receive_by(way, client, prompt)
+            except BaseException as left:  # noqa: BLE001 - whatever it is
+                failures.append(left)
+                raise _Left from None
+
     async def main() -> None:
-        owner, name, prompt = PLACES[place]
-        raised = BaseExceptionGroup("", [error]) if "AnyIO" in place else error
-        async with scripted_site("a") as site:
-            url = "http://site.test" if owner is anyio else site.url  # no socket leads to a script
-            async with Client(url) as client:
-                with monkeypatch.context() as patch:
-                    patch.setattr(owner, name, raising(raised))
+        if place == "sending at length":
+            async with deaf_site_in_memory(monkeypatch, [Hang()]) as deaf:
+                async with Client(deaf.url) as client:
                     try:
-                        await receive_by(way, client, prompt)
-                    except BaseException as left:  # noqa: BLE001 - whatever it is
-                        failures.append(left)
-                        raise _Left from None
+                        await fail(client, LARGE)
+                    except _Left:
+                        assert pool_of(client).statistics().available == 1000
+                        left_alone.append(True)
+            return
+        async with scripted_site("a") as site:
+            url = "http://site.test" if "connect" in place or "name" in place else site.url
+            async with Client(url) as client:
+                try:
+                    await fail(client, "hello")
+                finally:
+                    assert pool_of(client).statistics().available == 1000
         pytest.fail("nothing was raised")
 
     failures: list[BaseException] = []
+    left_alone: list[bool] = []
+    if place == "sending at length":  # the site's task group would wrap what leaves it
+        backend, options = virtual_backend(loop)
+        anyio.run(main, backend=backend, backend_options=options)
+        assert left_alone
+        assert failures == [error]
+        return
     left = run(loop, main)
     # asyncio ends the loop at once if it is one of its tasks that Ctrl-C hits
     assert failures == [error] or left is error
@@ -109,12 +154,12 @@ def test_in_a_callback(
         raise error
 
     async def main() -> None:
-        async with scripted_site("a") as site, site.client() as client:
+        async with scripted_site("a") as site, site.client(max_connections=1) as client:
             with monkeypatch.context() as patch:
                 if when == "stage":
-                    patch.setattr(Attempt, "on_stage", interrupted)
+                    patch.setattr(Deadlines, "start", interrupted)
                 else:
-                    patch.setattr("gprochat_anyio._client.encode_generate", interrupted)
+                    patch.setattr("gprochat_anyio._request.endpoint.encode_generate", interrupted)
                 with pytest.raises(kind) as caught:
                     await client.ask("hello")
                 assert caught.value is error
@@ -146,30 +191,83 @@ def test_in_the_block(loop: Any, kind: type[BaseException], reads: int) -> None:
     anyio.run(main, backend=backend, backend_options=options)
 
 
-@loops
-@pytest.mark.parametrize("kind", EXCEPTIONS[:2])
-@pytest.mark.parametrize("block_raises", [False, True])
-def test_in_the_task_that_watches_the_clocks(
-    monkeypatch: pytest.MonkeyPatch, loop: Any, kind: type[BaseException], *, block_raises: bool
+@pytest.mark.parametrize("loop", [param.values[0] for param in LOOPS])
+@pytest.mark.parametrize("way", WAYS)
+def test_ctrl_c_while_the_reactor_reads(
+    monkeypatch: pytest.MonkeyPatch, loop: Any, way: str
 ) -> None:
-    error = kind()
-    monkeypatch.setattr(Clocks, "watch", raising(error))
+    """It reaches the caller, not the reactor, and the connection is closed."""
+    feed = TextDecoder.feed
+    pieces: list[str] = []
 
-    async def main() -> None:
-        async with Client("http://site.test") as client:
-            async with client.stream("hello") as chunks:
-                await chunks.read()
-                if block_raises:
-                    raise _BoomError
+    def interrupted(self: TextDecoder, data: bytes) -> str:
+        if b"two" in data:
+            signal.raise_signal(signal.SIGINT)
+        return feed(self, data)
 
-    async def outer() -> None:
-        async with scripted_site(MANY_READS, url="http://site.test"):
+    def answer(exchange: Exchange) -> None:
+        exchange.send(HEAD)
+        exchange.text("one")
+        exchange.text("two")
+        exchange.until_left()
+        left.append("closed")
+
+    async def main(url: str) -> None:
+        async with Client(url, trust_env=False) as client:
+            await receive_by(way, client, into=pieces)
+
+    left: list[str] = []
+    monkeypatch.setattr(TextDecoder, "feed", interrupted)
+    backend, options = virtual_backend(loop)
+    with raw_site(answer) as site:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            anyio.run(main, site.url, backend=backend, backend_options=options)
+        assert type(caught.value) is KeyboardInterrupt
+    assert left == ["closed"]
+    assert "onetwo".startswith("".join(pieces))
+
+
+@pytest.mark.parametrize("loop", [param.values[0] for param in LOOPS if "trio" not in param.id])
+@pytest.mark.parametrize("way", WAYS)
+def test_an_interrupt_in_the_reactor(monkeypatch: pytest.MonkeyPatch, loop: Any, way: str) -> None:
+    """An event loop that does not handle SIGINT raises it in a callback. What was being read is
+    lost: the reply must not go on as if nothing were missing."""
+    feed = TextDecoder.feed
+    pieces: list[str] = []
+    left: list[str] = []
+    first = threading.Event()
+
+    def interrupted(self: TextDecoder, data: bytes) -> str:
+        if b"two" in data:
+            raise KeyboardInterrupt
+        first.set()
+        return feed(self, data)
+
+    def answer(exchange: Exchange) -> None:
+        exchange.send(HEAD)
+        exchange.text("one")
+        assert first.wait(BOUND)  # so that it is read by itself
+        exchange.text("two", "three")
+        exchange.until_left()
+        left.append("closed")
+
+    async def main(url: str) -> None:
+        settings: Any = {"retry": Retry(attempts=1), "timeouts": Timeouts(total=BOUND)}
+        async with Client(url, trust_env=False, **settings) as client:
             try:
-                await main()
-            except BaseException as left:  # noqa: BLE001 - whatever it is
-                failures.append(left)
-                raise _Left from None
+                await receive_by(way, client, into=pieces)
+            finally:
+                assert way == "provider" or pool_of(client).statistics().available == 1000
 
-    failures: list[BaseException] = []
-    left = run(loop, outer)
-    assert failures == [error] or left is error
+    monkeypatch.setattr(TextDecoder, "feed", interrupted)
+    _, options = virtual_backend(loop)
+    running = options.get("loop_factory", asyncio.new_event_loop)()
+    with closing(running), raw_site(answer) as site:
+        task = running.create_task(main(site.url))
+        with pytest.raises(KeyboardInterrupt):
+            running.run_until_complete(task)
+        with pytest.raises(UnexpectedResponseError):
+            running.run_until_complete(task)
+        running.run_until_complete(running.shutdown_asyncgens())
+    assert left == ["closed"]
+    assert "".join(pieces) == ("" if way == "ask" else "one")

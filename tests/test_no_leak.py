@@ -80,16 +80,14 @@ async def ask(prompt: str, client: Client) -> None:
 
 
 async def stream(prompt: str, client: Client) -> None:
-    """Past the third read, from which on a task watches the clocks."""
     async with client.stream(prompt) as chunks:
         async for _ in chunks:
             pass
 
 
 async def left_early(prompt: str, client: Client) -> None:
-    """Left while that task watches."""
     async with client.stream(prompt) as chunks:
-        for _ in range(4):
+        while len(chunks.text) < len("text" * 3):
             await chunks.receive()
 
 
@@ -142,7 +140,7 @@ def bounded(operation: Operation, seconds: float) -> Operation:
 async def test_at_every_suspension(kind: str, operation: Prompted) -> None:
     async with place_of(kind) as place:
         await place.nothing_is_left(partial(operation, "long"))
-        assert place.tried > 5
+        assert place.tried >= 4  # as it is sent, and while it waits: in two moments each
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

@@ -22,9 +22,9 @@ from gprochat_anyio import (
     Retry,
     SiteConnectionError,
 )
-from gprochat_anyio._wire.text_decoder import ReplyDecoder
+from gprochat_anyio._wire.reply_decoder import TextDecoder
 from gprochat_anyio.testing import Drop, MemorySite, Raw, live_site, scripted_site
-from gprochat_anyio.transport._parser import AnswerParser
+from gprochat_anyio.transport._response_parser import ResponseParser
 
 virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 every_transcript = pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=lambda t: t["name"])
@@ -38,8 +38,8 @@ def wire_of(transcript: dict[str, Any]) -> bytes:
 
 
 def text_in(wire: bytes) -> str:
-    """A model of what a 200 answer that is cut gives: the whole characters of its chunks' data,
-    without a last chunk that says that the model failed."""
+    """A model of what a 200 response that is cut gives: the whole characters of its chunks' data,
+    without the words at its end that say that the model failed."""
     _, _, rest = wire.partition(b"\r\n\r\n")
     chunks = []
     while rest:
@@ -49,10 +49,8 @@ def text_in(wire: bytes) -> str:
         size = int(line, 16)
         chunks.append(rest[:size])
         rest = rest[size + 2 :]
-    chunks = [chunk for chunk in chunks if chunk]
-    if chunks and chunks[-1] == b"Internal server error":
-        chunks.pop()
-    return codecs.getincrementaldecoder("utf-8")().decode(b"".join(chunks))
+    body = b"".join(chunks).removesuffix(b"Internal server error")
+    return codecs.getincrementaldecoder("utf-8")().decode(body)
 
 
 def expected(transcript: dict[str, Any], cut: int) -> tuple[type[GPROChatError], str]:
@@ -181,18 +179,17 @@ def test_every_offset_of_a_thousand_chunks() -> None:
     """What the others leave out, without an event loop: one byte of the wire after the other."""
     (transcript,) = (t for t in TRANSCRIPTS if t["name"] == "reply_1000_tokens")
     wire = wire_of(transcript)
-    parser, decoder, text, steps = AnswerParser(), ReplyDecoder(), "", 0
+    parser, decoder, text, steps = ResponseParser(), TextDecoder(), "", 0
     for start, end in pairwise(range(len(wire) + 1)):
         parser.feed(wire[start:end])
-        if pieces := parser.take():
-            text += decoder.feed(pieces, parser.open_chunk_size)
+        text += "".join([decoder.feed(piece) for piece in parser.take()])
         if start % 37 == 0 or end > len(wire) - 100:
             assert text == text_in(wire[:end])
             steps += 1
         assert TEXTS["reply_1000_tokens"].startswith(text)
         assert parser.complete is (end == len(wire))
     assert steps > 600
-    decoder.finish()
+    text += decoder.finish()
     assert (decoder.failure, text) == (None, TEXTS["reply_1000_tokens"])
 
 

@@ -28,7 +28,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_attributes() -> None:
-    assert GPROChat.working
+    assert GPROChat.working is False  # the public site is gone
     assert GPROChat.supports_stream
     assert GPROChat.supports_message_history
     assert GPROChat.default_model == "gemini-1.5-pro"

@@ -24,6 +24,7 @@ from gprochat_anyio import (
     Timeouts,
     race,
 )
+from gprochat_anyio._request.endpoint import Endpoint
 from gprochat_anyio.testing import (
     Drop,
     Hang,
@@ -89,19 +90,19 @@ class TestWinning:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         both, opened = anyio.Event(), 0
-        real_open = Client.open
+        real_open = Endpoint.open
 
-        async def wait_for_both(self: Client, *args: Any, **kwargs: Any) -> Any:
+        async def wait_for_both(self: Endpoint, *args: Any, **kwargs: Any) -> Any:
             nonlocal opened
-            live = await real_open(self, *args, **kwargs)
+            reply = await real_open(self, *args, **kwargs)
             opened += 1
             if opened == 2:
                 both.set()
             else:
                 await both.wait()
-            return live
+            return reply
 
-        monkeypatch.setattr(Client, "open", wait_for_both)
+        monkeypatch.setattr(Endpoint, "open", wait_for_both)
         async with clients_of(ONE_TEXT, ONE_TEXT) as (clients, sites):
             async with race(clients, "hi") as chunks:
                 await closed(sites[1 - chunks.winner])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from itertools import pairwise
 
 import anyio
 import pytest
+from faults import WAYS, receive_by
 from loops import VIRTUAL_LOOPS
+from transport.servers import unused_port
 
 from gprochat_anyio import (
     AuthenticationError,
@@ -24,6 +27,8 @@ from gprochat_anyio import (
 )
 from gprochat_anyio.testing import Drop, Fail, Pause, Raw, Refuse, Reply, Say, scripted_site
 from gprochat_anyio.testing._steps import REPLY_HEAD, answer
+from gprochat_anyio.transport import _connecting
+from gprochat_anyio.transport._names import Address
 
 virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
@@ -54,17 +59,31 @@ HTML = {"Content-Type": "text/html"}
         (Raw(b"SSH-2.0-OpenSSH\r\n"), UnexpectedResponseError, 1),
     ],
 )
-async def test_what_is_tried_again(failing: Reply, kind: type[GPROChatError], sent: int) -> None:
+@pytest.mark.parametrize("way", WAYS)
+async def test_what_is_tried_again(
+    way: str, failing: Reply, kind: type[GPROChatError], sent: int
+) -> None:
     async with scripted_site(failing) as site, site.client() as client:
         with pytest.raises(kind) as caught:
-            await client.ask("hello")
+            await receive_by(way, client)
         assert type(caught.value) is kind
         assert len(site.requests) == sent
         assert site.connections == sent  # no second try on a connection of the first
     if sent > 1:
         async with scripted_site(failing, failing, "at last") as site, site.client() as client:
-            reply = await client.ask("hello")
-        assert (reply.text, reply.timing.attempts) == ("at last", 3)
+            pieces: list[str] = []
+            assert await receive_by(way, client, into=pieces) == "at last"
+            assert way == "ask" or pieces == ["at last"]
+            assert len(site.requests) == 3
+
+
+@virtual
+async def test_attempts_are_counted() -> None:
+    busy = Refuse(503, "busy")
+    async with scripted_site(busy, Drop(), "ok", busy, "ok") as site, site.client() as client:
+        assert (await client.ask("hello")).timing.attempts == 3
+        async with client.stream("hello") as chunks:
+            assert chunks.timing.attempts == 2
 
 
 @virtual
@@ -84,13 +103,12 @@ async def test_each_attempt_is_signed_anew(monkeypatch: pytest.MonkeyPatch) -> N
 async def test_failure_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
-    async def refuse(host: str, port: int) -> None:
+    async def resolve(host: str, port: int) -> list[Address]:
         tried.append((host, port))
-        raise OSError("All connection attempts failed") from ConnectionRefusedError(
-            111, "Connection refused"
-        )
+        return [(socket.AF_INET, ("127.0.0.1", closed_port))]
 
-    monkeypatch.setattr(anyio, "connect_tcp", refuse)
+    closed_port = unused_port()
+    monkeypatch.setattr(_connecting, "resolve", resolve)
     async with Client("http://site.test:81") as client:
         with pytest.raises(
             SiteConnectionError, match=r"site\.test:81: Connection refused"

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.abc
 import pytest
 from http_libraries import httpx
 from loops import VIRTUAL_LOOPS
@@ -22,21 +21,18 @@ from loops import VIRTUAL_LOOPS
 import gprochat_anyio
 from gprochat_anyio import Client, Retry
 from gprochat_anyio.batch._journal import Journal
-from gprochat_anyio.site._models import Turn
+from gprochat_anyio.site import Turn
 from gprochat_anyio.site._texts import CLOSING_SECONDS, Texts
-from gprochat_anyio.transport._connecting import close_now
 
 PACKAGE = Path(gprochat_anyio.__file__).parent
 
 SHIELDS = Counter(
     {
-        "_request/background_tasks.py": 2,  # tasks that a block cancels: test_promptness.py
-        "transport/_connecting.py": 1,  # a second, for a foreign stream's closing: below
-        "_request/foreign.py": 1,  # a second, for a foreign transport's closing: below
+        "_fanout/background_tasks.py": 2,  # tasks that a block cancels: test_promptness.py
+        "_request/foreign.py": 2,  # a second, for a foreign transport's closing: below
         "batch/_journal.py": 1,  # at most 8 MiB to the disk, in a worker thread: below
         "site/_texts.py": 1,  # a second, for a model's closing: below
         "site/_hypercorn.py": 1,  # serving, until `stop` cuts all off: test_site_serve.py
-        "testing/_live_site.py": 1,  # a connection in memory, closed without waiting
     }
 )
 
@@ -58,22 +54,6 @@ def test_all_of_them_are_known() -> None:
     assert found == SHIELDS
 
 
-class _NeverClosed(anyio.abc.ByteStream):
-    """A stream whose closing waits for a peer that never says a word."""
-
-    async def receive(self, max_bytes: int = 65536) -> bytes:
-        raise NotImplementedError
-
-    async def send(self, item: bytes) -> None:
-        raise NotImplementedError
-
-    async def send_eof(self) -> None:
-        raise NotImplementedError
-
-    async def aclose(self) -> None:
-        await anyio.sleep_forever()
-
-
 async def seconds_cancelled(operation: Any) -> float:
     """How long an operation takes that is cancelled as it begins."""
     began = anyio.current_time()
@@ -81,12 +61,6 @@ async def seconds_cancelled(operation: Any) -> float:
         scope.cancel()
         await operation()
     return anyio.current_time() - began
-
-
-@virtual
-async def test_a_foreign_stream_that_does_not_close() -> None:
-    stream = _NeverClosed()
-    assert await seconds_cancelled(lambda: close_now(stream)) == pytest.approx(1)
 
 
 class _Stuck(httpx.AsyncBaseTransport):

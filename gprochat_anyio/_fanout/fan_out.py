@@ -32,7 +32,7 @@ class Events(Results[Event]):
         async def send(text: str) -> None:
             await self._put_soon(Chunk(index, text))
 
-        await forward(reply, sink, send, complete_is_in_time=True)
+        await forward(reply, sink, send, in_time_by_its_end=True)
 
     def _last(self, outcome: Outcome) -> Event:
         if outcome.reply is not None:
@@ -85,9 +85,9 @@ def fan_out(
     `Failed` that the caller has taken, so the input may be endless. It is advanced by one task,
     and closed by it in the end if it is a generator. A prompt's clocks start as it gets its slot.
 
-    A caller that is slow slows the replies down: at most `max_at_once` events wait in the channel
-    and one more for each slot, each of at most one read of 64 KiB. `idle` does not run meanwhile,
-    `total` does.
+    A slow caller slows the replies down: at most `max_at_once` events wait in the channel. Behind
+    them up to 64 KiB of text, and one read, wait for each slot; then its connection is not read,
+    and `idle` stands still. `total` does not.
 
     A rate limit slows all of them down: no prompt is asked until the `Retry-After` is over (the
     backoff of the client's `Retry`, if there is none), then one alone, and when the site takes

@@ -20,15 +20,15 @@ Prompts = Iterable[Prompt] | AsyncIterable[Prompt]
 """Any number of prompts, endlessly many included."""
 
 
-class _End(Enum):
+class _EndOfPrompts(Enum):
     token = 0
 
 
-END: Final = _End.token
+END: Final = _EndOfPrompts.token
 """What comes behind the last prompt."""
 
 
-class Source:
+class PromptSource:
     """Pulls prompts out of an iterable or an async iterable, for one task.
 
     :raises ValueError: if it is no iterable of prompts
@@ -47,7 +47,7 @@ class Source:
         self._prompts = prompts
         self._iterator: Iterator[Prompt] | AsyncIterator[Prompt] | None = None
 
-    async def next(self) -> Prompt | Literal[_End.token]:
+    async def next(self) -> Prompt | Literal[_EndOfPrompts.token]:
         """The next prompt. It is no checkpoint unless the iterable is.
 
         :raises Exception: what the iterable raises

@@ -18,7 +18,7 @@ from gprochat_anyio._settings import Timeouts, check
 from .background_tasks import BackgroundTasks
 from .outcomes import Chunk, Event, Outcome
 from .pace import Pace
-from .prompts import Prompts, Source
+from .prompts import Prompts, PromptSource
 from .scheduler import Scheduler
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Results(ObjectReceiveStream[_Item], Generic[_Item]):
         check("timeouts", timeouts, Timeouts, type(None))
         self._workers = Scheduler(
             endpoint_of(client),
-            Source(prompts),
+            PromptSource(prompts),
             Pace(
                 max_at_once=max_at_once,
                 max_per_second=max_per_second,

@@ -22,7 +22,7 @@ from gprochat_anyio._wire.messages import Message, Prompt, checked, history
 from .background_tasks import BackgroundTasks
 from .outcomes import Outcome
 from .pace import Pace
-from .prompts import END, Source
+from .prompts import END, PromptSource
 
 _Sink = TypeVar("_Sink", bound=Collector)
 
@@ -61,7 +61,7 @@ class Scheduler(Generic[_Sink]):
     def __init__(
         self,
         endpoint: Endpoint,
-        source: Source,
+        source: PromptSource,
         pace: Pace,
         crew: BackgroundTasks,
         *,

@@ -33,7 +33,7 @@ async def forward(
     send: Callable[[str], Awaitable[None]],
     *,
     started: Callable[[], None] | None = None,
-    complete_is_in_time: bool = False,
+    in_time_by_its_end: bool = False,
 ) -> None:
     """Send on what the sink had no room for, until the end of the reply, which is closed then.
 
@@ -41,7 +41,8 @@ async def forward(
 
     :param send: waits for room; nothing else is sent meanwhile
     :param started: called first
-    :param complete_is_in_time: True if `total` ends with the reply, not with its last text sent
+    :param in_time_by_its_end: True if `total` ends with the reply, however long its text waits for
+        room after that; False if it ends with the last text sent
     :raises GPROChatError: If the reply is not complete, or `total` passes.
     """
     try:
@@ -49,7 +50,7 @@ async def forward(
             started()
         while not sink.left:
             if sink.has_held:
-                ends = inf if reply.complete and complete_is_in_time else reply.deadlines.ends
+                ends = inf if in_time_by_its_end else reply.deadlines.ends
                 with anyio.CancelScope(deadline=ends) as scope:
                     reply.taken(await sink.pass_on(send))
                 if scope.cancelled_caught:

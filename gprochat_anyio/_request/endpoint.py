@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from gprochat_anyio._errors import InvalidPromptError
@@ -110,18 +109,19 @@ class Endpoint:
         self, request: PreparedRequest, sink: TextSink, *, whole: bool = False
     ) -> IncomingReply:
         """Open a request; see `Opener.open`."""
+
+        def encode() -> bytes:  # unlike a partial, it shows no secrets in tracebacks
+            return encode_generate(
+                request.messages, secret_key=self._secret_key, password=self._password
+            )
+
         now = self.check_usable()
         watch = self.observers.watch()
         try:
             reply = await open_reply(
                 self._sender,
                 request.path,
-                partial(
-                    encode_generate,
-                    request.messages,
-                    secret_key=self._secret_key,
-                    password=self._password,
-                ),
+                encode,
                 sink,
                 deadlines=Deadlines(self.timeouts.under(request.timeouts), now),
                 retry=request.retry or self.retry,

@@ -69,7 +69,7 @@ class ForeignSender:
         await self._transport.aclose()
 
 
-class _Head:
+class _ForeignHead:
     def __init__(self, response: httpx.Response) -> None:
         self.status: int = response.status_code
         self.headers = [(n.lower(), v) for n, v in response.headers.raw]
@@ -164,7 +164,7 @@ class ForeignExchange:
         del request
         body: Any = response.stream.__aiter__()  # type: ignore[union-attr]
         try:
-            self._feed(self._response.on_head, _Head(response))
+            self._feed(self._response.on_head, _ForeignHead(response))
             while not self._closed:
                 if self.paused:
                     await self._resumed.wait()

@@ -14,8 +14,6 @@ from gprochat_anyio._redaction import strip_traceback
 from gprochat_anyio._wire.error_responses import check_reply_head
 from gprochat_anyio._wire.reply_decoder import TextDecoder
 from gprochat_anyio.transport._failures import (
-    ConnectionLost,
-    ProtocolViolation,
     TransportFailure,
 )
 
@@ -155,7 +153,8 @@ class IncomingReply(IncomingResponse):
         """Let the connection go, in any task or callback of the event loop; repeatedly."""
         if not self.over:
             super().close()
-            self._sink.end()
+            if self._chunks:  # otherwise a further attempt may have the sink
+                self._sink.end()
 
     def _check(self, response: Head) -> SiteError | None:
         framed = response.framing in ("chunked", "length")
@@ -199,8 +198,7 @@ class IncomingReply(IncomingResponse):
             self.close()
 
     def _break_off(self, failure: TransportFailure) -> None:
-        lost = isinstance(failure, ConnectionLost | ProtocolViolation)
-        if self._chunks or (self.headed and lost):
+        if self._chunks or self.headed:
             self._interrupt(str(failure))
         else:
             super()._break_off(failure)

@@ -80,14 +80,13 @@ class NativeSender:
             scope.deadline = deadlines.due()
 
         deadlines.suspend()
+        error: GPROChatError | None = None
         with anyio.CancelScope(deadline=deadlines.ends) as scope:
             try:
                 return await self.pool.acquire(self._target, on_stage, fresh=fresh), since
             except TransportFailure as failure:
-                error: GPROChatError = error_of(failure)
-        if scope.cancelled_caught:
-            error = deadlines.error(anyio.current_time())
-        raise error
+                error = error_of(failure)
+        raise error or deadlines.error(anyio.current_time())
 
     async def aclose(self) -> None:
         """Close the idle connections."""

@@ -17,7 +17,7 @@ class Timing:
     total: float
     """From the call to the end of the reply, or until now: waits and failed attempts included."""
     chunks: int
-    """How many pieces of text were handed over. Their borders mean nothing."""
+    """How many pieces of text arrived. Their borders mean nothing."""
     characters: int
     """Characters of the text."""
     attempts: int

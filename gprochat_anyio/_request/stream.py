@@ -115,7 +115,8 @@ class ReplyStream(ObjectReceiveStream[str]):
 
         An item is a piece of text of any length; the bound is 64 KiB of text, not a number.
         """
-        assert self._sink is not None
+        if self._sink is None:
+            raise RuntimeError(_NOT_ENTERED)
         return self._sink.receive_stream.statistics()._replace(
             tasks_waiting_receive=int(self._is_receiving)
         )
@@ -204,10 +205,12 @@ class ReplyStream(ObjectReceiveStream[str]):
 
     def _close(self) -> None:
         self._closed = True
-        if self._reply is not None:
-            self._reply.end()
-        if self._sink is not None:
-            self._sink.close()
+        try:
+            if self._reply is not None:
+                self._reply.end()
+        finally:  # an observer may raise
+            if self._sink is not None:
+                self._sink.close()
 
     @property
     def _entered(self) -> IncomingReply:

@@ -14,7 +14,7 @@ from gprochat_anyio._conversation.serialization import MAX_MESSAGES
 from gprochat_anyio._errors import InvalidPromptError
 from gprochat_anyio._fanout.fan_out import gather
 from gprochat_anyio._fanout.outcomes import Outcome
-from gprochat_anyio._fanout.prompts import Source
+from gprochat_anyio._fanout.prompts import PromptSource
 from gprochat_anyio._fanout.results import OnError
 from gprochat_anyio._redaction import hide_arguments
 from gprochat_anyio._request.reply import Reply
@@ -192,7 +192,7 @@ class SyncClient:
 
         :param prompts: an iterable is read to its end first, in the caller's thread
         """
-        Source(prompts)  # the checks of it
+        PromptSource(prompts)  # the checks of it
         if not isinstance(prompts, AsyncIterable):
             prompts = iter(list(prompts))  # whose repr, in a traceback, has no prompts
         return self._loop.run(

@@ -114,7 +114,7 @@ class ItemRecords:
 
     def __init__(self, items: Iterable[Any] | AsyncIterable[Any], site: str) -> None:
         self._total = len(items) if isinstance(items, Sized) else None
-        self._items = fanout.Source(items)
+        self._items = fanout.PromptSource(items)
         self._site = site
         self._index = 0
 

@@ -53,14 +53,14 @@ def ask(
     """Stream the reply to PROMPT: the argument, stdin, or both joined."""
     site = one_site(ctx)
     try:
-        answering = _Asking(read_prompt(prompt), site, as_json=as_json, stats=stats)
+        answering = _PromptRun(read_prompt(prompt), site, as_json=as_json, stats=stats)
         ctx.exit(anyio.run(answering.run, backend=backend))
     except (ImportError, OSError) as error:  # no embedded site; stdin, stdout, no free port
         say(getattr(error, "strerror", None) or str(error))
         ctx.exit(FAILED)
 
 
-class _Asking:
+class _PromptRun:
     """One prompt on its way; `run` returns the exit status."""
 
     def __init__(self, prompt: str, site: Site, *, as_json: bool, stats: bool) -> None:

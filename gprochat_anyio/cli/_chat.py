@@ -18,7 +18,7 @@ from ._inside import opened_client
 from ._model import model_name_option, model_option
 from ._output import Output, PipeClosedError
 from ._sites import Site, chosen_sites, embedded_site, kept_site, named_site, site_option
-from ._store import Kept, Store, StoreError, Turn, store_path
+from ._store import Kept, LoggedTurn, Store, StoreError, store_path
 
 if TYPE_CHECKING:
     from gprochat_anyio import Client
@@ -187,7 +187,9 @@ class _Chat:
             for name in dict.fromkeys(names)
         ]
 
-    async def _speaker(self, site: Site, turns: Iterable[Turn], system: str | None) -> Speaker:
+    async def _speaker(
+        self, site: Site, turns: Iterable[LoggedTurn], system: str | None
+    ) -> Speaker:
         from ._speaker import Speaker  # noqa: PLC0415
 
         who = (site.name, site.model, site.url)

@@ -97,7 +97,7 @@ class _Check:
         steps = [("name", way.look_up), ("TCP", way.connect)]
         if address.target.scheme == "https":
             steps.append(("TLS", way.start_tls))
-        asking = _Asking(client, has_password=self._site.password is not None)
+        asking = _SiteCheck(client, has_password=self._site.password is not None)
         return [*steps, ("password", asking.check_password), ("key, text", asking.ask)]
 
 
@@ -171,7 +171,7 @@ class _Way:
             ) from None
 
 
-class _Asking:
+class _SiteCheck:
     """What the site itself is asked."""
 
     def __init__(self, client: Client, *, has_password: bool) -> None:

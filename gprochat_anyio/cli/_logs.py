@@ -11,7 +11,7 @@ import click
 from ._exits import FAILED, say
 from ._output import Output, PipeClosedError, json_line
 from ._sites import label
-from ._store import Store, StoreError, Turn, store_path
+from ._store import LoggedTurn, Store, StoreError, store_path
 
 _EPILOG: Final = """\b
 GPROCHAT_DATA is the folder they are kept in; chat --no-log, or log = false
@@ -41,7 +41,7 @@ def logs(ctx: click.Context, /, *, count: int, as_json: bool, path: bool) -> Non
         ctx.exit(FAILED)
 
 
-def _latest(count: int) -> list[Turn]:
+def _latest(count: int) -> list[LoggedTurn]:
     place = store_path()
     if not place.exists():
         say("no chat was kept yet")
@@ -50,7 +50,7 @@ def _latest(count: int) -> list[Turn]:
         return store.latest(count)
 
 
-def _as_text(turn: Turn) -> str:
+def _as_text(turn: LoggedTurn) -> str:
     when = f"{datetime.fromtimestamp(turn.asked or 0):%Y-%m-%d %H:%M}"  # noqa: DTZ006 - local time
     end = "" if turn.complete else "  (stopped)"
     question = "".join(f"> {line}\n" for line in turn.question.splitlines())

@@ -17,11 +17,11 @@ from ._editor import CtrlCLeftError
 from ._exits import exit_status, say
 from ._output import Output, visible
 from ._speaker import Answer, Speaker
-from ._store import Store, StoreError, Turn
+from ._store import LoggedTurn, Store, StoreError
 from ._views import MarkdownView, PlainView, View
 
 
-class Source(Protocol):
+class LineSource(Protocol):
     """Where lines come from."""
 
     async def line(self, prompt: str, *, pressed: bool) -> str: ...
@@ -37,7 +37,7 @@ class Repl:
 
     def __init__(
         self,
-        source: Source,
+        source: LineSource,
         commands: Commands,
         output: Output,
         console: Console | None,
@@ -106,7 +106,7 @@ class Repl:
             return []
         return self._commands.ask(line.strip())
 
-    def _show_turn(self, speaker: Speaker, turn: Turn) -> None:
+    def _show_turn(self, speaker: Speaker, turn: LoggedTurn) -> None:
         view = self._view(speaker)
         self._output.write("".join(f"> {line}\n" for line in turn.question.splitlines()))
         view.show(turn.reply)

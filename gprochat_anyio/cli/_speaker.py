@@ -10,7 +10,7 @@ import anyio
 from gprochat_anyio import Client, Conversation, GPROChatError, ReplyStream
 
 from ._sites import Site
-from ._store import Kept, Turn
+from ._store import Kept, LoggedTurn
 
 
 class Speaker:
@@ -22,7 +22,11 @@ class Speaker:
     """
 
     def __init__(
-        self, site: Site, client: Client, turns: Iterable[Turn] = (), system: str | None = None
+        self,
+        site: Site,
+        client: Client,
+        turns: Iterable[LoggedTurn] = (),
+        system: str | None = None,
     ) -> None:
         self.site = site
         self.client = client
@@ -49,7 +53,7 @@ class Speaker:
         speaker = Speaker(self.site, self.client)
         speaker.conversation = Conversation.from_json(self.client, data)
         texts = [message.content for message in speaker.conversation.messages]
-        speaker.turns = [Turn(*pair) for pair in zip(texts[::2], texts[1::2], strict=True)]
+        speaker.turns = [LoggedTurn(*pair) for pair in zip(texts[::2], texts[1::2], strict=True)]
         return speaker
 
     @property
@@ -133,7 +137,7 @@ class Answer:
         site, timing = self.speaker.site, self._chunks.timing
         question, reply = (message.content for message in messages[-2:])
         self.speaker.turns[len(messages) // 2 - 1 :] = [
-            Turn(
+            LoggedTurn(
                 question,
                 reply,
                 site.name,

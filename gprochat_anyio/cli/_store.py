@@ -51,7 +51,7 @@ class StoreError(Exception):
     """Chats can not be kept, or read; the text names the file and the reason."""
 
 
-class Turn(NamedTuple):
+class LoggedTurn(NamedTuple):
     """A question and its reply. Its `repr` shows neither."""
 
     question: str
@@ -71,7 +71,7 @@ class Turn(NamedTuple):
     """As of `Site`: what answered where there was no site."""
 
     def __repr__(self) -> str:
-        return f"<Turn, {len(self.question)} and {len(self.reply)} characters>"
+        return f"<LoggedTurn, {len(self.question)} and {len(self.reply)} characters>"
 
 
 class Kept(NamedTuple):
@@ -80,7 +80,7 @@ class Kept(NamedTuple):
     site: str | None
     url: str | None
     system: str | None
-    turns: Sequence[Turn]
+    turns: Sequence[LoggedTurn]
     model: str | None = None
 
 
@@ -145,7 +145,7 @@ class Store:
             return [conversation for _, conversation in self._saved]
         return []
 
-    def latest(self, count: int) -> list[Turn]:
+    def latest(self, count: int) -> list[LoggedTurn]:
         """The latest turns of all chats, oldest first."""
         query = (
             f"SELECT {_TURN} FROM turns WHERE asked IS NOT NULL"  # noqa: S608 - our own columns
@@ -180,7 +180,7 @@ class Store:
             db.execute("DELETE FROM conversations WHERE id = ?", (row,))
         return chat_id, saved
 
-    def _turns(self, conversation: int) -> tuple[Turn, ...]:
+    def _turns(self, conversation: int) -> tuple[LoggedTurn, ...]:
         query = f"SELECT {_TURN} FROM turns WHERE conversation = ? ORDER BY number"  # noqa: S608
         return tuple(_turn(row) for row in self._rows(query, conversation))
 
@@ -222,12 +222,12 @@ class Store:
                 db.execute(f"PRAGMA user_version = {number}")
 
 
-def _turn(row: Sequence[Any]) -> Turn:
-    turn = Turn(*row)
+def _turn(row: Sequence[Any]) -> LoggedTurn:
+    turn = LoggedTurn(*row)
     return turn._replace(complete=bool(turn.complete))
 
 
-def _in_common(old: Iterable[Turn], new: Iterable[Turn]) -> int:
+def _in_common(old: Iterable[LoggedTurn], new: Iterable[LoggedTurn]) -> int:
     """How many turns both begin with."""
     count = 0
     for a, b in zip(old, new, strict=False):

@@ -20,7 +20,7 @@ from ._limits import AtMost
 from ._models import Model, offline_model
 from ._openai_api import openai_routes
 from ._pages import OwnPages
-from ._reply_response import Reply
+from ._reply_response import StreamedReply
 
 HEALTH_PATH: Final = "/healthz"
 """Answers without a password, and without the model."""
@@ -59,9 +59,9 @@ def create_app(
     if max_at_once is not None:
         answering = AtMost(answering, max_at_once)
 
-    async def generate(request: Request) -> Response | Reply:
+    async def generate(request: Request) -> Response | StreamedReply:
         try:
-            return Reply(answering, gate.admit(await request.body()))
+            return StreamedReply(answering, gate.admit(await request.body()))
         except Refusal as refusal:
             return to_response(refusal.response)
 

@@ -48,7 +48,7 @@ class Server:
         self.ready = Event()
         self.failure: Exception | None = None
         self._app = app
-        self._config = _Config(listener, ssl_context)
+        self._config = _HypercornConfig(listener, ssl_context)
         self._address = listener.getsockname()
         self._stopping = Event()
         self._cutting = False
@@ -115,7 +115,7 @@ class Server:
                 self._open.discard(cut)
 
 
-class _Config(Config):
+class _HypercornConfig(Config):
     def __init__(self, listener: socket.socket, ssl_context: ssl.SSLContext | None) -> None:
         self._listener = listener
         self._ssl_context = ssl_context

@@ -22,7 +22,7 @@ _log = logging.getLogger("gprochat_anyio.site")
 _HEADERS: Final = ((b"content-type", REPLY_CONTENT_TYPE.encode()),)
 
 
-class Reply:
+class StreamedReply:
     """An ASGI response that streams what the model answers, a chunk a text.
 
     The head waits for the first text, so that a refusal before it can still be an error answer.

@@ -70,27 +70,27 @@ class _Tape:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._number = max((number_of(path) or 0 for path in folder.glob("*.json")), default=0)
-        self._running: dict[_Exchange, None] = {}
+        self._running: dict[_RecordedExchange, None] = {}
         self._ended = False
         self.failure: OSError | None = None
 
     def recorded(self, connection: Connection) -> Connection:
         return _RecordedConnection(connection, self)
 
-    def begin(self, body: bytes) -> _Exchange | None:
+    def begin(self, body: bytes) -> _RecordedExchange | None:
         """A request has been sent; only those for a reply are recorded."""
         request = decode_json_object(body)
         if self._ended or "messages" not in request:
             return None
-        exchange = _Exchange(request)
+        exchange = _RecordedExchange(request)
         self._running[exchange] = None
         return exchange
 
-    def take(self, exchange: _Exchange, data: bytes) -> None:
+    def take(self, exchange: _RecordedExchange, data: bytes) -> None:
         if exchange in self._running and exchange.take(data):
             self.finish(exchange, "complete")
 
-    def finish(self, exchange: _Exchange, end: End) -> None:
+    def finish(self, exchange: _RecordedExchange, end: End) -> None:
         if exchange not in self._running:
             return
         del self._running[exchange]
@@ -107,7 +107,7 @@ class _Tape:
             self.finish(exchange, "left")
 
 
-class _Exchange:
+class _RecordedExchange:
     def __init__(self, request: Mapping[str, Any]) -> None:
         self._request = request
         self._reads: list[Read] = []
@@ -142,7 +142,7 @@ class _RecordedConnection:
     def __init__(self, connection: Connection, tape: _Tape) -> None:
         self._connection = connection
         self._tape = tape
-        self._exchange: _Exchange | None = None
+        self._exchange: _RecordedExchange | None = None
         self._sent = Incoming(self._begin)
         self._receiver: Receiver | None = None
         # to the pool, this is the connection

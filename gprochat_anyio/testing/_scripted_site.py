@@ -208,7 +208,7 @@ def scripted_site(
     strict: bool = True,
     connect_after: float = 0.0,
 ) -> MemorySite:
-    """A site in memory, for the time of a block: no socket, no task, no thread.
+    """A site in memory, for the time of a block: no socket and no thread.
 
     ::
 

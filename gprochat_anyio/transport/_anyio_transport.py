@@ -31,6 +31,18 @@ class OwnConnections(NamedTuple):
     proxy: Proxy | None
 
 
+class _HttpxExchange(Exchange):
+    """An exchange on which every read from the connection starts httpx's read limit anew."""
+
+    __slots__ = ("limits",)
+
+    limits: HttpxLimits
+
+    def feed(self, data: bytes) -> None:
+        self.limits.renew_read()
+        super().feed(data)
+
+
 class HTTPTransport:
     """HTTP/1.1 over connections of its own, for `AsyncClient(transport=...)` of httpx or httpx2.
 
@@ -118,7 +130,7 @@ class HTTPTransport:
         pool = self._own.pool
         connection = await pool.acquire(target, limits.start, fresh=fresh)
         buffer = ResponseBuffer(connection.reactor.signal())
-        exchange = _LimitedExchange(pool, connection, buffer, bodiless=method == "HEAD")
+        exchange = _HttpxExchange(pool, connection, buffer, bodiless=method == "HEAD")
         exchange.limits = limits
         buffer.exchange = exchange
         try:
@@ -147,18 +159,6 @@ def connections_of(transport: object) -> OwnConnections | None:
     return transport._own if own else None  # noqa: SLF001 - this module's own
 
 
-class _LimitedExchange(Exchange):
-    """An exchange of which each read renews httpx's limit on it, however little it brings."""
-
-    __slots__ = ("limits",)
-
-    limits: HttpxLimits
-
-    def feed(self, data: bytes) -> None:
-        self.limits.renew()
-        super().feed(data)
-
-
 async def _send(
     buffer: ResponseBuffer, head: bytes, body: bytes | AsyncIterator[bytes], limits: HttpxLimits
 ) -> None:
@@ -176,8 +176,10 @@ async def _send(
                 await exchange.send(head)
                 async for part in body:
                     limits.start("send")
+                    # a refusal, or the end of the connection, may have come; not checked behind
+                    # the last part, where a response would find the request unfinished
+                    await checkpoint()
                     await exchange.send(part)
-                    await checkpoint()  # a refusal, or the end of the connection, may have come
             exchange.sent = True
     finally:
         buffer.on_refusal = None

@@ -31,7 +31,8 @@ class AsyncioLoop:
         self.checkpoint_if_cancelled = checkpoint_if_cancelled
         self._loop = loop
         self._fd: int | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._at = inf  # of the timer: for what is overdue, uvloop's handle cannot tell
         self._expire: Callable[[], None]
 
     def is_running(self) -> bool:
@@ -46,13 +47,13 @@ class AsyncioLoop:
             _context.copy().run(self._loop.add_reader, fd, poll)
 
     def arm(self, at: float) -> None:
-        timer = self._timer
-        if timer is not None:
-            if timer.when() <= at < inf:
+        if self._timer is not None:
+            if self._at <= at < inf:
                 return
-            timer.cancel()
+            self._timer.cancel()
             self._timer = None
         if at < inf:
+            self._at = at
             self._timer = self._loop.call_at(at, self._fire, context=_context.copy())
 
     def stop(self) -> None:

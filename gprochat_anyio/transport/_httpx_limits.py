@@ -33,8 +33,8 @@ class HttpxLimits:
         limit = self._limits.get(self._name)
         self._scope.deadline = inf if limit is None else anyio.current_time() + limit
 
-    def renew(self) -> None:
-        """Start the limit `read` once more, if it is running: something was read."""
+    def renew_read(self) -> None:
+        """Start the read limit anew, if that is what runs: something has been read."""
         if self._name == "read":
             self.start("read")
 

@@ -16,13 +16,21 @@ from click.testing import CliRunner, Result
 
 from gprochat_anyio.cli._main import gprochat
 from gprochat_anyio.cli._output import Output, PipeClosedError
-from gprochat_anyio.cli._store import _SCHEMAS, VERSION, Kept, Store, StoreError, Turn, store_path
+from gprochat_anyio.cli._store import (
+    _SCHEMAS,
+    VERSION,
+    Kept,
+    LoggedTurn,
+    Store,
+    StoreError,
+    store_path,
+)
 
-ONE = Turn("one?", "1", "work", "https://w", 100.0, True, 0.1, 0.2)
-TWO = Turn("two\nlines?", "2 \x1b[2J", None, "https://u", 200.0, False, 0.1, 0.2)
-THREE = Turn("three?", "3", None, None, 300.0)
-FOUR = Turn("four?", "4", None, "http://api/v1", 400.0, model="openai/m")
-LOADED = Turn("before?", "0")
+ONE = LoggedTurn("one?", "1", "work", "https://w", 100.0, True, 0.1, 0.2)
+TWO = LoggedTurn("two\nlines?", "2 \x1b[2J", None, "https://u", 200.0, False, 0.1, 0.2)
+THREE = LoggedTurn("three?", "3", None, None, 300.0)
+FOUR = LoggedTurn("four?", "4", None, "http://api/v1", 400.0, model="openai/m")
+LOADED = LoggedTurn("before?", "0")
 
 
 @pytest.fixture
@@ -37,7 +45,7 @@ def store(path: Path) -> Iterator[Store]:
     store.close()
 
 
-def kept(*turns: Turn, system: str | None = None) -> list[Kept]:
+def kept(*turns: LoggedTurn, system: str | None = None) -> list[Kept]:
     return [Kept("work", "https://w", system, turns)]
 
 
@@ -155,7 +163,7 @@ class TestStore:
             store.latest(1)
 
     def test_a_turn_shows_no_text(self) -> None:
-        assert repr(ONE) == "<Turn, 4 and 1 characters>"
+        assert repr(ONE) == "<LoggedTurn, 4 and 1 characters>"
 
 
 def logs(*arguments: str) -> Result:

@@ -88,11 +88,13 @@ async def test_receive_nowait_raises_a_missed_deadline() -> None:
             assert (caught.value.phase, caught.value.partial_text) == ("idle", "one")
 
 
-async def test_receive_nowait_where_there_is_nothing_to_receive() -> None:
+async def test_where_there_is_nothing_to_receive() -> None:
     async with live_site([Say("one"), Hang()]) as site, site.client() as client:
         chunks = client.stream("hi")
         with pytest.raises(RuntimeError, match="entered first"):
             chunks.receive_nowait()
+        with pytest.raises(RuntimeError, match="entered first"):
+            chunks.statistics()
         async with chunks:
             chunks.stop()
             with pytest.raises(anyio.EndOfStream):

@@ -24,7 +24,7 @@ pytest.importorskip("httpx_sse", exc_type=ImportError)
 from gprochat_anyio import Timeouts
 from gprochat_anyio.site import ModelError, Turn
 from gprochat_anyio.site.models import GeminiModel, OpenAIModel
-from gprochat_anyio.site.models._body import Body
+from gprochat_anyio.site.models._body import DecodedBody
 from gprochat_anyio.testing import (
     Drop,
     Hang,
@@ -644,7 +644,7 @@ def test_the_body_hands_itself_out() -> None:
 
     response = Response()
     response.stream = Stream()
-    body = Body(cast("Any", response))
+    body = DecodedBody(cast("Any", response))
     assert body.aiter_text() is body
     assert aiter(body) is body
 

@@ -17,7 +17,7 @@ from site_wire import Seen, connected, serving
 
 from gprochat_anyio import Client, Retry, Timeouts
 from gprochat_anyio.site import Finish, ModelError, Turn, create_app, echo_model
-from gprochat_anyio.site import _completion as completion
+from gprochat_anyio.site import _chat_completion as completion
 from gprochat_anyio.testing import Drop, Hang, Raw, Refuse, Reply, Say, Step, live_site
 
 openai = pytest.importorskip("openai")

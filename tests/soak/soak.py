@@ -22,8 +22,10 @@ from typing import Any
 
 import anyio
 import httpx
+from anyio.lowlevel import checkpoint
 
 from gprochat_anyio import Client, GPROChatError, Retry, Timeouts, fan_out, gather, race
+from gprochat_anyio._client import endpoint_of
 
 WORKERS = 40
 CONNECTIONS = 60  # fewer than are asked for at times
@@ -180,10 +182,13 @@ async def soak(url: str, seconds: float, seed: int, loop: str) -> dict[str, Any]
     for part in (seconds / 3, seconds * 2 / 3):
         run = Soak(url, chance, anyio.current_time() + part, native=loop != "trio")
         await run.run()
-        assert run.client.pool is not None
-        available, _, waiting = run.client.pool.statistics()
+        pool = endpoint_of(run.client).pool
+        assert pool is not None
+        available, _, waiting = pool.statistics()
         assert (available, waiting) == (CONNECTIONS, 0), (available, waiting)
         await run.client.aclose()
+        for _ in range(2):  # on Trio the reactor's task ends in the turn after its last connection
+            await checkpoint()
         counts += run.counts
         held_now = held()
         before = before or held_now  # the loop's own descriptors are open by now

@@ -34,8 +34,8 @@ class Stages:
     def __init__(self, on_stage: Callable[[str], object]) -> None:
         self.start = on_stage
 
-    def renew(self) -> None:
-        pass
+    def renew_read(self) -> None:
+        """Do nothing: a read is limited by nothing."""
 
 
 async def exchange(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 import socket
 import ssl
-import subprocess
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
@@ -15,12 +13,10 @@ from typing import Any
 import anyio
 import pytest
 from anyio.abc import SocketAttribute
-from http_libraries import EACH_LIBRARY, LIBRARIES, httpx
+from http_libraries import EACH_LIBRARY, httpx
 
-from gprochat_anyio import transport as transport_package
-from gprochat_anyio.transport import AnyIOTransport, _pool
-from gprochat_anyio.transport._anyio_transport import _Body, connections_of
-from gprochat_anyio.transport._target import Target
+from gprochat_anyio.transport import AnyIOTransport, _connecting
+from gprochat_anyio.transport._anyio_transport import _Body
 
 from .servers import (
     CHUNKED,
@@ -228,6 +224,20 @@ class TestRequests:
         except OSError:
             pytest.skip("no IPv6 here")
         assert requests[0].headers["host"] == f"[::1]:{server.port}"
+
+    @EACH_LIBRARY
+    @pytest.mark.parametrize("user", ["", "me:secret@"], ids=["open", "credentials"])
+    async def test_a_proxy_forwards_plain_http(self, library: Any, user: str) -> None:
+        requests: list[Request] = []
+        async with serving(repeating(seen=requests)) as server:
+            transport = AnyIOTransport(proxy=f"http://{user}127.0.0.1:{server.port}")
+            async with library.AsyncClient(transport=transport) as client:
+                assert (await client.get("http://site.test/path?a=b")).text == "ok"
+        (request,) = requests
+        assert request.place == "http://site.test/path?a=b"
+        assert request.headers["host"] == "site.test"
+        credentials = request.headers.get("proxy-authorization")
+        assert credentials == ("Basic bWU6c2VjcmV0" if user else None)
 
     async def test_redirects_are_httpxs_business(self) -> None:
         async def handle(peer: Peer) -> None:
@@ -481,10 +491,10 @@ class TestTimeouts:
 
     @EACH_LIBRARY
     async def test_connect(self, library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        async def connect(target: Target, **_: object) -> Any:
+        async def connect_socket(*_: object) -> Any:
             await anyio.sleep_forever()
 
-        monkeypatch.setattr(_pool, "connect", connect)
+        monkeypatch.setattr(_connecting, "_connect_socket", connect_socket)
         timeout = library.Timeout(5, connect=0.02)
         async with library.AsyncClient(transport=AnyIOTransport(), timeout=timeout) as client:
             with pytest.raises(library.ConnectTimeout, match=r"^connect took more than 0\.02 s$"):
@@ -522,20 +532,12 @@ class TestTimeouts:
                 await client.get("/")
             assert open_sockets(server.port) == 0
 
-    @pytest.mark.parametrize("slow", ["head", "framing"])
-    async def test_read_is_for_each_read(self, slow: str) -> None:
-        """However little it brings: a part of the head, or of a chunk's extension."""
-
+    async def test_read_is_for_each_read(self) -> None:
         async def handle(peer: Peer) -> None:
             await peer.request()
-            extended = b"2;extension=" + b"x" * 40 + b"\r\nok\r\n" + LAST_CHUNK
-            if slow == "framing":
-                await peer.send(CHUNKED)
-            for byte in CHUNKED if slow == "head" else extended:
+            for byte in CHUNKED + b"2\r\nok\r\n" + LAST_CHUNK:
                 await peer.send(bytes([byte]))
                 await anyio.sleep(0.03)
-            if slow == "head":
-                await peer.send(extended)
             await peer.until_closed()
 
         timeout = httpx.Timeout(5, read=1)
@@ -692,6 +694,28 @@ class TestFailures:
             with pytest.raises(library.ProxyError, match="the proxy cannot be reached"):
                 await client.get("https://site.test/")
 
+    @EACH_LIBRARY
+    @pytest.mark.parametrize("size", [50_000_000, None], ids=["bytes", "iterator"])
+    async def test_a_refusal_ends_the_sending(self, library: Any, size: int | None) -> None:
+        """The server reads nothing of a body that would not end."""
+
+        async def endless() -> AsyncGenerator[bytes]:
+            while True:
+                yield b"x" * 65536
+
+        async def handle(peer: Peer) -> None:
+            await peer.head()
+            await peer.send(b"HTTP/1.1 413 Large\r\nContent-Length: 2\r\n\r\nno")
+            await left.wait()
+
+        left = anyio.Event()
+        parts = endless()
+        async with aclosing(parts), client_of(handle, library=library) as (client, server):
+            got = await client.post("/", content=parts if size is None else b"x" * size)
+            assert (got.status_code, got.text) == (413, "no")
+            assert open_sockets(server.port) == 0
+            left.set()
+
     async def test_after_one_the_next_request_succeeds(self) -> None:
         async def handle(peer: Peer) -> None:
             count = server_.accepted
@@ -715,69 +739,3 @@ async def test_many_at_once() -> None:
             for _ in range(200):
                 tasks.start_soon(client.get, "/")
         assert server.accepted <= 20
-
-
-class TestEachLibrary:
-    """A transport of httpx's own type, and one of httpx2's."""
-
-    async def test_of_httpx2(self) -> None:
-        httpx2 = pytest.importorskip("httpx2")
-        from gprochat_anyio.transport.httpx2 import (  # noqa: PLC0415 - may not be installed
-            AnyIOTransport as OfHttpx2,
-        )
-
-        with anyio.fail_after(10):
-            async with serving(repeating()) as server:
-                transport = OfHttpx2(max_connections=1)
-                assert isinstance(transport, httpx2.AsyncBaseTransport)
-                assert not issubclass(OfHttpx2, AnyIOTransport)
-                assert OfHttpx2.__doc__ == AnyIOTransport.__doc__
-                async with httpx2.AsyncClient(transport=transport) as client:
-                    got = await client.get(server.url)
-                    assert type(got) is httpx2.Response
-                    assert got.text == "ok"
-                with pytest.raises(httpx2.ConnectError):
-                    async with httpx2.AsyncClient(transport=OfHttpx2()) as client:
-                        await client.get(f"http://127.0.0.1:{unused_port()}/")
-            assert open_sockets(server.port) == 0
-
-    async def test_a_client_sends_by_either_without_it_between(self) -> None:
-        transports: list[Any] = [AnyIOTransport()]
-        if len(LIBRARIES) > 1:
-            from gprochat_anyio.transport import httpx2  # noqa: PLC0415 - may not be installed
-
-            transports.append(httpx2.AnyIOTransport())
-        for transport in transports:
-            own = connections_of(transport)
-            assert own is not None
-            assert own.pool is transport._own.pool
-
-    def test_without_httpx(self) -> None:
-        """Both names are there where only httpx2 is installed, and neither needs httpx."""
-        pytest.importorskip("httpx2")
-        code = """
-import sys
-sys.modules["httpx"] = None
-import anyio, httpx2
-from gprochat_anyio import Client
-from gprochat_anyio.testing import live_site
-from gprochat_anyio.transport import AnyIOTransport
-from gprochat_anyio.transport.httpx2 import AnyIOTransport as OfHttpx2
-
-async def main():
-    async with live_site("Hello") as site:
-        for kind in (AnyIOTransport, OfHttpx2):
-            assert issubclass(kind, httpx2.AsyncBaseTransport)
-            async with httpx2.AsyncClient(transport=kind()) as client:
-                assert type(await client.post(site.url)) is httpx2.Response
-            async with Client(site.url, transport=kind()) as client:
-                assert (await client.ask("Hi")).text == "Hello"
-
-for backend in ("asyncio", "trio"):
-    anyio.run(main, backend=backend)
-"""
-        subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=30)  # noqa: S603
-
-    def test_other_names(self) -> None:
-        with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
-            _ = transport_package.Nothing

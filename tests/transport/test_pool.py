@@ -476,6 +476,7 @@ class TestQuiet:
                 pool = Pool(max_connections=2, ssl_context=client_context())
                 target = Target("https", "127.0.0.1", server.port)
                 bodies: list[bytes] = []
+                connection: Any = None
                 async with anyio.create_task_group() as tasks:
 
                     async def first() -> None:
@@ -483,11 +484,7 @@ class TestQuiet:
 
                     tasks.start_soon(first)
                     await server.until(lambda: server.accepted == 1)
-                    while (reactor := running_reactor()) is None or not reactor._watched:
-                        await checkpoint()
-                    await anyio.wait_all_tasks_blocked()
-                    ((_, callback),) = reactor._watched.values()
-                    connection = callback.__self__  # type: ignore[attr-defined]
+                    connection = await _watched_connection()
                     connection.pause()
                     pool_is_paused.set()
                     await both_sent.wait()
@@ -528,6 +525,15 @@ class TestQuiet:
                     made.close()
                 assert reused == [False, True]
                 pool.close()
+
+
+async def _watched_connection() -> Any:
+    """Return the only connection, once it is there and has nothing to do."""
+    while (reactor := running_reactor()) is None or not reactor._watched:
+        await checkpoint()
+    await anyio.wait_all_tasks_blocked()
+    ((_, callback),) = reactor._watched.values()
+    return callback.__self__  # type: ignore[attr-defined]
 
 
 class _many_descriptors:  # noqa: N801 - a context manager
@@ -645,9 +651,9 @@ async def test_no_descriptor_is_left_to_watch_it(
                 raise OSError(24, "Too many open files")
             super().__init__()
 
-        def register(self, fd: Any, events: int, data: Any = None) -> Any:
+        def register(self, fileobj: Any, events: int, data: Any = None) -> Any:
             if events == _reactor.WRITE:  # it is connecting
-                return super().register(fd, events, data)
+                return super().register(fileobj, events, data)
             raise OSError(28, "No space left on device")
 
     with anyio.fail_after(10):

@@ -169,6 +169,15 @@ class TestLife:
 
 class TestWaitingToConnect:
     @pytest.mark.usefixtures("reader_tasks")
+    async def test_a_connected_socket_is_writable(self) -> None:
+        one, other = socket.socketpair()
+        with one, other:
+            one.setblocking(False)
+            with anyio.fail_after(5):
+                await current_reactor().wait_writable(one.fileno())
+        assert running_reactor() is None
+
+    @pytest.mark.usefixtures("reader_tasks")
     async def test_cancelled_it_leaves_nothing(self) -> None:
         ours, other = socket.socketpair()
         with ours, other:

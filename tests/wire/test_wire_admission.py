@@ -59,7 +59,7 @@ async def from_the_scripted_site(path: str, body: bytes) -> Refused:
             await connection.send(head.encode() + body)
             response = await connection.receive()
         assert [request.outcome for request in site.requests] == ["refused"] * (path != AUTH_PATH)
-        await connection.aclose()
+        connection.close()
     first, _, content = response.partition(b"\r\n\r\n")
     status, *lines = first.decode().split("\r\n")
     fields = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
@@ -93,7 +93,7 @@ async def test_what_the_list_is_made_of_is_let_in() -> None:
             b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
         )
         assert (await connection.receive()).startswith(b"HTTP/1.1 200 ")
-        await connection.aclose()
+        connection.close()
     assert site.requests[0].messages == (("user", "a"), ("model", "a"), ("user", "a"))
 
 

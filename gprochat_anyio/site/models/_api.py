@@ -18,7 +18,7 @@ from gprochat_anyio.transport._http_library import httpx
 from gprochat_anyio.transport._target import Proxy, ascii_host, environment_proxy, split_url
 
 from ._api_answers import Reader, api_error, error_in, loads, shown, status_of
-from ._body import Body, read_some
+from ._body import DecodedBody, read_some
 from ._clocks import Clocks
 
 DEFAULT_TIMEOUTS = Timeouts(connect=10, first_chunk=300, idle=120, total=None)
@@ -101,7 +101,7 @@ class Api:
         self, response: httpx.Response, reader: Reader, clocks: Clocks
     ) -> AsyncGenerator[str]:
         # The library only looks at these two, and would leave httpx's own iterators unclosed.
-        source = EventSource(cast("httpx.Response", Body(response)))
+        source = EventSource(cast("httpx.Response", DecodedBody(response)))
         async with aclosing(source.aiter_sse()) as events:
             while True:
                 event: tuple[str, str] | None = None

@@ -13,7 +13,7 @@ EVENT_LIMIT: Final = 16 * 1024 * 1024
 _ERROR_LIMIT: Final = 64 * 1024
 
 
-class Body:
+class DecodedBody:
     """The body of a response as text, for `EventSource`; UTF-8, whatever its head says."""
 
     def __init__(self, response: httpx.Response) -> None:

@@ -7,8 +7,8 @@ from typing import Literal
 
 import anyio
 
-from gprochat_anyio._errors import Phase, RequestTimeoutError
-from gprochat_anyio._settings import Timeouts
+from gprochat_anyio import RequestTimeoutError, Timeouts
+from gprochat_anyio._errors import Phase
 
 RunningPhase = Literal["connect", "first_chunk", "idle"]
 """The phases that have a clock of their own."""

@@ -1,0 +1,168 @@
+"""Memory is bounded by the text, in whatever pieces it comes, and by 64 KiB where nobody reads."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+
+import anyio
+import pytest
+from loops import VIRTUAL_LOOPS
+from transport.servers import client_context, server_context
+
+from gprochat_anyio import Client, Timeouts, fan_out
+from gprochat_anyio.testing import Hold, Request, Say, Step, scripted_site
+from gprochat_anyio.testing._steps import LAST_CHUNK, REPLY_HEAD, chunk
+
+LIMIT = 64 * 1024
+
+
+class TinyRecords:
+    """A TLS server in a thread, one record for each HTTP chunk of two bytes.
+
+    It encrypts all of them before it sends any, so that a test counts only what the client needs.
+    """
+
+    def __init__(self, listener: socket.socket, count: int) -> None:
+        self.url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        self.ready, self.go_on = Event(), Event()
+        self._listener = listener
+        self._count = count
+        self._thread = Thread(target=self._serve)
+        self._thread.start()
+
+    def join(self) -> None:
+        self.go_on.set()
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
+        connection.settimeout(10)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = server_context().wrap_bio(incoming, outgoing, server_side=True)
+        request = b""
+        with connection:
+            while not request.endswith(b"}"):
+                try:
+                    request += tls.read(LIMIT)
+                except ssl.SSLWantReadError:
+                    connection.sendall(outgoing.read())
+                    incoming.write(connection.recv(LIMIT))
+            tls.write(REPLY_HEAD)
+            for _ in range(self._count):
+                tls.write(chunk(b"ab"))
+            tls.write(LAST_CHUNK)
+            data = outgoing.read()
+            self.ready.set()
+            self.go_on.wait(10)
+            connection.sendall(data)
+            connection.recv(1)
+
+
+@contextmanager
+def tiny_records(count: int) -> Iterator[TinyRecords]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        site = TinyRecords(listener, count)
+        try:
+            yield site
+        finally:
+            site.join()
+
+
+@pytest.mark.parametrize("way", ["ask", "stream"])
+async def test_two_byte_records_take_no_more_than_their_text(way: str) -> None:
+    count = 40_000
+    lengths: list[int] = []
+
+    async def receive(client: Client) -> None:
+        if way == "ask":
+            lengths.append(len((await client.ask("hi")).text))
+        else:
+            async with client.stream("hi") as chunks:
+                async for _ in chunks:
+                    pass
+                lengths.append(len(chunks.text))
+
+    with tiny_records(count) as site, anyio.fail_after(20):
+        async with Client(site.url, ssl_context=client_context(), trust_env=False) as client:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(receive, client)
+                await anyio.to_thread.run_sync(site.ready.wait, 10)
+                tracemalloc.start()
+                site.go_on.set()
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+    assert lengths == [2 * count]
+    assert peak < 3 * 2 * count + 6 * LIMIT  # for what one read takes apart
+
+
+@pytest.mark.parametrize("size", [500_000, 2_000_000])
+async def test_reading_the_text_after_every_piece_copies_nothing(size: int) -> None:
+    """A copy at any piece would have all of the text in memory twice.
+
+    So the cost of a reply is linear in its length.
+    """
+    piece = "x" * 5_000
+    async with scripted_site([Say(piece)] * (size // len(piece))) as site, site.client() as client:
+        tracemalloc.start()
+        try:
+            async with client.stream("hi") as chunks:
+                length = 0
+                async for text in chunks:
+                    length += len(text)
+                    assert len(chunks.text) == length
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert length == size
+        assert peak < size + 300_000
+
+
+@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+@pytest.mark.parametrize("way", ["stream", "stream_to", "fan_out"])
+async def test_at_most_64_kib_wait_for_the_consumer(way: str) -> None:
+    """Then the site waits, and goes on once half of that is taken."""
+    sent = 0
+    piece = "x" * 1_000
+    slack = 3 * len(piece)  # the one in the caller's channel, in the task that waits, and a read
+
+    def reply(_: Request) -> Iterator[Step | Hold]:
+        nonlocal sent
+        for _number in range(300):
+            sent += len(piece)
+            yield Say(piece)
+
+    limits = Timeouts(total=None)
+    async with scripted_site(reply) as site, site.client(timeouts=limits) as client:
+        if way == "stream":
+            async with client.stream("hi") as chunks:
+                await anyio.sleep(1000)
+                assert LIMIT <= sent <= LIMIT + slack
+                while sent < 100_000:
+                    before, taken = sent, 0
+                    while sent == before:
+                        taken += len(await chunks.receive())
+                        await anyio.sleep(1)
+                    assert taken >= LIMIT // 2 - slack
+                    assert sent - len(chunks.text) <= LIMIT + slack
+                await chunks.read()
+                assert len(chunks.text) == 300 * len(piece)
+        elif way == "stream_to":
+            send, receive = anyio.create_memory_object_stream[str](1)
+            async with receive, anyio.create_task_group() as tasks:
+                tasks.start_soon(client.stream_to, "hi", send)
+                await anyio.sleep(1000)
+                assert LIMIT <= sent <= LIMIT + slack
+                assert len("".join([text async for text in receive])) == 300 * len(piece)
+        else:
+            async with fan_out(client, ["hi"], max_at_once=1) as events:
+                await anyio.sleep(1000)
+                assert sent <= 2 * LIMIT
+                async for _ in events:
+                    pass
+        assert sent == 300 * len(piece)

@@ -1,0 +1,169 @@
+"""Text that arrived before its deadline is never lost, however busy the event loop was.
+
+The event loop's clock jumps past the deadline while the text waits in the kernel: as if the loop
+had been blocked for so long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from threading import Event
+from typing import Any
+
+import anyio
+import pytest
+import trio
+from anyio.lowlevel import checkpoint
+from raw_site import END, HEAD, Exchange, raw_site
+
+from gprochat_anyio import Client, RequestTimeoutError, Timeouts
+
+
+class Clock(trio.abc.Clock):
+    """The system's time, which can be moved on."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def start_clock(self) -> None:
+        """Do nothing: it runs already."""
+
+    def current_time(self) -> float:
+        return time.monotonic() + self.ahead
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        return deadline - self.current_time()
+
+
+class JumpingLoop(asyncio.SelectorEventLoop):
+    """An event loop by such a clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._by = clock
+        super().__init__()
+
+    def time(self) -> float:
+        return self._by.current_time()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest, clock: Clock) -> Any:
+    if request.param == "trio":
+        return "trio", {"clock": clock}
+    return "asyncio", {"loop_factory": lambda: JumpingLoop(clock)}
+
+
+NO_LIMIT = Timeouts(connect=None, first_chunk=None, idle=None, total=None)
+
+LIMITS = pytest.mark.parametrize(
+    "limits",
+    [Timeouts(first_chunk=30), Timeouts(idle=30), Timeouts(total=30)],
+    ids=["first_chunk", "idle", "total"],
+)
+
+
+class BusySite:
+    """A site whose reply is all there before the event loop looks again.
+
+    :param before: what comes before that
+    :param late: the texts that come then
+    :param whole: True if the reply ends with them
+    """
+
+    def __init__(self, before: bytes, late: tuple[str, ...], *, whole: bool) -> None:
+        self._before = before
+        self._late = late
+        self._whole = whole
+        self._go_on, self._sent = Event(), Event()
+
+    def __call__(self, exchange: Exchange) -> None:
+        exchange.send(self._before)
+        self._go_on.wait(10)
+        if not self._before:
+            exchange.send(HEAD)
+        exchange.text(*self._late)
+        if self._whole:
+            exchange.send(END)
+        self._sent.set()
+        if not self._whole:
+            exchange.until_left()
+
+    def send_while_the_loop_is_blocked(self) -> None:
+        self._go_on.set()
+        assert self._sent.wait(10)
+
+
+@LIMITS
+@pytest.mark.parametrize("size", [3, 45_000], ids=["small", "large"])
+async def test_a_whole_reply_that_came_while_the_loop_was_busy(
+    clock: Clock, limits: Timeouts, size: int
+) -> None:
+    """A large one takes several reads."""
+    opening = limits.first_chunk == 30
+    late = ("x" * size,) * 2
+    site = BusySite(b"" if opening else HEAD + b"3\r\none\r\n", late, whole=True)
+    texts: list[str] = []
+
+    async def ask(client: Client) -> None:
+        texts.append((await client.ask("hi", timeouts=limits)).text)
+
+    with raw_site(site) as raw, anyio.fail_after(1000):
+        async with Client(raw.url, trust_env=False, timeouts=NO_LIMIT) as client:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(ask, client)
+                while not raw.prompts:
+                    await checkpoint()
+                await anyio.sleep(0.01)  # the first text is probably there
+                site.send_while_the_loop_is_blocked()
+                clock.ahead += 100
+    assert texts == [("" if opening else "one") + "".join(late)]
+
+
+@LIMITS
+async def test_text_that_came_while_the_loop_was_busy_comes_before_the_error(
+    clock: Clock, limits: Timeouts
+) -> None:
+    opening = limits.first_chunk == 30
+    site = BusySite(b"" if opening else HEAD + b"3\r\none\r\n", ("two", "three"), whole=False)
+    received = ""
+
+    async def stream(client: Client) -> None:
+        nonlocal received
+        async with client.stream("hi", timeouts=limits) as chunks:
+            while not received.endswith("three"):
+                received += await chunks.receive()
+            if not opening:
+                clock.ahead += 100
+                with pytest.raises(RequestTimeoutError):
+                    await chunks.receive()
+
+    with raw_site(site) as raw, anyio.fail_after(1000):
+        async with Client(raw.url, trust_env=False, timeouts=NO_LIMIT) as client:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(stream, client)
+                while not (raw.prompts if opening else received):
+                    await checkpoint()
+                site.send_while_the_loop_is_blocked()
+                clock.ahead += 100
+    assert received == ("" if opening else "one") + "twothree"
+
+
+async def test_the_error_if_nothing_came(clock: Clock) -> None:
+    """A busy event loop does not put a deadline off either."""
+    site = BusySite(HEAD + b"3\r\none\r\n", ("late",), whole=False)
+    with raw_site(site) as raw, anyio.fail_after(math.inf):
+        async with Client(raw.url, trust_env=False) as client:
+            async with client.stream("hi", timeouts=Timeouts(idle=30)) as chunks:
+                assert await chunks.receive() == "one"
+                clock.ahead += 100
+                with pytest.raises(RequestTimeoutError) as caught:
+                    await chunks.receive()
+                assert caught.value.elapsed == pytest.approx(100, abs=5)
+        site.send_while_the_loop_is_blocked()
