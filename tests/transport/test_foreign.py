@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
@@ -273,16 +274,44 @@ class TestFailures:
         assert caught.value.__cause__ is caught.value.__context__ is None
         assert transport.stream.closed == 1
 
-    async def test_an_exception_of_the_transports_own_leaves_as_it_is(self) -> None:
-        own = KeyError("own")
+    @pytest.mark.parametrize("kind", [KeyError, KeyboardInterrupt, pytest.fail.Exception])
+    @pytest.mark.parametrize("way", ["ask", "stream"])
+    async def test_an_exception_of_the_transports_own_leaves_as_it_is(
+        self, kind: type[BaseException], way: str
+    ) -> None:
+        """Where the caller waits, and nowhere else: not in the background task."""
+        own = kind("own")
 
         def handler(request: Any) -> Any:
             raise own
 
         async with client_by(httpx.MockTransport(handler)) as client:
-            with pytest.raises(KeyError) as caught:
-                await client.ask("Hi")
+            with pytest.raises(kind) as caught:
+                await text_by(client, way)
         assert caught.value is own
+
+    async def test_an_interrupt_within_the_body(self) -> None:
+        async def body() -> AsyncGenerator[bytes]:
+            yield b"Hello"
+            raise KeyboardInterrupt
+
+        async with client_by(streaming(httpx, body)) as client:
+            async with client.stream("Hi") as chunks:
+                assert await chunks.receive() == "Hello"
+                with pytest.raises(KeyboardInterrupt):
+                    await chunks.receive()
+
+    async def test_a_transport_that_cancels_its_task(self, anyio_backend_name: str) -> None:
+        if anyio_backend_name == "trio":
+            pytest.skip("Trio has scopes only")
+
+        async def body() -> AsyncGenerator[bytes]:
+            yield b""
+            raise asyncio.CancelledError
+
+        async with client_by(streaming(httpx, body)) as client:
+            with pytest.raises(ReplyInterruptedError, match="cancelled"):
+                await client.ask("Hi")
 
     @EACH_LIBRARY
     async def test_a_close_that_fails(self, library: Any) -> None:

@@ -199,7 +199,7 @@ class TestWaitingToConnect:
 
     async def test_a_selector_that_is_full(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Full(selectors.DefaultSelector):
-            def register(self, fd: Any, events: int, data: Any = None) -> Any:
+            def register(self, fileobj: Any, events: int, data: Any = None) -> Any:
                 raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(_reactor, "DefaultSelector", Full)

@@ -55,7 +55,7 @@ class TestEventLoops:
                 each.close()
                 assert each.connection.fileno() == -1
             assert reactor.closed
-            del each, reactor
+            del reactor
             made.clear()
             gc.collect()
 
@@ -103,6 +103,7 @@ class TestForks:
                 warnings.simplefilter("ignore")  # of other threads
                 child = os.fork()
             if not child:
+                done = False
                 try:
                     one.connection.pause()
                     one.connection.close()
