@@ -328,6 +328,23 @@ class TestFailures:
                 assert await chunks.receive() == "Hel"
 
 
+class TestBackpressure:
+    async def test_a_transport_is_read_no_further_than_is_taken(self) -> None:
+        taken = 0
+
+        async def body() -> AsyncGenerator[bytes]:
+            nonlocal taken
+            for _ in range(100):
+                taken += 1
+                yield b"x" * 10_000
+
+        async with client_by(streaming(httpx, body)) as client, client.stream("Hi") as chunks:
+            await anyio.wait_all_tasks_blocked()
+            assert taken == 7  # 64 KiB, and what was on its way
+            assert len(await chunks.read()) == 1_000_000
+        assert taken == 100
+
+
 class TestClosing:
     @VIRTUAL
     @pytest.mark.parametrize("where", ["iterator", "response"])

@@ -15,6 +15,7 @@ from anyio.streams.tls import TLSStream
 from loops import VIRTUAL_LOOPS
 from reactors import running_reactor
 
+from gprochat_anyio.testing import scripted_site
 from gprochat_anyio.transport import _pool, _reactor
 from gprochat_anyio.transport._connecting import Opened
 from gprochat_anyio.transport._connection import Connection
@@ -623,6 +624,14 @@ async def test_the_stage_begins_once_there_is_a_slot() -> None:
         await pool.acquire(Target("http", "127.0.0.1", unused_port()), stages.append)
     assert stages == ["connect"]
     assert pool._free == 1
+
+
+async def test_sites_in_memory_are_at_their_own_addresses() -> None:
+    async with scripted_site("in memory"), serving(repeating()) as server:
+        pool = Pool(max_connections=1)
+        assert await get(pool, Target("http", "127.0.0.1", server.port)) == b"ok"
+        pool.close()
+        await server.all_ended()
 
 
 @pytest.mark.usefixtures("reader_tasks")

@@ -211,12 +211,6 @@ class TestWaitingToConnect:
             assert reactor.closed
             assert reactor._watched == {}
 
-    async def test_it_is_a_checkpoint(self) -> None:
-        with anyio.CancelScope() as scope:
-            scope.cancel()
-            await current_reactor().wait_writable(-1)
-        assert scope.cancelled_caught
-
 
 async def test_the_pools_connection_is_watched_by_it() -> None:
     async with serving(black_hole) as server:
