@@ -372,6 +372,27 @@ class TestClosing:
                 assert await chunks.receive() == "Hello"
             assert anyio.current_time() - began <= 1
 
+    @VIRTUAL
+    async def test_a_transport_that_does_not_heed_cancellation(self) -> None:
+        """The caller waits for a second; what comes later is closed, and goes nowhere."""
+        answers = streaming(httpx, hello)
+
+        class Stubborn(httpx.AsyncBaseTransport):
+            async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+                with anyio.CancelScope(shield=True):
+                    await go_on.wait()
+                return await answers.handle_async_request(request)  # type: ignore[no-any-return]
+
+        go_on = anyio.Event()
+        async with client_by(Stubborn()) as client:
+            began = anyio.current_time()
+            with anyio.move_on_after(5):
+                await client.ask("Hi")
+            assert anyio.current_time() - began == pytest.approx(6)
+            go_on.set()
+            await anyio.sleep(1)
+            assert answers.stream.closed == 1
+
     async def test_ends_the_iterator(self) -> None:
         ended = False
 
