@@ -152,7 +152,12 @@ class ForeignExchange:
                 except _foreign_errors(self._library) as error:
                     failure = _failure(self._library, error, answered=self._response.headed)
                     self._feed(self._response.on_failure, failure)
-        except Exception as error:  # noqa: BLE001 - the application's own, raised where it waits
+        except anyio.get_cancelled_exc_class():  # the event loop ends, or the transport says so
+            self._feed(
+                self._response.on_failure, _lost("cancelled", answered=self._response.headed)
+            )
+            raise
+        except BaseException as error:  # noqa: BLE001 - the application's own, raised where it waits
             self._feed(self._response.on_foreign_error, error)
         finally:
             self._ended.set()
@@ -208,5 +213,9 @@ def _failure(library: ModuleType, error: Exception, *, answered: bool) -> Transp
             error, library.ConnectError | library.ProxyError | library.UnsupportedProtocol
         ):
             return ConnectFailure(f"could not connect to the site: {reason}")
+    return _lost(reason, answered=answered)
+
+
+def _lost(reason: str, *, answered: bool) -> ConnectionLost:
     message = f"the connection broke: {reason}"
     return ConnectionLost(message, answered=answered, reused=False, reset=True)

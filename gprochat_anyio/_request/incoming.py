@@ -207,7 +207,7 @@ class IncomingReply(IncomingResponse):
             )
         )
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         if self.over:
             return
         if (self._chunks or isinstance(error, ReplyInterruptedError)) and (

@@ -108,7 +108,9 @@ class Watch:
         how: How = "failed" if isinstance(error, Exception) else "cancelled"
         self._ended(how, Failure.of(error))
 
-    def ended(self, error: Exception | None, complete: bool, chunks: int, characters: int) -> None:
+    def ended(
+        self, error: BaseException | None, complete: bool, chunks: int, characters: int
+    ) -> None:
         """The reply ended. Without an error, and if it is not complete, it was given up: then the
         exception that is being handled tells why."""
         if complete:

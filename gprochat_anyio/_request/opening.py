@@ -60,7 +60,7 @@ async def open_reply(
         reply = IncomingReply(deadlines, decoder(), sink, wait_for_end=whole)
         if watch is not None:
             reply.on_connected = watch.connected
-        error: Exception
+        error: BaseException
         try:
             await sender.send(path, encode, reply, fresh=number > 1)
             await reply.opened()

@@ -95,7 +95,7 @@ class IncomingResponse(ABC):
         self.deadlines = deadlines
         self.over = False
         """True once nothing more comes."""
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         """Why it is not complete: one of the library's errors, or a foreign transport's defect."""
         self.connect = 0.0
         """Seconds that the connection took; 0.0 if it was there already."""
@@ -220,7 +220,7 @@ class IncomingResponse(ABC):
         else:
             self._break_off(failure)
 
-    def on_foreign_error(self, error: Exception) -> None:
+    def on_foreign_error(self, error: BaseException) -> None:
         """Take note of an exception of the application's, which the waiting task raises."""
         self._fail(error)
 
@@ -265,7 +265,7 @@ class IncomingResponse(ABC):
         status, headers = self._status_headers
         self._fail(read_error(status, headers, self._refusal[:ERROR_BODY_LIMIT]))
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         if not self.over:
             self.error = error
             self.close()

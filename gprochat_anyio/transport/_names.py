@@ -12,7 +12,7 @@ from itertools import zip_longest
 from typing import Any, TypeAlias
 
 import anyio
-from anyio.lowlevel import RunVar, checkpoint
+from anyio.lowlevel import RunVar, checkpoint, checkpoint_if_cancelled
 
 from ._failures import reason_of, single, system_message
 from ._reactor import current_reactor
@@ -118,6 +118,7 @@ async def connect_to(family: int, address: Any) -> socket.socket:
 
     :raises OSError: If the connection fails.
     """
+    await checkpoint_if_cancelled()
     connecting = socket.socket(family, socket.SOCK_STREAM)
     try:
         connecting.setblocking(False)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
-from ._connecting import Opened, connect
+from ._connecting import connect
 from ._connection import Connection
 from ._failures import ConnectFailure, reason_of
 from ._pumped_connection import PumpedConnection
-from ._reactor import Reactor, current_reactor
+from ._reactor import current_reactor
 from ._socket_connection import SocketConnection
 from ._stages import OnStage
 from ._target import Target
@@ -159,7 +159,7 @@ class Pool:
             reactor.join()
             try:
                 opened = await connect(target, ssl_context=self._ssl_context, uds=self._uds)
-                return _watched(opened, target, reactor)
+                return SocketConnection(opened.socket, opened.layers, target, reactor)
             finally:
                 reactor.leave()
         except OSError as error:  # no descriptor is left, or no room in the kernel's tables
@@ -238,11 +238,3 @@ class Pool:
         waiter.connection = connection
         waiter.event.set()
         return True
-
-
-def _watched(opened: Opened, target: Target, reactor: Reactor) -> SocketConnection:
-    try:
-        return SocketConnection(opened.socket, opened.layers, target, reactor)
-    except BaseException:
-        opened.socket.close()
-        raise

@@ -151,7 +151,6 @@ class Reactor:
 
     async def wait_writable(self, fd: int) -> None:
         """Wait until a socket is writable, or has failed. Cancelled, it has no effect."""
-        await self._loop.checkpoint_if_cancelled()
         signal = self.signal()
         writable = False
 

@@ -69,10 +69,7 @@ class _Wait:
         del self._cancel_task, self._call  # the cancellation's traceback refers to this
 
     async def _run(self) -> None:
-        try:
-            while not self._cancelled:
-                await self._wait()
-                if not self._cancelled:
-                    self._call()
-        except anyio.ClosedResourceError:
-            return
+        while not self._cancelled:
+            await self._wait()
+            if not self._cancelled:
+                self._call()

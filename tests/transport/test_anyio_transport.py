@@ -42,10 +42,19 @@ TLS = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 
 @asynccontextmanager
 async def client_of(
-    handler: Handler, *, library: Any = httpx, tls: bool = False, limits: Any = 5, **options: Any
+    handler: Handler,
+    *,
+    library: Any = httpx,
+    tls: bool = False,
+    limits: Any = 5,
+    seconds: float = 10,
+    **options: Any,
 ) -> AsyncIterator[tuple[Any, Server]]:
-    """An `AsyncClient` of a server, all of whose connections are closed at the end."""
-    with anyio.fail_after(10):
+    """An `AsyncClient` of a server, all of whose connections are closed at the end.
+
+    :param seconds: bound on the block
+    """
+    with anyio.fail_after(seconds):
         async with serving(handler, tls=server_context() if tls else None) as server:
             transport = AnyIOTransport(ssl_context=client_context(), **options)
             async with library.AsyncClient(
@@ -471,7 +480,7 @@ class TestReuse:
                 assert (await client.get(f"/{name}-{number}")).text == "ok"
                 await anyio.sleep(chance.random() * 0.002)
 
-        async with client_of(handle) as (client, server):
+        async with client_of(handle, seconds=60) as (client, server):
             async with anyio.create_task_group() as tasks:
                 for name in range(10):
                     tasks.start_soon(ask, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import socket
 import weakref
@@ -13,6 +14,7 @@ import pytest
 from anyio.abc import SocketAttribute
 from anyio.lowlevel import checkpoint
 
+from gprochat_anyio.testing import Injection, cancelled, injections
 from gprochat_anyio.transport._connection import READ_SIZE
 from gprochat_anyio.transport._exchange import Exchange
 from gprochat_anyio.transport._failures import ConnectionLost, ProtocolViolation, TransportFailure
@@ -536,6 +538,125 @@ class TestBackpressure:
                 assert await rest_of(made) == body
                 made.close()
             assert to.server.accepted == 1
+
+
+class TestReading:
+    async def test_two_tasks_cannot_read(self) -> None:
+        async with site(scripted(CHUNKED)) as to, anyio.create_task_group() as tasks:
+            made = await to.send()
+            tasks.start_soon(made.read)
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(anyio.BusyResourceError):
+                await made.read()
+            tasks.cancel_scope.cancel()
+            made.close()
+
+    async def test_it_is_always_a_checkpoint(self) -> None:
+        async with site(repeating()) as to:
+            made = await to.send()
+            while not made.over:
+                await checkpoint()
+            for _ in range(2):
+                with anyio.CancelScope() as scope:
+                    scope.cancel()
+                    await made.read()
+                assert scope.cancelled_caught
+            assert await made.read() == b"ok"
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await made.read()
+            assert scope.cancelled_caught
+            made.close()
+
+    @pytest.mark.parametrize("sent", [False, True])
+    async def test_cancelled_it_loses_nothing(self, *, sent: bool) -> None:
+        async def handle(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(CHUNKED)
+            peers.append(peer)
+            await peer.until_closed()
+
+        peers: list[Peer] = []
+        async with site(handle) as to:
+            made = await to.send()
+            for moment, native in injections():
+                for at in range(1, 4):
+                    received: list[bytes] = []
+
+                    async def read(received: list[bytes] = received) -> None:
+                        received.append(await made.read())
+
+                    if not sent:
+                        with anyio.move_on_after(0.01):
+                            await cancelled(Injection(at, moment, native), read)
+                    await peers[0].send(b"4\r\ndata\r\n")
+                    with anyio.move_on_after(0.01):
+                        await cancelled(Injection(at, moment, native), read)
+                    if not received:
+                        received.append(await made.read())
+                    assert received == [b"data"]
+            made.close()
+
+    async def test_cancelled_as_the_data_comes(self) -> None:
+        async def handle(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(CHUNKED)
+            peers.append(peer)
+            await peer.until_closed()
+
+        peers: list[Peer] = []
+        async with site(handle) as to:
+            made = await to.send()
+            for ticks in range(8):
+                received = b""
+                with anyio.CancelScope() as scope:
+                    async with anyio.create_task_group() as tasks:
+
+                        async def read() -> None:
+                            nonlocal received
+                            received += await made.read()
+
+                        tasks.start_soon(read)
+                        await anyio.wait_all_tasks_blocked()
+                        await peers[0].send(b"4\r\ndata\r\n")
+                        for _ in range(ticks):
+                            await checkpoint()
+                        scope.cancel()
+                while len(received) < 4:
+                    received += await made.read()
+                assert received == b"data"
+            made.close()
+
+    async def test_a_native_cancellation_in_the_same_tick_as_the_data(
+        self, anyio_backend_name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if anyio_backend_name == "trio":
+            pytest.skip("Trio has scopes only")
+
+        async def handle(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(CHUNKED)
+            await go_on.wait()
+            await peer.send(b"4\r\ndata\r\n" + LAST_CHUNK)
+            await peer.until_closed()
+
+        go_on = anyio.Event()
+        async with site(handle) as to:
+            made = await to.send()
+            task = asyncio.create_task(made.read())
+            await anyio.wait_all_tasks_blocked()
+            on_body = made.on_body
+
+            def take_and_cancel(data: bytes) -> None:
+                on_body(data)
+                task.cancel()
+
+            monkeypatch.setattr(made, "on_body", take_and_cancel)
+            go_on.set()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            assert await rest_of(made) == b"data"
+            made.close()
 
 
 class Sink:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
@@ -270,16 +271,44 @@ class TestFailures:
         assert caught.value.__cause__ is caught.value.__context__ is None
         assert transport.stream.closed == 1
 
-    async def test_an_exception_of_the_transports_own_leaves_as_it_is(self) -> None:
-        own = KeyError("own")
+    @pytest.mark.parametrize("kind", [KeyError, KeyboardInterrupt, pytest.fail.Exception])
+    @pytest.mark.parametrize("way", ["ask", "stream"])
+    async def test_an_exception_of_the_transports_own_leaves_as_it_is(
+        self, kind: type[BaseException], way: str
+    ) -> None:
+        """Where the caller waits, and nowhere else: not in the background task."""
+        own = kind("own")
 
         def handler(request: Any) -> Any:
             raise own
 
         async with client_by(httpx.MockTransport(handler)) as client:
-            with pytest.raises(KeyError) as caught:
-                await client.ask("Hi")
+            with pytest.raises(kind) as caught:
+                await text_by(client, way)
         assert caught.value is own
+
+    async def test_an_interrupt_within_the_body(self) -> None:
+        async def body() -> AsyncGenerator[bytes]:
+            yield b"Hello"
+            raise KeyboardInterrupt
+
+        async with client_by(streaming(httpx, body)) as client:
+            async with client.stream("Hi") as chunks:
+                assert await chunks.receive() == "Hello"
+                with pytest.raises(KeyboardInterrupt):
+                    await chunks.receive()
+
+    async def test_a_transport_that_cancels_its_task(self, anyio_backend_name: str) -> None:
+        if anyio_backend_name == "trio":
+            pytest.skip("Trio has scopes only")
+
+        async def body() -> AsyncGenerator[bytes]:
+            yield b""
+            raise asyncio.CancelledError
+
+        async with client_by(streaming(httpx, body)) as client:
+            with pytest.raises(ReplyInterruptedError, match="cancelled"):
+                await client.ask("Hi")
 
     @EACH_LIBRARY
     async def test_a_close_that_fails(self, library: Any) -> None:
@@ -294,6 +323,23 @@ class TestFailures:
             assert (await client.ask("Hi")).text == "Hello w\xf6rld"
             async with client.stream("Hi") as chunks:
                 assert await chunks.receive() == "Hel"
+
+
+class TestBackpressure:
+    async def test_a_transport_is_read_no_further_than_is_taken(self) -> None:
+        taken = 0
+
+        async def body() -> AsyncGenerator[bytes]:
+            nonlocal taken
+            for _ in range(100):
+                taken += 1
+                yield b"x" * 10_000
+
+        async with client_by(streaming(httpx, body)) as client, client.stream("Hi") as chunks:
+            await anyio.wait_all_tasks_blocked()
+            assert taken == 7  # 64 KiB, and what was on its way
+            assert len(await chunks.read()) == 1_000_000
+        assert taken == 100
 
 
 class TestClosing:
@@ -322,6 +368,27 @@ class TestClosing:
             async with client.stream("Hi") as chunks:
                 assert await chunks.receive() == "Hello"
             assert anyio.current_time() - began <= 1
+
+    @VIRTUAL
+    async def test_a_transport_that_does_not_heed_cancellation(self) -> None:
+        """The caller waits for a second; what comes later is closed, and goes nowhere."""
+        answers = streaming(httpx, hello)
+
+        class Stubborn(httpx.AsyncBaseTransport):
+            async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+                with anyio.CancelScope(shield=True):
+                    await go_on.wait()
+                return await answers.handle_async_request(request)  # type: ignore[no-any-return]
+
+        go_on = anyio.Event()
+        async with client_by(Stubborn()) as client:
+            began = anyio.current_time()
+            with anyio.move_on_after(5):
+                await client.ask("Hi")
+            assert anyio.current_time() - began == pytest.approx(6)
+            go_on.set()
+            await anyio.sleep(1)
+            assert answers.stream.closed == 1
 
     async def test_ends_the_iterator(self) -> None:
         ended = False

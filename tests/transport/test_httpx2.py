@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from collections.abc import AsyncGenerator
 from types import ModuleType
@@ -91,6 +92,30 @@ class TestWithoutHttpx:
         assert isinstance(transport, httpx2.AsyncBaseTransport)
         assert connections_of(transport) is not None
         await check_streams(transport)
+
+    def test_in_a_process_without_it(self) -> None:
+        code = """
+import sys
+sys.modules["httpx"] = None
+import anyio, httpx2
+from gprochat_anyio import Client
+from gprochat_anyio.testing import live_site
+from gprochat_anyio.transport import AnyIOTransport
+from gprochat_anyio.transport.httpx2 import AnyIOTransport as OfHttpx2
+
+async def main():
+    async with live_site("Hello") as site:
+        for kind in (AnyIOTransport, OfHttpx2):
+            assert issubclass(kind, httpx2.AsyncBaseTransport)
+            async with httpx2.AsyncClient(transport=kind()) as client:
+                assert type(await client.post(site.url)) is httpx2.Response
+            async with Client(site.url, transport=kind()) as client:
+                assert (await client.ask("Hi")).text == "Hello"
+
+for backend in ("asyncio", "trio"):
+    anyio.run(main, backend=backend)
+"""
+        subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)  # noqa: S603
 
     def test_what_is_of_neither_library_is_taken_for_the_installed_ones(
         self, monkeypatch: pytest.MonkeyPatch

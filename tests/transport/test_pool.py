@@ -15,6 +15,7 @@ from anyio.streams.tls import TLSStream
 from loops import VIRTUAL_LOOPS
 from reactors import running_reactor
 
+from gprochat_anyio.testing import scripted_site
 from gprochat_anyio.transport import _pool, _reactor
 from gprochat_anyio.transport._connecting import Opened
 from gprochat_anyio.transport._connection import Connection
@@ -483,11 +484,7 @@ class TestQuiet:
 
                     tasks.start_soon(first)
                     await server.until(lambda: server.accepted == 1)
-                    while (reactor := running_reactor()) is None or not reactor._watched:
-                        await checkpoint()
-                    await anyio.wait_all_tasks_blocked()
-                    ((_, callback),) = reactor._watched.values()
-                    connection = callback.__self__  # type: ignore[attr-defined]
+                    connection = await _watched_connection()
                     connection.pause()
                     pool_is_paused.set()
                     await both_sent.wait()
@@ -528,6 +525,15 @@ class TestQuiet:
                     made.close()
                 assert reused == [False, True]
                 pool.close()
+
+
+async def _watched_connection() -> Any:
+    """Return the only connection, once it is there and has nothing to do."""
+    while (reactor := running_reactor()) is None or not reactor._watched:
+        await checkpoint()
+    await anyio.wait_all_tasks_blocked()
+    ((_, callback),) = reactor._watched.values()
+    return callback.__self__  # type: ignore[attr-defined]
 
 
 class _many_descriptors:  # noqa: N801 - a context manager
@@ -617,6 +623,14 @@ async def test_the_stage_begins_once_there_is_a_slot() -> None:
         await pool.acquire(Target("http", "127.0.0.1", unused_port()), stages.append)
     assert stages == ["connect"]
     assert pool._free == 1
+
+
+async def test_sites_in_memory_are_at_their_own_addresses() -> None:
+    async with scripted_site("in memory"), serving(repeating()) as server:
+        pool = Pool(max_connections=1)
+        assert await get(pool, Target("http", "127.0.0.1", server.port)) == b"ok"
+        pool.close()
+        await server.all_ended()
 
 
 @pytest.mark.usefixtures("reader_tasks")

@@ -1,193 +1,174 @@
-"""The reactor: one per event loop, for as long as there are connections, and fair to all."""
+"""The reactor: one per event loop, from the first connection to the last."""
 
 from __future__ import annotations
 
-import os
+import contextvars
+import gc
 import selectors
 import socket
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from math import inf
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from loops import VIRTUAL_LOOPS
-from reactors import force_reader_tasks, running_reactor
+from leaks import needs_proc
+from reactors import running_reactor
 
+from gprochat_anyio.testing import no_leaks
 from gprochat_anyio.transport import _reactor
+from gprochat_anyio.transport._pool import Pool
 from gprochat_anyio.transport._reactor import READ, WRITE, Reactor, current_reactor
-from gprochat_anyio.transport._reader_tasks import ReaderTasks
-from gprochat_anyio.transport._socket_connection import SocketConnection
 from gprochat_anyio.transport._target import Target
 
-from .receivers import Listening
-
-TARGET = Target("http", "site.test", 80)
-VIRTUAL = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
-BOTH_WAYS = pytest.mark.usefixtures("reader_tasks")
+from .exchanges import no_stage
+from .servers import black_hole, serving
+from .watching import Never, Watched, get_once, watched
 
 
 @contextmanager
-def pair() -> Iterator[tuple[SocketConnection, socket.socket]]:
-    """A connection, and the socket at its other end."""
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    with theirs:
-        connection = SocketConnection(ours, (), TARGET, current_reactor())
-        try:
-            yield connection, theirs
-        finally:
-            connection.close()
-
-
-@contextmanager
-def running() -> Iterator[Reactor]:
-    """The event loop's reactor, kept running without a connection."""
-    reactor = current_reactor()
-    reactor.join()
+def without_garbage_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
     try:
-        yield reactor
+        yield
     finally:
-        reactor.leave()
+        gc.enable()
 
 
-class Operation:
-    """An operation whose deadline may move on."""
-
-    def __init__(self, reactor: Reactor, seconds: float, log: list[str], name: str = "") -> None:
-        self.reactor = reactor
-        self.at = reactor.clock() + seconds
-        self.name = name
-        self.log = log
-        self.over = anyio.Event()
-        self.expired: float | None = None
-        self.on_look: Callable[[], None] | None = None
-        self.entry = reactor.add_deadline(self.at, self)
-
-    def due(self, now: float) -> float:
-        return self.at
-
-    def look(self) -> None:
-        self.log.append(f"look {self.name}".strip())
-        if self.on_look is not None:
-            self.on_look()
-
-    def expire(self) -> None:
-        self.log.append(f"expire {self.name}".strip())
-        self.expired = self.reactor.clock()
-        self.over.set()
-
-    def drop(self) -> None:
-        self.reactor.drop_deadline(self.entry)
+def descriptors() -> set[str]:
+    """What the open descriptors are of; a pair's and an epoll's have names of their own."""
+    found = set()
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the list's own
+            found.add(f"{each.name} {each.readlink()}")
+    return found
 
 
-@BOTH_WAYS
+@pytest.mark.usefixtures("reader_tasks")
 class TestLife:
     async def test_one_for_all_connections(self) -> None:
-        with pair() as (one, _), pair() as (other, _):
-            assert one.reactor is other.reactor is running_reactor()
-
-    async def test_until_the_last_connection(self) -> None:
-        with pair() as (one, _):
-            with pair():
-                pass
-            assert running_reactor() is one.reactor
-            assert not one.reactor.closed
-        assert one.reactor.closed
+        with watched() as one, watched() as other:
+            assert one.connection.reactor is other.connection.reactor is current_reactor()
+            one.connection.close()
+            assert running_reactor() is other.connection.reactor
+            other.other.send(b"data")
+            await other.listening.until(b"data")
         assert running_reactor() is None
 
-    async def test_the_next_connection_has_a_new_one(self) -> None:
-        with pair() as (one, _):
-            pass
-        with pair() as (other, theirs):
-            assert other.reactor is not one.reactor
-            other.receiver = listening = Listening()
-            theirs.send(b"data")
-            await listening.until(b"data")
-
-    async def test_none_of_its_descriptors_is_left(self) -> None:
-        await checkpoint()
-        with pair():  # whatever the event loop opens once, it has opened now
-            await checkpoint()
-        before = _descriptors()
+    async def test_a_new_one_after_the_last_connection(self) -> None:
+        reactors: list[Reactor] = []
         for _ in range(3):
-            with pair() as (connection, theirs):
-                connection.receiver = listening = Listening()
-                theirs.send(b"data")
-                await listening.until(b"data")
-        assert _descriptors() == before
+            with watched() as one:
+                one.other.send(b"data")
+                await one.listening.until(b"data")
+                reactors.append(one.connection.reactor)
+        assert len(set(map(id, reactors))) == 3
+        assert all(reactor.closed for reactor in reactors)
 
-    async def test_it_may_end_in_its_own_callback(self) -> None:
-        class Closing(Listening):
-            def feed(self, data: bytes) -> None:
-                connection.close()
-                super().feed(data)
-
-        with pair() as (connection, theirs):
-            connection.receiver = listening = Closing()
-            theirs.send(b"data")
-            await listening.until(b"data")
-            assert running_reactor() is None
-
-    async def test_a_defect_fails_one_connection_only(
-        self, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        class Broken(Listening):
-            def feed(self, data: bytes) -> None:
-                raise ZeroDivisionError
-
-        with pair() as (one, its_peer), pair() as (other, others_peer):
-            one.receiver = broken = Broken()
-            other.receiver = listening = Listening()
-            its_peer.send(b"data")
-            others_peer.send(b"data")
-            await broken.until_over()
-            await listening.until(b"data")
-            assert broken.told == ["broken"]
-            assert one.closed
-            others_peer.send(b"more")
-            await listening.until(b"datamore")
-        assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [
-            ZeroDivisionError
-        ]
-
-
-def _descriptors() -> int:
-    return len(list(Path("/dev/fd").iterdir()))
-
-
-class TestReaderTasks:
-    async def test_stand_in_where_no_selector_has_a_descriptor(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        force_reader_tasks(monkeypatch)
-        with running() as reactor:
-            assert isinstance(reactor._selector, ReaderTasks)
-
-    async def test_one_that_is_cancelled_as_the_data_comes_calls_nobody(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        force_reader_tasks(monkeypatch)
-        for ticks in range(6):
-            with pair() as (connection, theirs):
-                connection.receiver = listening = Listening()
-                await anyio.wait_all_tasks_blocked()
-                theirs.send(b"data")
-                for _ in range(ticks):
+    @needs_proc
+    async def test_nothing_is_left_of_it(self) -> None:
+        """No task, descriptor, reader or timer: any of them would keep the object."""
+        with without_garbage_collector():
+            await get_once()  # what event loops and AnyIO make on first use
+            before = descriptors()
+            for _ in range(3):
+                async with no_leaks():
+                    with watched() as one:
+                        reactor = one.connection.reactor
+                        deadline = reactor.add_deadline(reactor.clock() + 1000, Never())
+                        one.other.send(b"data")
+                        await one.listening.until(b"data")
+                    reactor.drop_deadline(deadline)
+                    gone = weakref.ref(reactor)
+                    del reactor, one, deadline
+                for _ in range(5):
                     await checkpoint()
-                told = list(listening.told)
-                connection.pause()
-                for _ in range(6):
+                tasks = [task.name for task in anyio.get_running_tasks()]
+                assert not [name for name in tasks if name and name.startswith("gprochat_anyio")]
+                assert gone() is None
+                assert descriptors() == before
+
+    async def test_closed_before_it_has_begun(self) -> None:
+        """On Trio its task has not run yet, nor have reader tasks."""
+        for _ in range(3):
+            with watched():
+                pass
+            with watched() as one:
+                one.other.send(b"data")
+                await one.listening.until(b"data")
+
+    async def test_a_descriptor_that_is_used_again_at_once(self) -> None:
+        for _ in range(10):
+            with watched() as one:
+                one.connection._watch(READ | WRITE)
+                await checkpoint()
+                fd = one.connection.fileno()
+                one.connection.close()
+                with watched() as other:
+                    assert other.connection.fileno() == fd
+                    other.other.send(b"data")
+                    await other.listening.until(b"data")
+                    assert one.listening.told == []
+
+    async def test_closed_by_a_deadline(self) -> None:
+        """In a callback of the event loop's, outside any task."""
+
+        class Closing(Never):
+            def due(self, now: float) -> float:
+                return now
+
+            def expire(self) -> None:
+                one.connection.close()
+
+        with watched() as one, watched() as other:
+            reactor = current_reactor()
+            await checkpoint()
+            reactor.add_deadline(reactor.clock(), Closing())
+            while not one.connection.closed:
+                await checkpoint()
+            other.other.send(b"data")
+            await other.listening.until(b"data")
+
+    async def test_anyio_works_in_a_receiver(self) -> None:
+        times: list[float] = []
+        with watched() as one, watched():
+            one.listening.feed = lambda data: times.append(anyio.current_time())  # type: ignore[method-assign]
+            one.other.send(b"data")
+            with anyio.fail_after(5):
+                while not times:
                     await checkpoint()
-                assert listening.told == told
-                connection.resume()
-                await listening.until(b"data")
+
+    async def test_it_keeps_nothing_of_who_came_first(self) -> None:
+        class Value:
+            pass
+
+        variable: contextvars.ContextVar[Value] = contextvars.ContextVar("variable")
+        made: list[Watched] = []
+        values: list[weakref.ref[Value]] = []
+
+        async def first() -> None:
+            value = Value()
+            values.append(weakref.ref(value))
+            variable.set(value)
+            made.append(Watched())
+            reactor = current_reactor()
+            reactor.add_deadline(reactor.clock() + 1000, Never())
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(first)
+        for _ in range(3):
+            await checkpoint()
+        gc.collect()
+        assert values[0]() is None
+        made[0].close()
 
 
-@BOTH_WAYS
-class TestWaitingForRoom:
+class TestWaitingToConnect:
+    @pytest.mark.usefixtures("reader_tasks")
     async def test_a_connected_socket_is_writable(self) -> None:
         one, other = socket.socketpair()
         with one, other:
@@ -196,233 +177,46 @@ class TestWaitingForRoom:
                 await current_reactor().wait_writable(one.fileno())
         assert running_reactor() is None
 
+    @pytest.mark.usefixtures("reader_tasks")
     async def test_cancelled_it_leaves_nothing(self) -> None:
-        one, other = socket.socketpair()
-        with one, other:
-            one.setblocking(False)
+        ours, other = socket.socketpair()
+        with ours, other:
+            ours.setblocking(False)
             with suppress(BlockingIOError):
                 while True:
-                    one.send(bytes(65536))
+                    ours.send(bytes(100_000))
+            reactor = current_reactor()
+            with anyio.move_on_after(0.01) as scope:
+                await reactor.wait_writable(ours.fileno())
+            assert scope.cancelled_caught
+            assert reactor.closed
+            reactor = current_reactor()
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(current_reactor().wait_writable, one.fileno())
+                tasks.start_soon(reactor.wait_writable, ours.fileno())
                 await anyio.wait_all_tasks_blocked()
-                tasks.cancel_scope.cancel()
+                other.recv(10_000_000)
+            assert reactor.closed
+
+    async def test_a_selector_that_is_full(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Full(selectors.DefaultSelector):
+            def register(self, fileobj: Any, events: int, data: Any = None) -> Any:
+                raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(_reactor, "DefaultSelector", Full)
+        ours, other = socket.socketpair()
+        with ours, other:
+            reactor = current_reactor()
+            with pytest.raises(OSError, match="No space left"):
+                await reactor.wait_writable(ours.fileno())
+            assert reactor.closed
+            assert reactor._watched == {}
+
+
+async def test_the_pools_connection_is_watched_by_it() -> None:
+    async with serving(black_hole) as server:
+        pool = Pool()
+        connection = await pool.acquire(Target("http", "127.0.0.1", server.port), no_stage)
+        assert connection.reactor is running_reactor()
+        pool.discard(connection)
         assert running_reactor() is None
-
-    async def test_a_cancelled_task_does_not_begin_to_wait(self) -> None:
-        one, other = socket.socketpair()
-        with one, other, running() as reactor, anyio.CancelScope() as scope:
-            scope.cancel()
-            await reactor.wait_writable(one.fileno())
-        assert scope.cancelled_caught
-
-
-@VIRTUAL
-class TestDeadlines:
-    async def test_each_expires_at_its_time(self) -> None:
-        log: list[str] = []
-        with running() as reactor:
-            began = reactor.clock()
-            operations = [Operation(reactor, seconds, log) for seconds in (3, 1, 2)]
-            for operation in operations:
-                await operation.over.wait()
-            times = [(operation.expired or inf) - began for operation in operations]
-        assert times == pytest.approx([3, 1, 2])
-
-    async def test_one_that_has_moved_on_is_looked_at_again(self) -> None:
-        log: list[str] = []
-        with running() as reactor:
-            began = reactor.clock()
-            operation = Operation(reactor, 1, log)
-            operation.at = began + 4
-            await anyio.sleep(2)
-            assert log == []
-            await operation.over.wait()
-            assert operation.expired == pytest.approx(began + 4)
-
-    async def test_what_has_arrived_moves_it_on(self) -> None:
-        log: list[str] = []
-        with running() as reactor:
-            began = reactor.clock()
-            operation = Operation(reactor, 1, log)
-
-            def arrived() -> None:
-                operation.at = began + 3
-                operation.on_look = None
-
-            operation.on_look = arrived
-            await operation.over.wait()
-            assert operation.expired == pytest.approx(began + 3)
-        assert log == ["look", "look", "expire"]
-
-    async def test_what_has_arrived_ends_the_operation(self) -> None:
-        log: list[str] = []
-        with running() as reactor:
-            operation = Operation(reactor, 1, log)
-            operation.on_look = operation.drop
-            await anyio.sleep(5)
-        assert log == ["look"]
-
-    async def test_dropped_it_does_not_expire(self) -> None:
-        log: list[str] = []
-        with running() as reactor:
-            dropped = Operation(reactor, 1, log, "dropped")
-            other = Operation(reactor, 2, log, "other")
-            dropped.drop()
-            dropped.drop()  # twice is nothing
-            await other.over.wait()
-        assert log == ["look other", "expire other"]
-
-    async def test_dropped_ones_do_not_pile_up(self) -> None:
-        log: list[str] = []
-        with running() as reactor:
-            lasting = Operation(reactor, 5, log)
-            for _ in range(1000):
-                Operation(reactor, 100, log).drop()
-                assert len(reactor._deadlines) <= _reactor._FEW + 1
-            await lasting.over.wait()
-            assert reactor._deadlines == []
-        assert log == ["look", "expire"]
-
-    async def test_an_interrupt_in_one_leaves_the_others(self) -> None:
-        log: list[str] = []
-        with running() as reactor:
-            first = Operation(reactor, 0, log, "first")
-            second = Operation(reactor, 0, log, "second")
-
-            def interrupt() -> None:
-                raise KeyboardInterrupt
-
-            first.on_look = interrupt
-            with pytest.raises(KeyboardInterrupt):
-                reactor.expire()
-            with anyio.fail_after(5):
-                await second.over.wait()
-            assert "expire second" in log
-
-    async def test_an_expiry_may_end_the_reactor(self) -> None:
-        log: list[str] = []
-        reactor = current_reactor()
-        reactor.join()
-        operation = Operation(reactor, 1, log)
-
-        def end() -> None:
-            operation.drop()
-            reactor.leave()
-
-        operation.on_look = end
-        await anyio.sleep(5)
-        assert log == ["look"]
-        assert reactor.closed
-
-    async def test_with_reader_tasks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        force_reader_tasks(monkeypatch)
-        log: list[str] = []
-        with running() as reactor:
-            operation = Operation(reactor, 1, log)
-            await operation.over.wait()
-        assert log == ["look", "expire"]
-
-
-class Ready:
-    """In the place of a selector: all of these descriptors are always ready."""
-
-    def __init__(self, callbacks: list[Callable[[int], None]]) -> None:
-        self.selects = 0
-        self._callbacks = callbacks
-
-    def select(self, timeout: float) -> list[tuple[object, int]]:
-        assert timeout == 0
-        self.selects += 1
-        keys = enumerate(self._callbacks)
-        return [(selectors.SelectorKey(fd, fd, READ, call), READ) for fd, call in keys]
-
-    def close(self) -> None:
-        pass
-
-
-class TestFairness:
-    async def test_a_turn_is_bounded_and_the_rest_comes_before_anything_new(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        now = 0.0
-
-        def read(number: int) -> Callable[[int], None]:
-            def callback(events: int) -> None:
-                nonlocal now
-                assert events == READ
-                now += _reactor._TURN * 0.6
-                called.append(number)
-
-            return callback
-
-        called: list[int] = []
-        monkeypatch.setattr(_reactor, "monotonic", lambda: now)
-        with running() as reactor:
-            real = reactor._selector
-            reactor._selector = ready = Ready([read(number) for number in range(5)])
-            try:
-                for turn, (calls, selects) in enumerate([(2, 1), (4, 1), (5, 1), (7, 2)]):
-                    reactor.poll()
-                    assert (turn, len(called), ready.selects) == (turn, calls, selects)
-            finally:
-                reactor._selector = real
-        assert sorted(called[:5]) == list(range(5))
-
-    async def test_only_one_connection_needs_no_selecting(self) -> None:
-        with pair() as (connection, theirs):
-            connection.receiver = listening = Listening()
-            theirs.send(b"data")
-            reactor = connection.reactor
-            real = reactor._selector
-            reactor._selector = None
-            try:
-                reactor.poll()
-            finally:
-                reactor._selector = real
-            assert listening.told == [b"data"]
-
-    async def test_one_that_is_closed_in_the_same_turn_hears_nothing(self) -> None:
-        class Closing(Listening):
-            def feed(self, data: bytes) -> None:
-                super().feed(data)
-                for connection in connections:
-                    connection.close()
-
-        with pair() as (one, its_peer), pair() as (other, others_peer), running() as reactor:
-            connections = one, other
-            one.receiver, other.receiver = both = Closing(), Closing()
-            its_peer.send(b"data")
-            others_peer.send(b"data")
-            reactor.poll()
-            assert sorted(len(listening.told) for listening in both) == [0, 1]
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
-class TestForked:
-    """In a forked child, which `os.getpid` tells: the selector is the parent's, too."""
-
-    async def test_the_child_has_a_reactor_of_its_own(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        with pair() as (connection, _):
-            reactor = connection.reactor
-            with monkeypatch.context() as forked:
-                forked.setattr(os, "getpid", lambda: -1)
-                assert reactor.is_foreign
-                with running() as own:
-                    assert own is not reactor
-            assert not reactor.is_foreign
-
-    async def test_the_parent_reads_on_when_the_child_closes(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        with pair() as (connection, theirs):
-            connection.receiver = listening = Listening()
-            reactor = connection.reactor
-            with monkeypatch.context() as forked:
-                forked.setattr(os, "getpid", lambda: -1)
-                reactor.watch(connection.fileno(), READ, 0, connection._on_ready)
-                reactor.watch(connection.fileno(), READ, READ | WRITE, connection._on_ready)
-            theirs.send(b"data")
-            await listening.until(b"data")
+        await server.all_ended()

@@ -55,6 +55,17 @@ class TestFairness:
         for each in flooded:
             each.close()
 
+    async def test_only_one_connection_needs_no_selecting(self) -> None:
+        with watched() as one:
+            one.other.send(b"data")
+            reactor = one.connection.reactor
+            real, reactor._selector = reactor._selector, None
+            try:
+                reactor.poll()
+            finally:
+                reactor._selector = real
+            assert one.listening.told == [b"data"]
+
     async def test_what_was_fetched_and_is_closed_meanwhile(self) -> None:
         """One receiver closes the connections whose events come next."""
         all_of_them = [Watched() for _ in range(5)]

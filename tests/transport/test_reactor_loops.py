@@ -51,13 +51,12 @@ class TestEventLoops:
             warnings.simplefilter("error")
             run(backend, main)
             reactor = made[0].connection.reactor
-            while made:
-                each = made.pop()
+            for each in made:
                 each.close()
                 assert each.connection.fileno() == -1
-                del each
             assert reactor.closed
             del reactor
+            made.clear()
             gc.collect()
 
     def test_two_in_two_threads(self, backend: Any) -> None:
@@ -104,7 +103,7 @@ class TestForks:
                 warnings.simplefilter("ignore")  # of other threads
                 child = os.fork()
             if not child:
-                done = False  # whatever is raised, the child ends here
+                done = False
                 try:
                     one.connection.pause()
                     one.connection.close()
@@ -118,6 +117,34 @@ class TestForks:
                 each.other.send(b"data")
                 await each.listening.until(b"data")
             assert not one.connection.reactor.is_foreign
+
+    async def test_nor_is_it_touched_in_a_child_that_goes_on(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """`os.getpid` tells that this is one."""
+        with watched() as one:
+            reactor = one.connection.reactor
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "getpid", lambda: -1)
+                reactor.watch(one.connection.fileno(), READ, 0, one.connection._on_ready)
+                reactor.watch(one.connection.fileno(), READ, WRITE, one.connection._on_ready)
+            one.other.send(b"data")
+            await one.listening.until(b"data")
+
+    async def test_the_last_connection_of_a_child(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The selector's descriptor is closed there, and the event loop is the parent's."""
+        reactor = current_reactor()
+        reactor.join()
+        calls: list[str] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: -1)
+            patch.setattr(reactor._loop, "stop", lambda: calls.append("stop"))
+            patch.setattr(reactor._selector, "close", lambda: calls.append("close"))
+            reactor.leave()
+        assert calls == ["close"]
+        assert reactor.closed
+        reactor._loop.stop()  # for this is no child
+        reactor._selector.close()
 
     async def test_a_child_gets_its_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with watched() as one:
