@@ -1,239 +1,295 @@
-"""The reactor: its deadlines, waits for room, and the reader tasks in the place of a selector."""
+"""The reactor's heap of deadlines: what is looked at, when, and what is forgotten."""
 
 from __future__ import annotations
 
-import socket
+import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from math import inf
+from typing import Any
 
 import anyio
 import pytest
-from anyio.lowlevel import checkpoint
 from loops import VIRTUAL_LOOPS
-from reactors import force_reader_tasks, running_reactor
 
-from gprochat_anyio.transport import _reactor
-from gprochat_anyio.transport._reactor import Reactor, current_reactor
-from gprochat_anyio.transport._reader_tasks import ReaderTasks
-from gprochat_anyio.transport._socket_connection import SocketConnection
-from gprochat_anyio.transport._target import Target
+from gprochat_anyio.transport._reactor import Deadline, Reactor, current_reactor
 
-from .receivers import Listening
-
-TARGET = Target("http", "site.test", 80)
 VIRTUAL = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
-BOTH_WAYS = pytest.mark.usefixtures("reader_tasks")
 
 
-@contextmanager
-def pair() -> Iterator[tuple[SocketConnection, socket.socket]]:
-    """A connection, and the socket at its other end."""
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    with theirs:
-        connection = SocketConnection(ours, (), TARGET, current_reactor())
-        try:
-            yield connection, theirs
-        finally:
-            connection.close()
+class Loop:
+    """An event loop whose time the test sets, and which calls nothing by itself."""
 
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.armed = inf
+        self.stopped = False
+        self.spawn = self.signal = None
 
-@contextmanager
-def running() -> Iterator[Reactor]:
-    """The event loop's reactor, kept running without a connection."""
-    reactor = current_reactor()
-    reactor.join()
-    try:
-        yield reactor
-    finally:
-        reactor.leave()
+    def clock(self) -> float:
+        return self.now
+
+    def start(self, *_: object) -> None:
+        pass
+
+    def arm(self, at: float) -> None:
+        self.armed = at
+
+    def stop(self) -> None:
+        self.stopped = True
 
 
 class Operation:
-    """An operation whose deadline may move on."""
+    """An operation that notes what is asked of it.
 
-    def __init__(self, reactor: Reactor, seconds: float, log: list[str], name: str = "") -> None:
-        self.reactor = reactor
-        self.at = reactor.clock() + seconds
-        self.name = name
-        self.log = log
-        self.over = anyio.Event()
-        self.expired: float | None = None
-        self.on_look: Callable[[], None] | None = None
-        self.entry = reactor.add_deadline(self.at, self)
+    :param look: what has arrived by the time of the deadline
+    """
+
+    def __init__(self, due: float, look: Callable[[], None] = lambda: None) -> None:
+        self.due_at = due
+        self.told: list[str] = []
+        self._look = look
 
     def due(self, now: float) -> float:
-        return self.at
+        self.told.append("due")
+        return self.due_at
 
     def look(self) -> None:
-        self.log.append(f"look {self.name}".strip())
-        if self.on_look is not None:
-            self.on_look()
+        self.told.append("look")
+        self._look()
 
     def expire(self) -> None:
-        self.log.append(f"expire {self.name}".strip())
-        self.expired = self.reactor.clock()
-        self.over.set()
-
-    def drop(self) -> None:
-        self.reactor.drop_deadline(self.entry)
+        self.told.append("expire")
 
 
-class TestReaderTasks:
-    async def test_stand_in_where_no_selector_has_a_descriptor(
-        self, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def loop() -> Loop:
+    return Loop()
+
+
+@pytest.fixture
+def reactor(loop: Loop) -> Iterator[Reactor]:
+    stand_in: Any = loop
+    made = Reactor(stand_in)
+    made.join()
+    yield made
+    if not made.closed:
+        made.leave()
+    assert loop.stopped
+
+
+class TestDue:
+    def test_it_looks_before_it_expires(self, loop: Loop, reactor: Reactor) -> None:
+        operation = Operation(5)
+        entry = reactor.add_deadline(5, operation)
+        assert loop.armed == 5
+        loop.now = 5
+        reactor.expire()
+        assert operation.told == ["due", "look", "due", "expire"]
+        assert entry.watched is None
+        assert reactor.now == 5
+        assert loop.armed == inf
+        loop.now = 10
+        reactor.expire()
+        assert operation.told.count("expire") == 1
+
+    def test_nothing_is_asked_before_that(self, loop: Loop, reactor: Reactor) -> None:
+        operation = Operation(5)
+        reactor.add_deadline(5, operation)
+        loop.now = 4.9
+        reactor.expire()
+        assert operation.told == []
+        assert loop.armed == 5
+
+    def test_one_that_has_moved_on(self, loop: Loop, reactor: Reactor) -> None:
+        """As text comes, nothing is told to the heap: it finds out in time."""
+        operation = Operation(5)
+        reactor.add_deadline(5, operation)
+        operation.due_at = 8
+        loop.now = 6
+        reactor.expire()
+        assert operation.told == ["due"]
+        assert loop.armed == 8
+        loop.now = 8
+        reactor.expire()
+        assert operation.told[-1] == "expire"
+
+    def test_what_had_arrived_moves_it(self, loop: Loop, reactor: Reactor) -> None:
+        def arrived() -> None:
+            operation.due_at = 9
+
+        operation = Operation(5, arrived)
+        reactor.add_deadline(5, operation)
+        loop.now = 6
+        reactor.expire()
+        assert operation.told == ["due", "look", "due"]
+        assert loop.armed == 9
+
+    def test_what_had_arrived_ends_it(self, loop: Loop, reactor: Reactor) -> None:
+        operation = Operation(5, lambda: reactor.drop_deadline(entry))
+        entry = reactor.add_deadline(5, operation)
+        other = Operation(7)
+        reactor.add_deadline(7, other)
+        loop.now = 6
+        reactor.expire()
+        assert operation.told == ["due", "look"]
+        assert loop.armed == 7
+
+    def test_looking_begins_another(self, loop: Loop, reactor: Reactor) -> None:
+        """An earlier one, which takes the place at the top of the heap."""
+        other = Operation(5.5)
+        operation = Operation(5, lambda: added.append(reactor.add_deadline(5.5, other)))
+        added: list[Deadline] = []
+        reactor.add_deadline(5, operation)
+        loop.now = 6
+        reactor.expire()
+        assert operation.told[-1] == other.told[-1] == "expire"
+        assert reactor._deadlines == []
+
+    def test_looking_ends_another(self, loop: Loop, reactor: Reactor) -> None:
+        other = Operation(5.5)
+        entry = reactor.add_deadline(5.5, other)
+        reactor.add_deadline(5, Operation(5, lambda: reactor.drop_deadline(entry)))
+        loop.now = 6
+        reactor.expire()
+        assert other.told == []
+
+    def test_an_interrupt_leaves_the_others_their_deadlines(
+        self, loop: Loop, reactor: Reactor
     ) -> None:
-        force_reader_tasks(monkeypatch)
-        with running() as reactor:
-            assert isinstance(reactor._selector, ReaderTasks)
+        def interrupt() -> None:
+            reactor.drop_deadline(entry)  # as a reply does that fails by it
+            raise KeyboardInterrupt
 
-    async def test_one_that_is_cancelled_as_the_data_comes_calls_nobody(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        force_reader_tasks(monkeypatch)
-        for ticks in range(6):
-            with pair() as (connection, theirs):
-                connection.receiver = listening = Listening()
-                await anyio.wait_all_tasks_blocked()
-                theirs.send(b"data")
-                for _ in range(ticks):
-                    await checkpoint()
-                told = list(listening.told)
-                connection.pause()
-                for _ in range(6):
-                    await checkpoint()
-                assert listening.told == told
-                connection.resume()
-                await listening.until(b"data")
+        entry = reactor.add_deadline(5, Operation(5, interrupt))
+        other = Operation(6)
+        reactor.add_deadline(6, other)
+        loop.now = 7
+        with pytest.raises(KeyboardInterrupt):
+            reactor.expire()
+        assert loop.armed == 6
+        reactor.expire()
+        assert other.told[-1] == "expire"
 
 
-@BOTH_WAYS
-class TestWaitingForRoom:
-    async def test_a_connected_socket_is_writable(self) -> None:
-        one, other = socket.socketpair()
-        with one, other:
-            one.setblocking(False)
-            with anyio.fail_after(5):
-                await current_reactor().wait_writable(one.fileno())
-        assert running_reactor() is None
+class TestOrder:
+    def test_the_earliest_is_what_the_loop_waits_for(self, loop: Loop, reactor: Reactor) -> None:
+        for at, armed in ((5, 5), (7, 5), (3, 3), (4, 3)):
+            reactor.add_deadline(at, Operation(at))
+            assert loop.armed == armed
+        loop.now = 4
+        reactor.expire()
+        assert loop.armed == 5
 
-    async def test_cancelled_it_leaves_nothing(self) -> None:
-        one, other = socket.socketpair()
-        with one, other:
-            one.setblocking(False)
-            with suppress(BlockingIOError):
-                while True:
-                    one.send(bytes(65536))
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(current_reactor().wait_writable, one.fileno())
-                await anyio.wait_all_tasks_blocked()
-                tasks.cancel_scope.cancel()
-        assert running_reactor() is None
+    def test_each_at_its_time(self, loop: Loop, reactor: Reactor) -> None:
+        chance = random.Random(5)
+        operations = [Operation(chance.uniform(0, 100)) for _ in range(500)]
+        for operation in operations:
+            reactor.add_deadline(chance.uniform(0, operation.due_at), operation)
+        for now in range(101):
+            loop.now = now
+            reactor.expire()
+            for operation in operations:
+                assert ("expire" in operation.told) is (operation.due_at <= now)
+        assert loop.armed == inf
+
+
+class TestDropping:
+    def test_the_last_one_clears_the_heap(self, loop: Loop, reactor: Reactor) -> None:
+        """A request pays for no timer: that of the one before finds nothing, once."""
+        entries = [reactor.add_deadline(at, Operation(at)) for at in range(1, 50)]
+        for entry in entries:
+            reactor.drop_deadline(entry)
+            reactor.drop_deadline(entry)
+        assert reactor._deadlines == []
+        assert loop.armed == 1
+        loop.now = 1
+        reactor.expire()
+        assert loop.armed == inf
+
+    def test_the_heap_does_not_grow_with_what_was(self, loop: Loop, reactor: Reactor) -> None:
+        kept = Operation(1000)
+        reactor.add_deadline(1000, kept)
+        most = 0
+        for number in range(10_000):
+            entry = reactor.add_deadline(500 + number % 100, Operation(500))
+            reactor.drop_deadline(entry)
+            most = max(most, len(reactor._deadlines))
+        assert most <= 66
+        loop.now = 1000
+        reactor.expire()
+        assert kept.told[-1] == "expire"
+
+    def test_many_at_once_in_any_order(self, loop: Loop, reactor: Reactor) -> None:
+        chance = random.Random(7)
+        operations = [Operation(chance.uniform(0, 100)) for _ in range(1000)]
+        entries = [reactor.add_deadline(each.due_at, each) for each in operations]
+        left = set(chance.sample(range(1000), 30))
+        for number in chance.sample(range(1000), 1000):
+            if number not in left:
+                reactor.drop_deadline(entries[number])
+        assert len(reactor._deadlines) <= 120
+        loop.now = 100
+        reactor.expire()
+        assert {n for n, each in enumerate(operations) if each.told} == left
+
+    def test_those_on_top_are_not_waited_for(self, loop: Loop, reactor: Reactor) -> None:
+        first = reactor.add_deadline(5, Operation(5))
+        reactor.add_deadline(6, Operation(6))
+        early = reactor.add_deadline(1, Operation(1))
+        reactor.drop_deadline(first)
+        reactor.drop_deadline(early)
+        loop.now = 1
+        reactor.expire()
+        assert loop.armed == 6
+
+    def test_the_last_connection_ends_it_all(self, loop: Loop, reactor: Reactor) -> None:
+        reactor.add_deadline(5, Operation(5, reactor.leave))
+        loop.now = 5
+        loop.armed = 0
+        reactor.expire()
+        assert reactor.closed
+        assert loop.stopped
+        assert loop.armed == 0  # not touched any more
+
+
+class Timed(Operation):
+    """Notes when it expires."""
+
+    def expire(self) -> None:
+        self.expired_at = anyio.current_time()
+        super().expire()
 
 
 @VIRTUAL
-class TestDeadlines:
-    async def test_each_expires_at_its_time(self) -> None:
-        log: list[str] = []
-        with running() as reactor:
-            began = reactor.clock()
-            operations = [Operation(reactor, seconds, log) for seconds in (3, 1, 2)]
-            for operation in operations:
-                await operation.over.wait()
-            times = [(operation.expired or inf) - began for operation in operations]
-        assert times == pytest.approx([3, 1, 2])
+async def test_on_the_event_loop() -> None:
+    """Of a deadline that moves, one that is added before it, and one that is dropped."""
+    reactor = current_reactor()
+    reactor.join()
+    began = anyio.current_time()
+    operations = [Timed(began + seconds) for seconds in (5, 3, 4, 2)]
+    for operation in operations[:2]:
+        reactor.add_deadline(operation.due_at, operation)
+    operations[0].due_at += 2
+    await anyio.sleep(1)
+    dropped = reactor.add_deadline(operations[3].due_at, operations[3])
+    reactor.add_deadline(operations[2].due_at, operations[2])
+    reactor.drop_deadline(dropped)
+    await anyio.sleep(20)
+    moved, plain, late, never = operations
+    assert moved.expired_at - began == pytest.approx(7)
+    assert plain.expired_at - began == pytest.approx(3)
+    assert late.expired_at - began == pytest.approx(4)
+    assert never.told == []
+    reactor.leave()
+    assert reactor.closed
 
-    async def test_one_that_has_moved_on_is_looked_at_again(self) -> None:
-        log: list[str] = []
-        with running() as reactor:
-            began = reactor.clock()
-            operation = Operation(reactor, 1, log)
-            operation.at = began + 4
-            await anyio.sleep(2)
-            assert log == []
-            await operation.over.wait()
-            assert operation.expired == pytest.approx(began + 4)
 
-    async def test_what_has_arrived_moves_it_on(self) -> None:
-        log: list[str] = []
-        with running() as reactor:
-            began = reactor.clock()
-            operation = Operation(reactor, 1, log)
-
-            def arrived() -> None:
-                operation.at = began + 3
-                operation.on_look = None
-
-            operation.on_look = arrived
-            await operation.over.wait()
-            assert operation.expired == pytest.approx(began + 3)
-        assert log == ["look", "look", "expire"]
-
-    async def test_what_has_arrived_ends_the_operation(self) -> None:
-        log: list[str] = []
-        with running() as reactor:
-            operation = Operation(reactor, 1, log)
-            operation.on_look = operation.drop
-            await anyio.sleep(5)
-        assert log == ["look"]
-
-    async def test_dropped_it_does_not_expire(self) -> None:
-        log: list[str] = []
-        with running() as reactor:
-            dropped = Operation(reactor, 1, log, "dropped")
-            other = Operation(reactor, 2, log, "other")
-            dropped.drop()
-            dropped.drop()  # twice is nothing
-            await other.over.wait()
-        assert log == ["look other", "expire other"]
-
-    async def test_dropped_ones_do_not_pile_up(self) -> None:
-        log: list[str] = []
-        with running() as reactor:
-            lasting = Operation(reactor, 5, log)
-            for _ in range(1000):
-                Operation(reactor, 100, log).drop()
-                assert len(reactor._deadlines) <= _reactor._FEW + 1
-            await lasting.over.wait()
-            assert reactor._deadlines == []
-        assert log == ["look", "expire"]
-
-    async def test_an_interrupt_in_one_leaves_the_others(self) -> None:
-        log: list[str] = []
-        with running() as reactor:
-            first = Operation(reactor, 0, log, "first")
-            second = Operation(reactor, 0, log, "second")
-
-            def interrupt() -> None:
-                raise KeyboardInterrupt
-
-            first.on_look = interrupt
-            with pytest.raises(KeyboardInterrupt):
-                reactor.expire()
-            with anyio.fail_after(5):
-                await second.over.wait()
-            assert "expire second" in log
-
-    async def test_an_expiry_may_end_the_reactor(self) -> None:
-        log: list[str] = []
-        reactor = current_reactor()
-        reactor.join()
-        operation = Operation(reactor, 1, log)
-
-        def end() -> None:
-            operation.drop()
-            reactor.leave()
-
-        operation.on_look = end
-        await anyio.sleep(5)
-        assert log == ["look"]
-        assert reactor.closed
-
-    async def test_with_reader_tasks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        force_reader_tasks(monkeypatch)
-        log: list[str] = []
-        with running() as reactor:
-            operation = Operation(reactor, 1, log)
-            await operation.over.wait()
-        assert log == ["look", "expire"]
+@VIRTUAL
+async def test_one_that_is_due_already() -> None:
+    reactor = current_reactor()
+    reactor.join()
+    overdue = Timed(anyio.current_time() - 1)
+    reactor.add_deadline(overdue.due_at, overdue)
+    await anyio.sleep(0.01)
+    assert overdue.told[-1] == "expire"
+    reactor.leave()
