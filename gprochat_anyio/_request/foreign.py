@@ -158,7 +158,7 @@ class ForeignExchange:
             )
             raise
         except BaseException as error:  # noqa: BLE001 - the application's own, raised where it waits
-            self._feed(self._response.on_foreign_error, error)
+            self._feed(self._response.on_failure, error)
         finally:
             self._ended.set()
             self._reactor.leave()

@@ -17,9 +17,7 @@ from gprochat_anyio._errors import (
     UnexpectedResponseError,
 )
 from gprochat_anyio._wire.error_responses import ERROR_BODY_LIMIT, read_error
-from gprochat_anyio.transport._failures import (
-    TransportFailure,
-)
+from gprochat_anyio.transport._failures import TransportFailure, Unreadable
 from gprochat_anyio.transport._reactor import Deadline, Reactor
 from gprochat_anyio.transport._target import Proxy
 
@@ -202,14 +200,11 @@ class IncomingResponse(ABC):
         else:
             self._refuse()
 
-    def on_failure(self, failure: TransportFailure | None) -> None:
-        if failure is None:
-            self._fail(
-                UnexpectedResponseError(
-                    "the response could not be read, by a defect of gprochat_anyio: see the log "
-                    "`gprochat_anyio` for its traceback, and report it"
-                )
-            )
+    def on_failure(self, failure: BaseException) -> None:
+        if not isinstance(failure, TransportFailure):
+            self._fail(failure)  # the application's own: the waiting task raises it
+        elif isinstance(failure, Unreadable):
+            self._fail(UnexpectedResponseError(str(failure)))
         elif self._refusal is not None:
             status, _ = self._status_headers
             if status in _SAID_BY_THE_HEAD:
@@ -219,10 +214,6 @@ class IncomingResponse(ABC):
                 self._fail(ReplyInterruptedError(f"{failure}; ask again"))
         else:
             self._break_off(failure)
-
-    def on_foreign_error(self, error: BaseException) -> None:
-        """Take note of an exception of the application's, which the waiting task raises."""
-        self._fail(error)
 
     # By the reactor
 

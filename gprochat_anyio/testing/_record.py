@@ -210,9 +210,9 @@ class _RecordedConnection:
         self._finish("closed" if error is None else "reset")
         self._receiver.lost(error)
 
-    def broken(self) -> None:
+    def broken(self, error: BaseException) -> None:
         assert self._receiver is not None
-        self._receiver.broken()
+        self._receiver.broken(error)
 
     def close(self) -> None:
         self._finish("left")

@@ -25,8 +25,8 @@ class Receiver(Protocol):
         """Take note of the end: an orderly one, or one by an error."""
         ...
 
-    def broken(self) -> None:
-        """Take note that a defect of the library lost what was read."""
+    def broken(self, error: BaseException) -> None:
+        """Take note that what was read is lost: `Unreadable`, or an exception of a test's site."""
         ...
 
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from ._connection import Connection
-from ._failures import ConnectionLost, ProtocolViolation, TransportFailure
+from ._failures import ConnectionLost, ProtocolViolation
 from ._pool import KEEP_ALIVE, Pool
 from ._response_parser import ResponseParser
 
@@ -29,7 +29,7 @@ class ResponseSink(Protocol):
         """Take note that the response is complete; its connection has been let go."""
         ...
 
-    def on_failure(self, failure: TransportFailure | None) -> None:
+    def on_failure(self, failure: BaseException) -> None:
         """Take note that the response is not complete; None stands for a defect of the library."""
         ...
 
@@ -156,8 +156,8 @@ class Exchange:
             )
         )
 
-    def broken(self) -> None:
-        self._fail(None)
+    def broken(self, error: BaseException) -> None:
+        self._fail(error)
 
     def _finish(self) -> None:
         sink = self._sink
@@ -166,7 +166,7 @@ class Exchange:
         sink.on_end()
         self._sink = None  # not before: whatever is raised there, it hears of it
 
-    def _fail(self, failure: TransportFailure | None) -> None:
+    def _fail(self, failure: BaseException) -> None:
         sink = self._sink
         self.close()
         if sink is not None:

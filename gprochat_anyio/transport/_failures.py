@@ -59,6 +59,18 @@ class ProtocolViolation(TransportFailure):
     """The peer violates HTTP/1.1 (RFC 9112), or sends more than the limits allow."""
 
 
+class Unreadable(TransportFailure):
+    """What was read of a response is lost: by a defect of the library, or by an interrupt."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(
+            "the response could not be read, by a defect of gprochat_anyio: see the log "
+            "`gprochat_anyio` for its traceback, and report it"
+            if isinstance(error, Exception)
+            else f"an interrupt ({type(error).__name__}) hit while the response was read; ask again"
+        )
+
+
 class TimedOut(TransportFailure):
     """A limit of a foreign transport ran out.
 

@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 
 from ._connection import READ_SIZE, Receiver
+from ._failures import Unreadable
 from ._reactor import Reactor
 from ._target import Target
 from ._wiring import MemoryStream
@@ -86,6 +87,9 @@ class PumpedConnection:
                     data = b""
                 except _LOST as lost:
                     data, error = b"", lost
+                except Exception as own:  # noqa: BLE001 - the test's, raised where it waits
+                    self._give_up(own)
+                    break
                 if self.receiver is not receiver:
                     break
                 self.reactor.now = self.reactor.clock()
@@ -95,9 +99,14 @@ class PumpedConnection:
                     break
                 receiver.feed(data)
         except Exception as error:  # noqa: BLE001 - it fails this connection's receiver only
-            _log.error("a site in memory, or gprochat_anyio, has a defect", exc_info=error)
-            if self.receiver is not None:
-                self.receiver.broken()
-            self.close()
+            _log.error(
+                "a response could not be read, by a defect of gprochat_anyio", exc_info=error
+            )
+            self._give_up(Unreadable(error))
         finally:
             self._cancel = None
+
+    def _give_up(self, error: Exception) -> None:
+        if self.receiver is not None:
+            self.receiver.broken(error)
+        self.close()

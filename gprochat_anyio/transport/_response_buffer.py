@@ -8,7 +8,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from ._exchange import Exchange
-from ._failures import ConnectionLost, ProtocolViolation, TransportFailure
+from ._failures import ConnectionLost
 from ._loops import Signal
 from ._response_parser import ResponseParser
 
@@ -35,7 +35,7 @@ class ResponseBuffer:
         self._pieces: list[bytes] = []
         self._size = 0
         self._over = self._is_reading = False
-        self._failure: TransportFailure | None = None
+        self._failure: BaseException | None = None
 
     @property
     def over(self) -> bool:
@@ -59,8 +59,8 @@ class ResponseBuffer:
         self._over = True
         self._signal.set()
 
-    def on_failure(self, failure: TransportFailure | None) -> None:
-        self._failure = failure or ProtocolViolation("the response could not be read: see the log")
+    def on_failure(self, failure: BaseException) -> None:
+        self._failure = failure
         self._over = True
         if self.on_refusal is not None:
             self.on_refusal()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gprochat_anyio._redaction import Hidden
 
 from ._connection import READ_SIZE, Receiver
+from ._failures import Unreadable
 from ._reactor import READ, WRITE, Reactor
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class SocketConnection:
             )
         try:
             if receiver is not None:
-                receiver.broken()
+                receiver.broken(Unreadable(error))
         finally:
             self.close()
         if not isinstance(error, Exception):

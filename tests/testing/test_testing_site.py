@@ -235,6 +235,27 @@ async def test_a_functions_exception_reaches_who_asks() -> None:
         assert site.open_connections == 0
 
 
+@pytest.mark.parametrize("said", [0, 1], ids=["before the text", "behind it"])
+async def test_a_scripts_exception_reaches_who_waits(said: int) -> None:
+    own = ZeroDivisionError("own")
+
+    def broken(_: Request) -> Iterator[Step]:
+        yield from (Say("text") for _number in range(said))
+        raise own
+
+    async with scripted_site(broken) as site, site.client() as client:
+        chunks = client.stream("Hi")
+        with pytest.raises(ZeroDivisionError) as caught:
+            async with chunks:
+                assert await chunks.receive() == "text"
+                await chunks.receive()
+        assert caught.value is own
+        assert chunks.text == "text" * said
+        with pytest.raises(ZeroDivisionError):
+            await client.ask("Hi")
+        assert site.open_connections == 0
+
+
 async def test_an_endless_reply_is_made_as_it_is_read() -> None:
     said = 0
 

@@ -20,7 +20,7 @@ class Listening:
         self.error = error
         self._tell("lost")
 
-    def broken(self) -> None:
+    def broken(self, error: BaseException) -> None:
         self._tell("broken")
 
     @property

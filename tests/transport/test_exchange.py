@@ -17,7 +17,12 @@ from anyio.lowlevel import checkpoint
 from gprochat_anyio.testing import Injection, cancelled, injections
 from gprochat_anyio.transport._connection import READ_SIZE
 from gprochat_anyio.transport._exchange import Exchange
-from gprochat_anyio.transport._failures import ConnectionLost, ProtocolViolation, TransportFailure
+from gprochat_anyio.transport._failures import (
+    ConnectionLost,
+    ProtocolViolation,
+    TransportFailure,
+    Unreadable,
+)
 from gprochat_anyio.transport._response_buffer import HIGH, ResponseBuffer
 from gprochat_anyio.transport._response_parser import ResponseParser
 
@@ -677,7 +682,7 @@ class Sink:
         self.told.append("end")
         self.over.set()
 
-    def on_failure(self, failure: TransportFailure | None) -> None:
+    def on_failure(self, failure: BaseException) -> None:
         self.told.append(failure)
         self.over.set()
 
@@ -719,7 +724,7 @@ class TestSinks:
             setattr(sink, at, fail)
             await made.send(GET)
             await sink.over.wait()
-            assert sink.told[-1] is None
+            assert isinstance(sink.told[-1], Unreadable)
             assert connection.closed
             assert caplog.records[-1].exc_info is not None
             assert await to.get() == b"ok"
@@ -736,7 +741,7 @@ class TestSinks:
             made.look()
             made.pause()
             made.resume()
-            made.broken()
+            made.broken(ZeroDivisionError())
             await made.wait_closed()
             assert not made.paused
             assert sink.told == []

@@ -155,7 +155,7 @@ async def test_a_defect_fails_the_receiver(
         await anyio.wait_all_tasks_blocked()
         assert broken.told == (["broken"] if has_receiver else [])
         assert connection.closed
-    assert "has a defect" in caplog.text
+    assert "by a defect of gprochat_anyio" in caplog.text
 
 
 async def test_the_pool_connects_to_a_site_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
