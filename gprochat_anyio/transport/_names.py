@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from contextlib import suppress
+from functools import lru_cache
 from itertools import zip_longest
 from typing import Any, TypeAlias
 
@@ -41,14 +41,23 @@ async def resolve(host: str, port: int) -> list[Address]:
     :raises ValueError: If the host is not ASCII.
     """
     name = host.encode("ascii")
-    with suppress(socket.gaierror):
-        return _look_up(name, port, socket.AI_NUMERICHOST)
+    if numeric := _parse(name, port):
+        return numeric
     found = await anyio.to_thread.run_sync(
         _look_up, name, port, 0, abandon_on_cancel=True, limiter=_lookup_limiter()
     )
     first = [address for address in found if address[0] == found[0][0]]
     others = [address for address in found if address[0] != found[0][0]]
     return [address for pair in zip_longest(first, others) for address in pair if address]
+
+
+@lru_cache(maxsize=64)
+def _parse(name: bytes, port: int) -> list[Address]:
+    """Return an IP address, or nothing for a name."""
+    try:
+        return _look_up(name, port, socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        return []
 
 
 def _look_up(name: bytes, port: int, flags: int) -> list[Address]:
@@ -125,6 +134,8 @@ async def connect_to(family: int, address: Any) -> socket.socket:
         if family in (socket.AF_INET, socket.AF_INET6):
             connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         failure = connecting.connect_ex(address)
+        if failure in _IN_PROGRESS and _is_connected(connecting):
+            failure = 0
         if failure in _IN_PROGRESS:
             await current_reactor().wait_writable(connecting.fileno())
             failure = connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -136,6 +147,15 @@ async def connect_to(family: int, address: Any) -> socket.socket:
         connecting.close()
         raise
     return connecting
+
+
+def _is_connected(connecting: socket.socket) -> bool:
+    """Return True over loopback, where a connection is made at once."""
+    try:
+        connecting.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def authority_of(host: str, port: int) -> str:
