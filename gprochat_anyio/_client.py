@@ -6,22 +6,13 @@ import os
 import warnings
 from collections.abc import Mapping
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import anyio
-from anyio.abc import ObjectSendStream, TaskStatus
-
 from gprochat_anyio._request.address import SiteAddress
-from gprochat_anyio._request.consuming import collect, forward, offer_to
-from gprochat_anyio._request.endpoint import Endpoint, PreparedRequest, sender_to
-from gprochat_anyio._request.reply import Reply
-from gprochat_anyio._request.sinks import Collector, Forwarder
-from gprochat_anyio._request.stream import ReplyStream, open_channel
-from gprochat_anyio._wire.messages import Prompt
+from gprochat_anyio._request.chat_client import ChatClient
+from gprochat_anyio._request.endpoint import Endpoint, sender_to
 from gprochat_anyio._wire.reply_decoder import TextDecoder
 
-from ._errors import InvalidPromptError
 from ._redaction import hide_arguments
 from ._settings import Retry, Timeouts, check
 
@@ -34,7 +25,7 @@ MAX_REPLY_SIZE = 64 * 1024 * 1024
 """Bytes: more than any model says, and little enough to hold once."""
 
 
-class Client:
+class Client(ChatClient[Endpoint]):
     """A client of one GPROChat site, for one event loop (asyncio or Trio) and many tasks.
 
     `async with Client(url) as client` closes the kept connections at its end. Requests may run at
@@ -98,7 +89,7 @@ class Client:
         )
         if password and proxy is None and transport is None:
             address.warn_if_plain()
-        self._endpoint = Endpoint(
+        self._opener = Endpoint(
             address,
             sender_to(
                 address,
@@ -136,11 +127,11 @@ class Client:
         return cls(**settings)
 
     def __repr__(self) -> str:
-        endpoint = getattr(self, "_endpoint", None)  # none yet in a traceback of `__init__`
+        endpoint = getattr(self, "_opener", None)  # none yet in a traceback of `__init__`
         return f"<Client of {endpoint.address.url if endpoint else 'nothing'}>"
 
     def __del__(self) -> None:
-        endpoint = getattr(self, "_endpoint", None)
+        endpoint = getattr(self, "_opener", None)
         if endpoint is None or endpoint.closed or endpoint.pool is None:
             return
         if endpoint.pool.statistics().idle:
@@ -155,102 +146,21 @@ class Client:
     @property
     def url(self) -> str:
         """The site's address, without credentials."""
-        return self._endpoint.address.url
+        return self._opener.address.url
 
     @property
     def timeouts(self) -> Timeouts:
         """The limits of every request."""
-        return self._endpoint.timeouts
+        return self._opener.timeouts
 
     @property
     def retry(self) -> Retry:
         """The failures that are tried again before the first text."""
-        return self._endpoint.retry
-
-    async def __aenter__(self) -> Self:
-        self._endpoint.check_usable()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Close the kept connections. Those in use are closed as their replies end.
-
-        :raises RuntimeError: On another event loop than the client's, or after a fork.
-        """
-        await self._endpoint.aclose()
-
-    def stream(self, prompt: Prompt, *, timeouts: Timeouts | None = None) -> ReplyStream:
-        """Return the reply as it arrives: `async with client.stream(prompt) as chunks`.
-
-        :param timeouts: overrides the client's, field by field
-        :raises GPROChatError: On entering the block, if there is no first text; an
-            `InvalidPromptError` for a prompt that no site would answer. See `ReplyStream`.
-        """
-        return ReplyStream(
-            partial(open_channel, self._endpoint, PreparedRequest.of(prompt, timeouts))
-        )
-
-    async def ask(self, prompt: Prompt, *, timeouts: Timeouts | None = None) -> Reply:
-        """Return the whole reply. Cancelled, it closes the connection.
-
-        :param timeouts: overrides the client's, field by field
-        :raises GPROChatError: If there is no complete reply.
-        """
-        request = PreparedRequest.of(prompt, timeouts)
-        del prompt
-        if isinstance(request, InvalidPromptError):
-            raise request
-        sink = Collector()
-        reply = await self._endpoint.open(request, sink, whole=True)
-        await collect(reply, sink)
-        return Reply(sink.text, reply.timing)
-
-    async def stream_to(
-        self,
-        prompt: Prompt,
-        send: ObjectSendStream[str],
-        *,
-        timeouts: Timeouts | None = None,
-        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
-    ) -> Reply:
-        """Send the reply's text into a channel of the caller's, as it arrives, and return it.
-
-        For a task group: `tg.start_soon(client.stream_to, prompt, send)`, with a clone of `send`
-        for each of several; `await tg.start(...)` returns once the first text has arrived. If the
-        receiving end is closed, the reply is given up, and what came of it returned.
-
-        While there is room in a memory object stream, text goes straight into it as it arrives.
-
-        :param send: closed in the end, whatever happens
-        :param timeouts: overrides the client's, field by field. `idle` stands still while 64 KiB of
-            text wait for room in the channel.
-        :raises GPROChatError: If there is no complete reply.
-        """
-        async with send:
-            request = PreparedRequest.of(prompt, timeouts)
-            del prompt
-            if isinstance(request, InvalidPromptError):
-                raise request
-            sink = Forwarder(offer_to(send))
-            reply = await self._endpoint.open(request, sink)
-            await forward(reply, sink, send.send, started=task_status.started)
-            return Reply(sink.text, reply.timing)
+        return self._opener.retry
 
     async def check_password(self) -> bool:
         """Return True if the site accepts this client's password, or has none.
 
         :raises GPROChatError: If the site does not say.
         """
-        return await self._endpoint.check_password()
-
-
-def endpoint_of(client: Client) -> Endpoint:
-    """Return what a client sends its requests by: for fan-outs, races and conversations."""
-    return client._endpoint  # noqa: SLF001 - this module's own
+        return await self._opener.check_password()

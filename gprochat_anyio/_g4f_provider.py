@@ -19,9 +19,10 @@ from gprochat_anyio._request.stream import ReplyStream, open_channel
 from gprochat_anyio._wire.gprochat import GENERATE_PATH, sign
 from gprochat_anyio._wire.messages import Message, checked, flattened
 
-from ._client import MAX_REPLY_SIZE, Client, endpoint_of
+from ._client import MAX_REPLY_SIZE, Client
 from ._errors import InvalidPromptError
 from ._redaction import hide_arguments
+from ._request.chat_client import opener_of
 from ._settings import Timeouts
 
 
@@ -126,7 +127,7 @@ async def _pieces(
     if isinstance(prompt, InvalidPromptError):
         raise prompt
     request = PreparedRequest((prompt,), path=path)
-    async with client, ReplyStream(partial(open_channel, endpoint_of(client), request)) as chunks:
+    async with client, ReplyStream(partial(open_channel, opener_of(client), request)) as chunks:
         async for text in chunks:
             yield text
 

@@ -24,7 +24,8 @@ except ModuleNotFoundError as missing:
 
 from gprochat_anyio._request.observers import End, Failure, Observers
 
-from ._client import Client, endpoint_of
+from ._client import Client
+from ._request.chat_client import opener_of
 from ._version import __version__
 
 __all__ = ["instrument", "uninstrument"]
@@ -51,7 +52,7 @@ def instrument(
     if client is None:
         Observers.everywhere = telemetry.observe
     else:
-        endpoint_of(client).observers.observe = telemetry.observe
+        opener_of(client).observers.observe = telemetry.observe
 
 
 def uninstrument(client: Client | None = None) -> None:
@@ -62,7 +63,7 @@ def uninstrument(client: Client | None = None) -> None:
     if client is None:
         Observers.everywhere = None
     else:
-        endpoint_of(client).observers.observe = None
+        opener_of(client).observers.observe = None
 
 
 class _Telemetry:

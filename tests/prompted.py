@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from gprochat_anyio import Client
-from gprochat_anyio._client import endpoint_of
+from gprochat_anyio._request.chat_client import opener_of
 from gprochat_anyio.testing import Reply, Request, Script, ScriptedSite, live_site
 
 
@@ -45,7 +45,7 @@ async def prompted(*replies: Reply, **settings: Any) -> AsyncIterator[tuple[Clie
 
 def pool_of(client: Client) -> Any:
     """The connections of a client."""
-    return endpoint_of(client).pool
+    return opener_of(client).pool
 
 
 async def closed(site: ScriptedSite) -> None:

@@ -26,7 +26,7 @@ from gprochat_anyio import (
     UnexpectedResponseError,
     __version__,
 )
-from gprochat_anyio._client import endpoint_of
+from gprochat_anyio._request.chat_client import opener_of
 from gprochat_anyio._wire.gprochat import sign
 from gprochat_anyio.testing import Drop, Fail, Raw, Reply, Say, live_site
 from gprochat_anyio.testing._steps import answer
@@ -94,7 +94,7 @@ async def test_a_large_prompt() -> None:
 def test_urls(url: str, origin: str, path: str) -> None:
     client = Client(url, trust_env=False)
     assert repr(client) == f"<Client of {origin}{path}>"
-    address = endpoint_of(client).address
+    address = opener_of(client).address
     assert repr(address) == f"SiteAddress('{origin}{path}')"
     assert address.head("/x").startswith(f"POST {path}/x HTTP/1.1\r\nHost: ".encode())
 
@@ -169,7 +169,7 @@ def test_from_env(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPROCHAT_SECRET_KEY", "k")
     monkeypatch.setenv("GPROCHAT_PASSWORD", "p")
     client = Client.from_env(retry=Retry(attempts=1))
-    endpoint = endpoint_of(client)
+    endpoint = opener_of(client)
     assert (repr(client), endpoint._secret_key, endpoint._password) == (
         "<Client of https://env>",
         "k",

@@ -29,7 +29,7 @@ ARROWS = {
     "transport": "_redaction",
     # one request to one site, then one site, then many requests
     "_request": "_errors _redaction _settings _version _wire transport",
-    "_client": "_errors _redaction _request _settings _wire",
+    "_client": "_redaction _request _settings _wire",
     "_fanout": "_client _errors _redaction _request _settings _wire",
     "_conversation": "_client _errors _request _settings _wire",
     # other ways to the same
@@ -39,7 +39,7 @@ ARROWS = {
     # built on the public names; `PRIVATE` has the exceptions
     "batch": "_fanout _wire gprochat_anyio",
     "site": "_errors _wire gprochat_anyio transport",
-    "testing": "_client _request _wire gprochat_anyio transport",
+    "testing": "_request _wire gprochat_anyio transport",
     "cli": "_request batch gprochat_anyio site transport",
 }
 
@@ -75,7 +75,7 @@ PRIVATE = {
         "transport._target.split_url": "models' APIs are reached through proxies, too",
     },
     "testing": {
-        "_client.endpoint_of": "the connections of a client, to count and to record",
+        "_request.chat_client.opener_of": "the connections of a client, to count and to record",
         "_request.address.SiteAddress": "a URL as a client takes it",
         "_wire.admission.Gate": "a scripted site admits what a site admits",
         "_wire.admission.Refusal": "a scripted site admits what a site admits",

@@ -7,8 +7,9 @@ from typing import Self
 
 import anyio
 
-from gprochat_anyio._client import Client, endpoint_of
+from gprochat_anyio._client import Client
 from gprochat_anyio._errors import GPROChatError, InvalidPromptError
+from gprochat_anyio._request.chat_client import opener_of
 from gprochat_anyio._request.endpoint import PreparedRequest
 from gprochat_anyio._request.incoming import IncomingReply
 from gprochat_anyio._request.sinks import ChannelSink
@@ -163,7 +164,7 @@ class TurnStream(ReplyStream):
         before, question = self._turn
         messages = latest((*before, question), self._max_messages)
         request = PreparedRequest(history((*self._system, *messages)), self._timeouts)
-        return await open_channel(endpoint_of(self._client), request)
+        return await open_channel(opener_of(self._client), request)
 
     def _settle(self, *, keep: bool) -> None:
         """Decide, once, whether the turn is recorded with the text handed over until now."""

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import anyio
 
-from gprochat_anyio._client import Client, endpoint_of
+from gprochat_anyio._client import Client
 from gprochat_anyio._errors import GPROChatError, InvalidPromptError
 from gprochat_anyio._redaction import strip_traceback
+from gprochat_anyio._request.chat_client import opener_of
 from gprochat_anyio._request.endpoint import PreparedRequest
 from gprochat_anyio._request.incoming import IncomingReply
 from gprochat_anyio._request.sinks import ChannelSink
@@ -149,7 +150,7 @@ class Race:
 
     async def _try(self, number: int, client: Client, request: PreparedRequest) -> None:
         try:
-            opened = await open_channel(endpoint_of(client), request)
+            opened = await open_channel(opener_of(client), request)
         except GPROChatError as error:
             strip_traceback(error)
             self._errors.append((number, error))

@@ -10,7 +10,8 @@ import anyio
 from anyio.abc import ObjectReceiveStream
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
-from gprochat_anyio._client import Client, endpoint_of
+from gprochat_anyio._client import Client
+from gprochat_anyio._request.chat_client import opener_of
 from gprochat_anyio._request.incoming import IncomingReply
 from gprochat_anyio._request.loop_affinity import LoopAffinity
 from gprochat_anyio._settings import Timeouts, check
@@ -59,7 +60,7 @@ class Results(ObjectReceiveStream[_Item], Generic[_Item]):
         self._crew = BackgroundTasks(self._end)
         check("timeouts", timeouts, Timeouts, type(None))
         self._workers = Scheduler(
-            endpoint_of(client),
+            opener_of(client),
             PromptSource(prompts),
             Pace(
                 max_at_once=max_at_once,

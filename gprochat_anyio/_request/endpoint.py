@@ -46,6 +46,8 @@ class PreparedRequest(NamedTuple):
     """Below the site's own."""
     retry: Retry | None = None
     """In the place of the endpoint's."""
+    began: float | None = None
+    """When its `total` began, by the event loop's clock; None if it begins as it is opened."""
 
     @classmethod
     def of(cls, prompt: Prompt, timeouts: Timeouts | None) -> PreparedRequest | InvalidPromptError:
@@ -61,6 +63,16 @@ class PreparedRequest(NamedTuple):
 class Opener(Protocol):
     """Opens requests: what fan-outs, races and conversations need of a client."""
 
+    @property
+    def timeouts(self) -> Timeouts:
+        """The limits of every request."""
+        ...
+
+    @property
+    def retry(self) -> Retry:
+        """The failures that are tried again before the first text."""
+        ...
+
     async def open(
         self, request: PreparedRequest, sink: TextSink, *, whole: bool = False
     ) -> IncomingReply:
@@ -69,6 +81,17 @@ class Opener(Protocol):
         :param sink: takes the text
         :raises GPROChatError: If there is no first text.
         """
+        ...
+
+    def check_usable(self) -> float:
+        """Return the time, by the event loop's clock.
+
+        :raises RuntimeError: If it is closed, or belongs to another event loop or process.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close the idle connections. Those in use are closed as their replies end."""
         ...
 
 
@@ -116,6 +139,7 @@ class Endpoint:
             )
 
         now = self.check_usable()
+        began = now if request.began is None else request.began
         watch = self.observers.watch()
         try:
             reply = await open_reply(
@@ -123,7 +147,7 @@ class Endpoint:
                 request.path,
                 encode,
                 sink,
-                deadlines=Deadlines(self.timeouts.under(request.timeouts), now),
+                deadlines=Deadlines(self.timeouts.under(request.timeouts), began),
                 retry=request.retry or self.retry,
                 decoder=self._decoder,
                 watch=watch,

@@ -14,7 +14,7 @@ import anyio
 from anyio.lowlevel import cancel_shielded_checkpoint
 
 from gprochat_anyio import Client
-from gprochat_anyio._client import endpoint_of
+from gprochat_anyio._request.chat_client import opener_of
 
 _LISTS_OF_DESCRIPTORS = ("/proc/self/fd", "/dev/fd")
 
@@ -79,7 +79,7 @@ def _left(before: _Held, after: _Held) -> list[str]:
 
 def _held(clients: tuple[Client, ...]) -> _Held:
     pools = [
-        pool.statistics() for client in clients if (pool := endpoint_of(client).pool) is not None
+        pool.statistics() for client in clients if (pool := opener_of(client).pool) is not None
     ]
     kept = {connection.fileno() for pool in pools for connection in pool.idle}
     return _Held(

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 
 from gprochat_anyio import Client
-from gprochat_anyio._client import endpoint_of
+from gprochat_anyio._request.chat_client import opener_of
 from gprochat_anyio._wire.gprochat import sign
 from gprochat_anyio._wire.json_body import decode_json_object
 from gprochat_anyio.transport._connection import Connection, Receiver
@@ -47,7 +47,7 @@ async def record(client: Client, path: str | os.PathLike[str]) -> AsyncIterator[
     :raises OSError: if the folder can not be made; at the end, if a file could not be written
     :raises ValueError: if the client sends by a transport of httpx's, whose bytes are not seen
     """
-    pool = endpoint_of(client).pool
+    pool = opener_of(client).pool
     if pool is None:
         raise ValueError("the client's transport is not the library's own: nothing can be recorded")
     tape = _Tape(Path(path))

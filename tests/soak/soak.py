@@ -25,7 +25,7 @@ import httpx
 from anyio.lowlevel import checkpoint
 
 from gprochat_anyio import Client, GPROChatError, Retry, Timeouts, fan_out, gather, race
-from gprochat_anyio._client import endpoint_of
+from gprochat_anyio._request.chat_client import opener_of
 
 WORKERS = 40
 CONNECTIONS = 60  # fewer than are asked for at times
@@ -182,7 +182,7 @@ async def soak(url: str, seconds: float, seed: int, loop: str) -> dict[str, Any]
     for part in (seconds / 3, seconds * 2 / 3):
         run = Soak(url, chance, anyio.current_time() + part, native=loop != "trio")
         await run.run()
-        pool = endpoint_of(run.client).pool
+        pool = opener_of(run.client).pool
         assert pool is not None
         available, _, waiting = pool.statistics()
         assert (available, waiting) == (CONNECTIONS, 0), (available, waiting)

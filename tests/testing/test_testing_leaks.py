@@ -15,7 +15,7 @@ from anyio.lowlevel import checkpoint
 from loops import VIRTUAL_LOOPS
 
 from gprochat_anyio import Client
-from gprochat_anyio._client import endpoint_of
+from gprochat_anyio._request.chat_client import opener_of
 from gprochat_anyio.testing import Hang, Say, _leaks, live_site, no_leaks, scripted_site
 from gprochat_anyio.transport._http_library import httpx
 
@@ -78,7 +78,7 @@ async def test_what_watches_connections_is_no_leak() -> None:
     async with scripted_site("a") as site, site.client() as client:
         async with no_leaks():
             await client.ask("Hi")
-            assert endpoint_of(client).pool.statistics().idle  # type: ignore[union-attr]
+            assert opener_of(client).pool.statistics().idle  # type: ignore[union-attr]
 
 
 async def test_an_open_exchange_in_memory_is_one() -> None:

@@ -25,7 +25,7 @@ from gprochat_anyio import (
     SiteError,
     Timeouts,
 )
-from gprochat_anyio._client import endpoint_of
+from gprochat_anyio._request.chat_client import opener_of
 from gprochat_anyio.testing import (
     Drop,
     Hang,
@@ -175,7 +175,7 @@ async def test_what_is_open_at_the_end_of_the_block(tmp_path: Path) -> None:
 async def recorded_connection(
     client: Client, folder: Path
 ) -> AsyncIterator[tuple[Connection, Listening]]:
-    endpoint = endpoint_of(client)
+    endpoint = opener_of(client)
     assert endpoint.pool is not None
     async with record(client, folder):
         connection = await endpoint.pool.acquire(endpoint.address.target, lambda _: None)
@@ -257,7 +257,7 @@ async def test_an_idle_recorded_connection_that_the_site_ends(tmp_path: Path) ->
 
     async with live_site(script) as site, site.client() as client, record(client, tmp_path):
         await client.ask("Hi")
-        pool = endpoint_of(client).pool
+        pool = opener_of(client).pool
         assert pool is not None
         (idle,) = pool.statistics().idle
         assert idle.on_unsolicited is not None
