@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ._fanout.outcomes import Outcome as Outcome
     from ._fanout.race import race as race
     from ._g4f_provider import GPROChat as GPROChat
+    from ._request.limiter import Limiter as Limiter
+    from ._request.limiter import LimiterStatistics as LimiterStatistics
     from ._request.reply import Reply as Reply
     from ._request.reply import Timing as Timing
     from ._request.stream import ReplyStream as ReplyStream
@@ -52,6 +54,7 @@ _NAMES = {
     "_fanout.outcomes": "Chunk Failed Finished Outcome",
     "_fanout.race": "race",
     "_g4f_provider": "GPROChat",
+    "_request.limiter": "Limiter LimiterStatistics",
     "_request.reply": "Reply Timing",
     "_request.stream": "ReplyStream",
     "_settings": "Retry Timeouts",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from gprochat_anyio._request.address import SiteAddress
 from gprochat_anyio._request.chat_client import ChatClient
 from gprochat_anyio._request.endpoint import Endpoint, sender_to
+from gprochat_anyio._request.limiter import Limiter
 from gprochat_anyio._wire.reply_decoder import TextDecoder
 
 from ._redaction import hide_arguments
@@ -36,6 +37,8 @@ class Client(ChatClient[Endpoint]):
     :param password: the site's password, if it has one
     :param timeouts: limits in seconds for every request; a call may override single ones
     :param retry: what to try again before the first text, and how often
+    :param limiter: limits the requests of this client together with those of others that it is
+        given to. While a request waits for its start, only `total` runs.
     :param proxy: the URL of a proxy (`http://`, `https://`, `socks5://` with the extra `socks`),
         credentials included
     :param ssl_context: replaces the verification by certifi's authorities, of the site and of an
@@ -65,6 +68,7 @@ class Client(ChatClient[Endpoint]):
         password: str | None = None,
         timeouts: Timeouts | None = None,
         retry: Retry | None = None,
+        limiter: Limiter | None = None,
         proxy: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
         headers: Mapping[str, str] | None = None,
@@ -78,6 +82,7 @@ class Client(ChatClient[Endpoint]):
         check("password", password, str, type(None))
         check("timeouts", timeouts, Timeouts, type(None))
         check("retry", retry, Retry, type(None))
+        check("limiter", limiter, Limiter, type(None))
         for name, bound in (("connections", max_connections), ("reply_size", max_reply_size)):
             check(f"max_{name}", bound, int, type(None))
             if bound is not None and bound < 1:
@@ -101,6 +106,7 @@ class Client(ChatClient[Endpoint]):
             password=password,
             timeouts=timeouts or Timeouts(),
             retry=retry or Retry(),
+            limiter=limiter,
             decoder=partial(TextDecoder, failure_marker=failure_marker, max_size=max_reply_size),
         )
 

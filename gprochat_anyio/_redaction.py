@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -15,9 +15,6 @@ class Hidden(bytes):
 
     def __repr__(self) -> str:
         return f"<{len(self)} bytes of a request>"
-
-    def __add__(self, more: Any, /) -> Hidden:
-        return Hidden(b"".join((self, more)))
 
 
 def hide_arguments(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:

@@ -121,8 +121,8 @@ class Retry:
     """Which failures to get the first text are tried again. Nothing is retried after that text.
 
     The wait before attempt n + 1 is drawn evenly from the upper half of
-    `min(backoff_max, backoff * 2 ** (n - 1))` seconds. An answer's `Retry-After` is waited for in
-    full instead, with that same jitter on top. A wait that would outlast `Timeouts.total` is not
+    `min(backoff_max, backoff * 2 ** (n - 1))` seconds. A `Retry-After` is waited for instead, up to
+    `max_wait`, with that same jitter on top. A wait that would outlast `Timeouts.total` is not
     begun: the error is raised at once.
 
     :raises ValueError: for numbers that make no sense
@@ -143,13 +143,15 @@ class Retry:
     """The longest first wait, in seconds."""
     backoff_max: float = 20.0
     """The longest wait without a `Retry-After`, in seconds."""
+    max_wait: float = 60.0
+    """The longest wait for a `Retry-After`, in seconds."""
 
     def __post_init__(self) -> None:
         if isinstance(self.attempts, bool) or not isinstance(self.attempts, int):
             raise ValueError(f"retry: attempts is a whole number, not {self.attempts!r}")
         if self.attempts < 1:
             raise ValueError("retry: attempts must be at least 1, which is no retry")
-        for name in ("backoff", "backoff_max"):
+        for name in ("backoff", "backoff_max", "max_wait"):
             seconds = getattr(self, name)
             if not isinstance(seconds, int | float) or math.isnan(seconds) or seconds < 0:
                 raise ValueError(f"retry: {name} must be a number of seconds, at least 0")
@@ -171,4 +173,4 @@ class Retry:
         longest = min(self.backoff_max, self.backoff * 2.0 ** min(attempt - 1, 60))
         jittered = longest * random.uniform(0.5, 1.0)
         asked = error.retry_after if isinstance(error, SiteError) else None
-        return jittered if asked is None else asked + jittered
+        return jittered if asked is None else min(asked, self.max_wait) + jittered

@@ -46,7 +46,7 @@ ARROWS = {
 # What packages that are built on the public names import besides, and why no public name serves.
 PRIVATE = {
     "batch": {
-        "_fanout.fan_out.Outcomes": "the type of what `as_completed` returns",
+        "_fanout.results.Results": "the type of what `as_completed` returns",
         "_fanout.prompts": "an iterable of either kind, pulled as a fan-out pulls it",
         "_wire.messages.Prompt": "a type",
         "_wire.messages.checked": "an invalid prompt, before it is sent",

@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
-from gprochat_anyio._client import Client
+from gprochat_anyio._request.chat_client import ChatClient, opener_of
 from gprochat_anyio._request.consuming import collect, forward
-from gprochat_anyio._request.incoming import IncomingReply
+from gprochat_anyio._request.endpoint import Opener, PreparedRequest
+from gprochat_anyio._request.limiter import Limiter, check_limits
+from gprochat_anyio._request.reply import Reply
 from gprochat_anyio._request.sinks import Collector, Forwarder
-from gprochat_anyio._settings import Timeouts
+from gprochat_anyio._settings import Timeouts, check
 
 from .outcomes import Chunk, Event, Failed, Finished, Outcome
-from .prompts import Prompts
-from .results import OnError, Results
+from .prompts import Prompts, PromptSource
+from .result_channel import ResultChannel
+from .results import Results
+from .scheduler import Job, OnError, Scheduler
+
+if TYPE_CHECKING:
+    from gprochat_anyio._client import Client
+
+_WORKERS = 16
 
 
-class Events(Results[Event]):
-    """What `fan_out` gives."""
+class _EventScheduler(Scheduler[Event]):
+    """Tells of each piece of text, and of each end."""
 
-    @staticmethod
-    def _room_for(max_at_once: int) -> int:
-        return max_at_once
-
-    def _sink(self, index: int) -> Forwarder:
-        def offer(text: str) -> bool:
-            return self._put(Chunk(index, text))
-
-        return Forwarder(offer)
-
-    async def _read(self, index: int, reply: IncomingReply, sink: Forwarder) -> None:
-        async def send(text: str) -> None:
-            await self._put_soon(Chunk(index, text))
-
-        await forward(reply, sink, send, in_time_by_its_end=True)
+    async def _ask(self, job: Job) -> Reply:
+        index = job.index
+        offer, put = self.channel.offer, self.channel.put
+        sink = Forwarder(lambda text: offer(Chunk(index, text)))
+        request = self._request._replace(messages=job.messages)
+        reply = await self._opener.open(request, sink)
+        await forward(reply, sink, lambda text: put(Chunk(index, text)), in_time_by_its_end=True)
+        return Reply(sink.text, reply.timing)
 
     def _last(self, outcome: Outcome) -> Event:
         if outcome.reply is not None:
@@ -41,35 +44,70 @@ class Events(Results[Event]):
         return Failed(outcome.index, outcome.error)
 
 
-class Outcomes(Results[Outcome]):
-    """What `as_completed` gives."""
+class _OutcomeScheduler(Scheduler[Outcome]):
+    """Tells of each end."""
 
-    @staticmethod
-    def _room_for(max_at_once: int) -> int:
-        return max_at_once + 1  # one for each prompt that is pulled
-
-    def _sink(self, index: int) -> Collector:
-        del index
-        return Collector()
-
-    async def _read(self, index: int, reply: IncomingReply, sink: Collector) -> None:
-        del index
+    async def _ask(self, job: Job) -> Reply:
+        sink = Collector()
+        request = self._request._replace(messages=job.messages)
+        reply = await self._opener.open(request, sink)
         await collect(reply, sink)
+        return Reply(sink.text, reply.timing)
 
     def _last(self, outcome: Outcome) -> Outcome:
         return outcome
+
+
+class _Plan(NamedTuple):
+    """The arguments of a fan-out, validated."""
+
+    opener: Opener
+    source: PromptSource
+    request: PreparedRequest
+    workers: int
+
+    @classmethod
+    def of(
+        cls,
+        client: Client,
+        prompts: Prompts,
+        *,
+        max_at_once: int | None,
+        max_per_second: float | None,
+        limiter: Limiter | None,
+        timeouts: Timeouts | None,
+        on_error: OnError,
+        adaptive: bool,
+    ) -> _Plan:
+        if not isinstance(client, ChatClient):
+            raise ValueError(f"client must be a Client or a Fleet, not {type(client).__name__}")
+        check("limiter", limiter, Limiter, type(None))
+        check("timeouts", timeouts, Timeouts, type(None))
+        if on_error not in get_args(OnError):
+            raise ValueError("on_error must be 'collect' or 'raise'")
+        if limiter is None:
+            workers = _WORKERS if max_at_once is None else max_at_once
+            limiter = Limiter(max_at_once=workers, max_per_second=max_per_second, adaptive=adaptive)
+        elif max_per_second is not None:
+            raise ValueError("max_per_second is the limiter's: Limiter(max_per_second=...)")
+        else:
+            workers = max_at_once or limiter.max_at_once or _WORKERS
+            check_limits(max_at_once, None, adaptive)
+        request = PreparedRequest((), timeouts, limiter=limiter)
+        return cls(opener_of(client), PromptSource(prompts), request, workers)
 
 
 def fan_out(
     client: Client,
     prompts: Prompts,
     *,
-    max_at_once: int = 16,
+    max_at_once: int | None = None,
     max_per_second: float | None = None,
+    limiter: Limiter | None = None,
     timeouts: Timeouts | None = None,
     on_error: OnError = "collect",
-    adaptive: bool = False,
-) -> Events:
+    adaptive: bool = True,
+) -> Results[Event]:
     """Ask many prompts, and get all their text as it arrives over one channel.
 
     ::
@@ -89,33 +127,50 @@ def fan_out(
     them up to 64 KiB of text, and one read, wait for each slot; then its connection is not read,
     and `idle` stands still. `total` does not.
 
-    A rate limit slows all of them down: no prompt is asked until the `Retry-After` is over (the
-    backoff of the client's `Retry`, if there is none), then one alone, and when the site takes
-    that one, the others. The refused prompts go first. They fail with their `RateLimitError` once
-    `retry.attempts` such pauses in a row brought no answer. Pauses run on no clock.
+    The number of requests at once adapts to a site that refuses some with a rate limit, as with
+    `Limiter`. A refused prompt is asked again at the next start, before new ones; its deadlines
+    start anew, unless the site asked for a pause: then `total` goes on. It fails with its
+    `RateLimitError` where `Retry` does not cover that, if the site refuses it again and again while
+    it answers others, and once `retry.attempts` pauses in a row brought nobody an answer.
 
-    :param client: stays open, and is the caller's to close. Its `max_connections` should not be
-        below `max_at_once`: a prompt that waits for a connection does so on `total`.
-    :param prompts: an iterable or an async iterable
-    :param max_at_once: how many requests run at the same time, at the most
-    :param max_per_second: how many start in a second, evenly spaced: never sooner than
-        `1 / max_per_second` seconds after the one before. None is no limit.
-    :param timeouts: overrides the client's, field by field, for each prompt
-    :param on_error: with "collect" a prompt without a complete reply gives `Failed`, an invalid one
+    :param client: A `Client` or a `Fleet`. It stays open, and is the caller's to close. One of its
+        `max_connections` is left for the caller, who may use the client while text waits in the
+        channel.
+    :param prompts: An iterable or an async iterable.
+    :param max_at_once: The number of requests that run at the same time, at the most. None is the
+        limiter's, or 16.
+    :param max_per_second: The number of requests that start in a second, evenly spaced, retries
+        included. None is no limit.
+    :param limiter: Limits this fan-out together with others, in the place of a limiter of its own.
+    :param timeouts: Overrides the client's, field by field, for each prompt.
+    :param on_error: With "collect" a prompt without a complete reply gives `Failed`, an invalid one
         and an error of the iterable's, which ends the input, included. With "raise" the first of
         them cancels the rest and is raised by the iteration, bare, as the error that it is.
-    :param adaptive: whether a rate limit also halves the number of requests at once, which then
-        grows again by one as often as all of them have been answered, up to `max_at_once`
-    :raises ValueError: that names the argument, for one that can not be
+    :param adaptive: False to keep `max_at_once`, whatever the site refuses: then a refused prompt
+        waits as `Retry` says. Not for a `limiter` that is given.
+    :raises ValueError: For an argument that is invalid; the message names it. Also for a client
+        with `max_connections=1`, which would leave none for the caller.
     """
-    return Events(
+    plan = _Plan.of(
         client,
         prompts,
         max_at_once=max_at_once,
         max_per_second=max_per_second,
+        limiter=limiter,
         timeouts=timeouts,
         on_error=on_error,
         adaptive=adaptive,
+    )
+    plan.opener.check_room()
+    return Results(
+        _EventScheduler(
+            plan.opener,
+            plan.source,
+            ResultChannel(plan.workers),
+            plan.request._replace(may_be_held=True),
+            workers=plan.workers,
+            on_error=on_error,
+        )
     )
 
 
@@ -123,12 +178,13 @@ def as_completed(
     client: Client,
     prompts: Prompts,
     *,
-    max_at_once: int = 16,
+    max_at_once: int | None = None,
     max_per_second: float | None = None,
+    limiter: Limiter | None = None,
     timeouts: Timeouts | None = None,
     on_error: OnError = "collect",
-    adaptive: bool = False,
-) -> Outcomes:
+    adaptive: bool = True,
+) -> Results[Outcome]:
     """Ask many prompts, and get an `Outcome` for each as it ends.
 
     ::
@@ -140,14 +196,25 @@ def as_completed(
     At most `max_at_once + 1` outcomes wait for the caller; nothing is asked beyond that. All else
     is as with `fan_out`, parameters and errors included.
     """
-    return Outcomes(
+    plan = _Plan.of(
         client,
         prompts,
         max_at_once=max_at_once,
         max_per_second=max_per_second,
+        limiter=limiter,
         timeouts=timeouts,
         on_error=on_error,
         adaptive=adaptive,
+    )
+    return Results(
+        _OutcomeScheduler(
+            plan.opener,
+            plan.source,
+            ResultChannel(plan.workers + 1),  # one for each prompt that is pulled
+            plan.request,
+            workers=plan.workers,
+            on_error=on_error,
+        )
     )
 
 
@@ -155,11 +222,12 @@ async def gather(
     client: Client,
     prompts: Prompts,
     *,
-    max_at_once: int = 16,
+    max_at_once: int | None = None,
     max_per_second: float | None = None,
+    limiter: Limiter | None = None,
     timeouts: Timeouts | None = None,
     on_error: OnError = "collect",
-    adaptive: bool = False,
+    adaptive: bool = True,
 ) -> list[Outcome]:
     """Ask many prompts, and get an `Outcome` for each, in the order of the input.
 
@@ -171,6 +239,7 @@ async def gather(
         prompts,
         max_at_once=max_at_once,
         max_per_second=max_per_second,
+        limiter=limiter,
         timeouts=timeouts,
         on_error=on_error,
         adaptive=adaptive,

@@ -6,19 +6,21 @@ import math
 from collections.abc import Sequence
 
 import anyio
+from anyio.abc import TaskGroup
 
 from gprochat_anyio._client import Client
 from gprochat_anyio._errors import GPROChatError, InvalidPromptError
 from gprochat_anyio._redaction import strip_traceback
-from gprochat_anyio._request.chat_client import opener_of
+from gprochat_anyio._request.chat_client import ChatClient, opener_of
 from gprochat_anyio._request.endpoint import PreparedRequest
 from gprochat_anyio._request.incoming import IncomingReply
+from gprochat_anyio._request.limiter import Limiter
 from gprochat_anyio._request.sinks import ChannelSink
 from gprochat_anyio._request.stream import ReplyStream, open_channel
-from gprochat_anyio._settings import Timeouts
+from gprochat_anyio._settings import Timeouts, check
 from gprochat_anyio._wire.messages import Prompt
 
-from .background_tasks import BackgroundTasks
+from .bare_task_group import BareTaskGroup
 
 
 class RaceStream(ReplyStream):
@@ -53,6 +55,7 @@ def race(
     *,
     hedge_after: float = 0.0,
     timeouts: Timeouts | None = None,
+    limiter: Limiter | None = None,
 ) -> RaceStream:
     """Ask several sites, and stream the reply of the first that gives text.
 
@@ -72,17 +75,18 @@ def race(
     :param hedge_after: seconds between one start and the next; 0 starts all at once. If one fails
         the next starts at once.
     :param timeouts: overrides each client's, field by field. Every start has clocks of its own.
+    :param limiter: gives each start its turn, before which none of its clocks runs
     :raises ValueError: that names the argument, for one that can not be
     :raises GPROChatError: on entering the block, if none gives text: the error of the last that
         failed, with a note on each of the others. An `InvalidPromptError` comes before anything is
         sent.
     """
-    if isinstance(clients, Client):
+    if isinstance(clients, ChatClient):
         clients = (clients, clients)
     if (
         not isinstance(clients, Sequence)
         or not clients
-        or not all(isinstance(client, Client) for client in clients)
+        or not all(isinstance(client, ChatClient) for client in clients)
     ):
         raise ValueError("clients must be a Client or a sequence of at least one")
     if (
@@ -91,7 +95,11 @@ def race(
         or not 0 <= hedge_after < math.inf
     ):
         raise ValueError("hedge_after must be a number of seconds, at least 0")
-    return RaceStream(Race(tuple(clients), PreparedRequest.of(prompt, timeouts), hedge_after))
+    check("limiter", limiter, Limiter, type(None))
+    request = PreparedRequest.of(prompt, timeouts)
+    if isinstance(request, PreparedRequest):
+        request = request._replace(limiter=limiter)
+    return RaceStream(Race(tuple(clients), request, hedge_after))
 
 
 class Race:
@@ -110,33 +118,35 @@ class Race:
         self._first: tuple[IncomingReply, ChannelSink] | None = None
         self._errors: list[tuple[int, GPROChatError]] = []
         self._changed = anyio.Event()
-        self._tasks = BackgroundTasks(self._change)
+        self._failure: Exception | None = None
 
     async def run(self) -> tuple[IncomingReply, ChannelSink]:
         """Return the winner's reply; all others are closed."""
         if isinstance(self._request, InvalidPromptError):
             raise self._request
         try:
-            async with self._tasks:
-                await self._start_all(self._request)
+            async with BareTaskGroup() as tasks:
+                await self._start_all(tasks, self._request)
         except BaseException:
             if self._first is not None:
                 _drop(*self._first)
             raise
         if self._first is not None:
             return self._first
-        if self._tasks.failure is not None:
-            raise self._tasks.failure
+        if self._failure is not None:
+            raise self._failure
         (*others, (_, error)) = self._errors
         for number, other in others:
             error.add_note(f"Client {number} of the race: {type(other).__name__}: {other}")
         raise error
 
-    async def _start_all(self, request: PreparedRequest) -> None:
+    async def _start_all(self, tasks: TaskGroup, request: PreparedRequest) -> None:
         """Start one after the other, and wait until one has won or all have failed."""
         made_good = 0  # failures that the next has been started for
         for number, client in enumerate(self.clients):
-            self._tasks.start(self._try, number, client, request)
+            if self._is_over:
+                return
+            tasks.start_soon(self._try, number, client, request, name="gprochat_anyio race")
             with anyio.move_on_after(self._hedge_after):
                 await self._until_failures(made_good + 1)
             if len(self._errors) > made_good:
@@ -144,7 +154,7 @@ class Race:
         await self._until_failures(len(self.clients))
 
     async def _until_failures(self, number: int) -> None:
-        while len(self._errors) < number and not self._tasks.cancelled:
+        while len(self._errors) < number and not self._is_over:
             self._changed = anyio.Event()
             await self._changed.wait()
 
@@ -154,16 +164,18 @@ class Race:
         except GPROChatError as error:
             strip_traceback(error)
             self._errors.append((number, error))
+        except Exception as error:  # noqa: BLE001 - raised by `run`, where no group wraps it
+            self._failure = self._failure or error
         else:
-            if self._tasks.cancelled:  # another was first, or the caller has left
+            if self._is_over:  # another was first
                 _drop(*opened)
-                return
-            self._first, self.winner = opened, number
-            self._tasks.cancel()
-        self._change()
-
-    def _change(self) -> None:
+            else:
+                self._first, self.winner = opened, number
         self._changed.set()
+
+    @property
+    def _is_over(self) -> bool:
+        return self._first is not None or self._failure is not None
 
 
 def _drop(reply: IncomingReply, sink: ChannelSink) -> None:

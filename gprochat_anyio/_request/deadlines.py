@@ -38,6 +38,12 @@ class Deadlines:
         self._phase: Phase = "total"
         self._limit = inf
 
+    def restart(self, now: float) -> None:
+        """Begin the request anew: it has only waited for its turn until now."""
+        total = self.timeouts.total
+        self.began = self.since = now
+        self.ends = inf if total is None else now + total
+
     def start(self, phase: PhaseWithLimit, now: float) -> None:
         """Begin a phase."""
         limit = getattr(self.timeouts, phase)

@@ -18,13 +18,16 @@ from gprochat_anyio._wire.messages import Message, Prompt, checked, history
 from gprochat_anyio._wire.reply_decoder import TextDecoder
 from gprochat_anyio.transport._pool import Pool
 
+from .attempts import Attempts
 from .deadlines import Deadlines
 from .incoming import IncomingReply
+from .limiter import Limiter, starts_of
 from .loop_affinity import LoopAffinity
 from .native import NativeSender
 from .observers import Observers
 from .opening import Sender, ask_once, open_reply
 from .sinks import TextSink
+from .starts import Permit, Starts
 
 if TYPE_CHECKING:
     import ssl
@@ -48,6 +51,10 @@ class PreparedRequest(NamedTuple):
     """In the place of the endpoint's."""
     began: float | None = None
     """When its `total` began, by the event loop's clock; None if it begins as it is opened."""
+    limiter: Limiter | None = None
+    """Gives it its turn, before which no deadline runs."""
+    may_be_held: bool = False
+    """True if the consumer of its text may leave it waiting, and send other requests meanwhile."""
 
     @classmethod
     def of(cls, prompt: Prompt, timeouts: Timeouts | None) -> PreparedRequest | InvalidPromptError:
@@ -90,6 +97,13 @@ class Opener(Protocol):
         """
         ...
 
+    def check_room(self) -> None:
+        """Make sure that there is room for a request beside those that may be held.
+
+        :raises ValueError: If there is not; the message says what to change.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Close the idle connections. Those in use are closed as their replies end."""
         ...
@@ -110,11 +124,13 @@ class Endpoint:
         password: str | None,
         timeouts: Timeouts,
         retry: Retry,
+        limiter: Limiter | None,
         decoder: Callable[[], TextDecoder],
     ) -> None:
         self.address = address
         self.timeouts = timeouts
         self.retry = retry
+        self.limiter = limiter
         self.observers = Observers(address.target.host, address.target.port)
         self.closed = False
         self._sender = sender
@@ -122,6 +138,9 @@ class Endpoint:
         self._password = password
         self._decoder = decoder
         self._affinity = LoopAffinity("Client")
+        self._held: Starts | None = None  # one connection less than there are
+        if self.pool is not None and self.pool.max_connections is not None:
+            self._held = Starts(self.pool.max_connections - 1, 0.0, adaptive=False)
 
     @property
     def pool(self) -> Pool | None:
@@ -141,14 +160,21 @@ class Endpoint:
         now = self.check_usable()
         began = now if request.began is None else request.began
         watch = self.observers.watch()
+        deadlines = Deadlines(self.timeouts.under(request.timeouts), began)
+        attempts = Attempts(
+            deadlines,
+            request.retry or self.retry,
+            self._permits(request),
+            waits_off_clock=request.limiter is not None,
+        )
         try:
             reply = await open_reply(
                 self._sender,
                 request.path,
                 encode,
                 sink,
-                deadlines=Deadlines(self.timeouts.under(request.timeouts), began),
-                retry=request.retry or self.retry,
+                deadlines=deadlines,
+                attempts=attempts,
                 decoder=self._decoder,
                 watch=watch,
                 whole=whole and watch is None,
@@ -174,6 +200,33 @@ class Endpoint:
                 self._sender, AUTH_PATH, body, timeouts=self.timeouts, limit=_AUTH_RESPONSE_LIMIT
             )
         )
+
+    def _permits(self, request: PreparedRequest) -> tuple[Permit, ...]:
+        own, given = self.limiter, request.limiter
+        if own is None is given and not request.may_be_held:
+            return ()
+        permits: list[Permit] = []
+        if given is not None and given is not own:
+            permits.append(starts_of(given).permit(self.observers))
+        if own is not None:
+            permit = starts_of(own).permit(self.observers, may_be_held=request.may_be_held)
+            permits.append(permit)
+        if request.may_be_held and self._held is not None:
+            permits.append(self._held.permit(self.observers))
+        return tuple(permits)
+
+    def check_room(self) -> None:
+        """Make sure of room for a consumer; see `Opener.check_room`."""
+        if self._held is not None and not self._held.max_at_once:
+            raise ValueError(
+                "with max_connections=1, text that waits for the consumer would keep it from using "
+                "the client: give the Client a max_connections of at least 2, or use as_completed"
+            )
+        if self.limiter is not None and self.limiter.max_at_once == 1:
+            raise ValueError(
+                "with max_at_once=1, text that waits for the consumer would keep it from using the "
+                "client: give the client's Limiter a max_at_once of at least 2, or use as_completed"
+            )
 
     def check_usable(self) -> float:
         """Return the time, by the event loop's clock.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from gprochat_anyio._errors import (
     GPROChatError,
+    RateLimitError,
     ReplyInterruptedError,
     RequestTimeoutError,
     SiteError,
@@ -24,6 +26,7 @@ from .observers import Watch
 from .reply import Timing
 from .response import Head, IncomingResponse
 from .sinks import TextSink
+from .starts import Permit
 
 HIGH, LOW = 64 * 1024, 32 * 1024
 """Bytes of text that wait for the consumer when the connection is paused, and when it goes on."""
@@ -48,6 +51,7 @@ class IncomingReply(IncomingResponse):
         "attempts",
         "characters",
         "complete",
+        "permits",
     )
 
     def __init__(
@@ -64,6 +68,8 @@ class IncomingReply(IncomingResponse):
         self.characters = 0
         """How many have arrived."""
         self.attempts = 1
+        self.permits: Sequence[Permit] = ()
+        """Released as the reply ends, but for a rate limit: then they are told."""
         self.affinity: LoopAffinity
         """The client's."""
         self._decoder = decoder
@@ -150,6 +156,10 @@ class IncomingReply(IncomingResponse):
             self.close()
 
     def _after_closing(self) -> None:
+        if self.permits and not isinstance(self.error, RateLimitError):
+            assert self.ended_at is not None
+            for permit in self.permits:
+                permit.release(self.ended_at)
         if self._chunks:  # otherwise a further attempt may have the sink
             self._sink.end()
 

@@ -142,7 +142,7 @@ class Observers:
     :param host: of the site
     """
 
-    __slots__ = ("_host", "_port", "observe")
+    __slots__ = ("__weakref__", "_host", "_port", "observe")
 
     everywhere: ClassVar[Observe | None] = None
     """Observes the requests of all clients that have no `observe` of their own."""

@@ -7,11 +7,12 @@ from typing import Protocol
 
 import anyio
 
-from gprochat_anyio._errors import EmptyReplyError, GPROChatError, SiteConnectionError
+from gprochat_anyio._errors import EmptyReplyError, GPROChatError
 from gprochat_anyio._redaction import strip_traceback
-from gprochat_anyio._settings import Retry, Timeouts
+from gprochat_anyio._settings import Timeouts
 from gprochat_anyio._wire.reply_decoder import TextDecoder
 
+from .attempts import Attempts
 from .deadlines import Deadlines
 from .incoming import IncomingReply
 from .observers import Watch
@@ -37,12 +38,12 @@ async def open_reply(
     sink: TextSink,
     *,
     deadlines: Deadlines,
-    retry: Retry,
+    attempts: Attempts,
     decoder: Callable[[], TextDecoder],
     watch: Watch | None = None,
     whole: bool = False,
 ) -> IncomingReply:
-    """Return a reply whose first text has arrived, trying again where `retry` has it.
+    """Return a reply whose first text has arrived, after as many attempts as it takes.
 
     Cancelled, it closes the connection before it returns.
 
@@ -54,42 +55,37 @@ async def open_reply(
     :param whole: True to return the reply once all of it has arrived, or it has failed
     :raises GPROChatError: The last attempt's error. Its chain holds no transport exception.
     """
-    number = 0
     while True:
-        number += 1
+        await attempts.start()
         reply = IncomingReply(deadlines, decoder(), sink, wait_for_end=whole)
+        reply.permits = attempts.permits
         if watch is not None:
             reply.on_connected = watch.connected
         error: BaseException
         try:
-            await sender.send(path, encode, reply, fresh=number > 1)
+            await sender.send(path, encode, reply, fresh=attempts.number > 1)
             await reply.opened()
         except GPROChatError as failed:
             error = failed
         except BaseException:
+            attempts.release()
             await reply.wait_closed()
             raise
         else:
             if reply.characters:
-                reply.attempts = number
+                attempts.answered()
+                reply.attempts = attempts.number
                 return reply
             await reply.wait_closed()
             error = reply.error or EmptyReplyError(
                 "the site's reply is complete and empty; ask again, or differently"
             )
         if not isinstance(error, GPROChatError):
+            attempts.release()
             raise error
-        stale = isinstance(error, SiteConnectionError) and error.stale
-        pause = 0.0 if stale else retry.wait(number, error)
-        if (
-            number >= retry.attempts
-            or not retry.covers(error)
-            or anyio.current_time() + pause >= deadlines.ends
-        ):
-            raise strip_traceback(error)
+        pause = attempts.failed(error)
         if watch is not None:
-            watch.retrying(number, error, pause)
-        await anyio.sleep(pause)
+            watch.retrying(attempts.number, error, pause)
 
 
 async def ask_once(

@@ -9,7 +9,7 @@ from typing import Final
 import anyio
 
 from gprochat_anyio import InvalidPromptError, Outcome
-from gprochat_anyio._fanout.fan_out import Outcomes
+from gprochat_anyio._fanout.results import Results
 from gprochat_anyio._wire.messages import Prompt
 
 from ._input import Records
@@ -77,7 +77,7 @@ class Runner:
         if self._failure is not None:
             raise self._failure
 
-    async def ask_all(self, outcomes: Outcomes) -> None:
+    async def ask_all(self, outcomes: Results[Outcome]) -> None:
         """Ask, and record each outcome, until all have ended or no more is to be done."""
         with self._asking:
             async with outcomes:

@@ -68,6 +68,7 @@ class Pool:
         ssl_context: ssl.SSLContext | None = None,
         uds: str | None = None,
     ) -> None:
+        self.max_connections = max_connections
         self._free = inf if max_connections is None else max_connections
         self._ssl_context = ssl_context
         self._uds = uds

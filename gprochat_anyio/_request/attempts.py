@@ -1,0 +1,118 @@
+"""The attempts to open one request: when each may start, and whether there is another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+
+import anyio
+
+from gprochat_anyio._errors import GPROChatError, RateLimitError, SiteConnectionError
+from gprochat_anyio._redaction import strip_traceback
+from gprochat_anyio._settings import Retry
+
+from .deadlines import Deadlines
+from .starts import Permit
+
+
+class Attempts:
+    """Starts and counts the attempts of one request.
+
+    :param deadlines: of the request; they span its attempts
+    :param permits: each attempt starts with all of them
+    :param waits_off_clock: True if no deadline runs before the first start, nor while a request
+        that its endpoint had no room for waits for another
+    """
+
+    __slots__ = (
+        "_deadlines",
+        "_error",
+        "_failures",
+        "_is_off_clock",
+        "_retry",
+        "_sleep",
+        "_waits_off_clock",
+        "number",
+        "permits",
+    )
+
+    def __init__(
+        self,
+        deadlines: Deadlines,
+        retry: Retry,
+        permits: Sequence[Permit] = (),
+        *,
+        waits_off_clock: bool = False,
+    ) -> None:
+        self.number = 0
+        """How many have started."""
+        self.permits = permits
+        self._deadlines = deadlines
+        self._retry = retry
+        self._waits_off_clock = self._is_off_clock = waits_off_clock
+        self._failures = 0  # those that count
+        self._sleep: float | None = None
+        self._error: GPROChatError | None = None
+
+    async def start(self) -> None:
+        """Wait until the next attempt may start. It is a checkpoint after a failure.
+
+        :raises GPROChatError: If it cannot start in time.
+        """
+        if self._sleep is not None:
+            await anyio.sleep(self._sleep)
+        if self.permits and not await self._acquire():
+            error = self._error or self._deadlines.total_error(anyio.current_time())
+            raise strip_traceback(error)
+        self.number += 1
+
+    async def _acquire(self) -> bool:
+        ends = inf if self._is_off_clock else self._deadlines.ends
+        try:
+            for permit in self.permits:
+                if not await permit.start(anyio.current_time(), ends):
+                    self.release()
+                    return False
+        except BaseException:
+            self.release()
+            raise
+        if self._is_off_clock:
+            self._deadlines.restart(anyio.current_time())
+        return True
+
+    def answered(self) -> None:
+        """Take note that the first text has come."""
+        for permit in self.permits:
+            permit.answered()
+
+    def release(self) -> None:
+        """Take note that the attempt has ended, in whatever way."""
+        for permit in self.permits:
+            permit.release(anyio.current_time())
+
+    def failed(self, error: GPROChatError) -> float:
+        """Take note of a failure; return the seconds until the next attempt, as far as known.
+
+        :raises GPROChatError: The failure, if there is no other attempt.
+        """
+        now = anyio.current_time()
+        self._error, self._is_off_clock = error, False
+        again = True
+        if self.permits and isinstance(error, RateLimitError):
+            verdicts = [permit.refused(error, self._retry, now) for permit in self.permits]
+            again = all(verdicts)
+        else:
+            self.release()
+        if isinstance(error, RateLimitError) and any(permit.adapts for permit in self.permits):
+            pause = max(permit.pause(now) for permit in self.permits)
+            self._is_off_clock = self._waits_off_clock and not pause
+            self._sleep = None
+            again = again and self._retry.attempts > 1
+        else:
+            self._failures += 1
+            stale = isinstance(error, SiteConnectionError) and error.stale
+            self._sleep = pause = 0.0 if stale else self._retry.wait(self._failures, error)
+            again = self._failures < self._retry.attempts
+        if not again or not self._retry.covers(error) or now + pause >= self._deadlines.ends:
+            raise strip_traceback(error)
+        return pause

@@ -1,0 +1,175 @@
+"""How many requests one endpoint accepts at once, learned from its refusals.
+
+Decides only: it has no clock and waits for nobody. An endpoint that refuses a request with a rate
+limit accepts no more than it is answering at that moment: the limit drops to that number, and
+single requests beyond it probe for more, less often after each that is refused.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from gprochat_anyio._errors import RateLimitError
+from gprochat_anyio._settings import Retry
+
+_LONGEST_WAIT = 32
+"""Answers between two probes that are refused, at the most, unless the limit is higher."""
+
+_PAUSES_BETWEEN = 8
+"""A probe costs the pause that its refusal asks for: so many times that passes before the next."""
+
+
+class LaneRequest:
+    """What a lane knows of one request, over all its attempts."""
+
+    __slots__ = ("_refused_after", "is_probe", "may_be_held", "refusals", "serial")
+
+    def __init__(self, *, may_be_held: bool) -> None:
+        self.may_be_held = may_be_held
+        """True if its consumer may hold it up, and wants to send other requests meanwhile."""
+        self.serial = 0
+        """Counts the starts of the lane; of its own latest."""
+        self.is_probe = False
+        self.refusals = 0
+        """How many refusals are its own fault: others started later, and were answered."""
+        self._refused_after: int | None = None
+
+    def note_refusal(self, latest_start: int, latest_answer: int) -> None:
+        """Take note of a refusal, and of the latest requests that were started and answered."""
+        last, self._refused_after = self._refused_after, latest_start
+        if last is not None and not self.is_probe and latest_answer > last:
+            self.refusals += 1
+
+
+class Lane:
+    """The requests to one endpoint.
+
+    :param most: how many may run at once, at the most
+    :param adaptive: False to keep the limit whatever the endpoint refuses
+    """
+
+    __slots__ = (
+        "_adaptive",
+        "_answers",
+        "_backoff",
+        "_fruitless",
+        "_held",
+        "_latest_answer",
+        "_latest_pause",
+        "_latest_refusal",
+        "_most",
+        "_probe",
+        "_probe_from",
+        "_serial",
+        "_unrefused",
+        "_wait",
+        "limit",
+        "resumes",
+        "running",
+    )
+
+    def __init__(self, most: float, *, adaptive: bool) -> None:
+        self.limit = most
+        """How many may run at once, as far as is known."""
+        self.running = 0
+        self.resumes = -inf
+        """When the pause ends that the endpoint asked for, by the event loop's clock."""
+        self._most = most
+        self._adaptive = adaptive
+        self._held = 0  # of those that run, how many may be held up by their consumers
+        self._serial = self._latest_answer = self._latest_pause = self._latest_refusal = 0
+        self._fruitless = 0  # pauses in a row without an answer in between
+        self._probe: LaneRequest | None = None
+        self._answers = 0  # since the limit changed, or the last probe
+        self._unrefused = 0  # answers since the last refusal
+        self._wait = 1  # answers before the next probe
+        self._backoff = 0  # the latest wait after a refusal
+        self._probe_from = -inf
+
+    def has_room(self, now: float, *, for_consumer: bool) -> bool:
+        """Return True if a request may start, but for a pause.
+
+        :param for_consumer: True if it is not held up by a consumer: it may always start where all
+            others are, because their consumer may be waiting for it
+        """
+        if self.running < self.limit:
+            return True
+        if for_consumer and self.running == self._held:
+            return True
+        return (
+            self._probe is None
+            and self.limit < self._most
+            and self.running == self.limit
+            and self._answers >= self._wait
+            and now >= self._probe_from
+        )
+
+    def start(self, request: LaneRequest) -> None:
+        """Count a request that starts."""
+        request.is_probe = self.running == self.limit and self._probe is None
+        if request.is_probe:
+            self._probe = request
+        self.running += 1
+        self._held += request.may_be_held
+        self._serial += 1
+        request.serial = self._serial
+
+    def answered(self, request: LaneRequest) -> None:
+        """Count a request whose first text has come."""
+        self._latest_answer = max(self._latest_answer, request.serial)
+        self._fruitless = 0
+        self._answers += 1
+        self._unrefused += 1
+        if self._probe is request:
+            self._probe = None
+            self.limit = min(self.limit + 1, self._most)
+            self._answers, self._wait, self._probe_from = 0, 1, -inf
+
+    def end(self, request: LaneRequest) -> None:
+        """Count a request that ended, in whatever way."""
+        self.running -= 1
+        self._held -= request.may_be_held
+        if self._probe is request:
+            self._probe = None
+
+    def refused(
+        self, request: LaneRequest, error: RateLimitError, retry: Retry, now: float
+    ) -> bool:
+        """Count a request that was refused, which has then ended.
+
+        :return: True to ask again, at the lane's next start
+        """
+        was_probe = self._probe is request
+        self.end(request)
+        if not self._adaptive:
+            if error.retry_after is not None:
+                self._pause(now + min(error.retry_after, retry.max_wait))
+            return True
+        if not was_probe:
+            self.limit = max(1, min(self.limit, self.running))
+        if request.serial > self._latest_refusal:  # else it started before that one
+            self._latest_refusal = self._serial
+            self._back_off()
+        if error.retry_after is not None or not self.running:
+            if request.serial > self._latest_pause:
+                self._latest_pause = self._serial
+                self._fruitless += 1
+            pause = retry.wait(max(self._fruitless, 1), error)
+            self._pause(now + pause)
+            self._probe_from = self.resumes + _PAUSES_BETWEEN * pause
+        request.note_refusal(self._serial, self._latest_answer)
+        return not self.given_up(retry) and request.refusals < retry.attempts
+
+    def _back_off(self) -> None:
+        """Wait twice as long before the next probe, but after a while without a refusal."""
+        longest = max(_LONGEST_WAIT, int(self.limit))
+        again = 0 if self._unrefused > 2 * longest else 2 * self._backoff
+        self._wait = self._backoff = min(max(again, int(self.limit)), longest)
+        self._answers = self._unrefused = 0
+
+    def given_up(self, retry: Retry) -> bool:
+        """Return True if as many pauses in a row as there are attempts brought no answer."""
+        return self._fruitless >= retry.attempts
+
+    def _pause(self, until: float) -> None:
+        self.resumes = max(self.resumes, until)

@@ -1,0 +1,84 @@
+"""A fan-out finds the pace of its site: in virtual time, against sites that accept so many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+import pytest
+from loops import VIRTUAL_LOOPS
+
+from gprochat_anyio import gather
+from gprochat_anyio.testing import Pause, Refuse, Request, Say, Script, scripted_site
+
+pytestmark = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+
+SECONDS = 0.1
+"""That a reply takes."""
+
+
+class Narrow:
+    """A site that accepts so many requests at once."""
+
+    def __init__(self, at_once: int, retry_after: float | None = None) -> None:
+        self.at_once = at_once
+        self.retry_after = retry_after
+        self.running = self.most = self.accepted = self.refused = 0
+        self.after: Callable[[], None] = lambda: None
+
+    def __call__(self, request: Request) -> Script:
+        if self.running >= self.at_once:
+            self.refused += 1
+            return Refuse(429, "slow down", self.retry_after)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        return Say(request.prompt), Pause(SECONDS), self.done
+
+    async def done(self) -> None:
+        self.running -= 1
+        self.accepted += 1
+        self.after()
+
+
+async def seconds_for(narrow: Narrow, prompts: int, at_once: int) -> float:
+    async with scripted_site(narrow) as site, site.client() as client:
+        began = anyio.current_time()
+        outcomes = await gather(client, map(str, range(prompts)), max_at_once=at_once)
+        assert [outcome.unwrap().text for outcome in outcomes] == list(map(str, range(prompts)))
+        return anyio.current_time() - began
+
+
+@pytest.mark.parametrize("at_once", [16, 64])
+@pytest.mark.parametrize("accepts", [1, 4, 16])
+async def test_a_site_that_accepts_few_at_once(at_once: int, accepts: int) -> None:
+    narrow = Narrow(accepts)
+    ideal = 1000 * SECONDS / accepts
+    took = await seconds_for(narrow, 1000, at_once)
+    assert took <= 1.25 * ideal
+    assert narrow.refused <= 0.1 * (1000 + narrow.refused)
+
+
+@pytest.mark.parametrize("accepts", [1, 4, 16])
+async def test_a_site_that_asks_for_pauses(accepts: int) -> None:
+    narrow = Narrow(accepts, retry_after=1)
+    ideal = 1000 * SECONDS / accepts
+    took = await seconds_for(narrow, 1000, 64)
+    assert took <= 3 * ideal
+
+
+@pytest.mark.parametrize(("before", "then"), [(4, 16), (8, 1)])
+@pytest.mark.parametrize("retry_after", [None, 1])
+async def test_a_site_that_changes(before: int, then: int, retry_after: float | None) -> None:
+    narrow = Narrow(before, retry_after)
+    changed = 0.0
+
+    def change() -> None:
+        nonlocal changed
+        if narrow.accepted == 500:
+            narrow.at_once, narrow.most, changed = then, 0, anyio.current_time()
+
+    narrow.after = change
+    await seconds_for(narrow, 1500, 32)
+    assert narrow.most == then
+    ideal = 1000 * SECONDS / then
+    assert anyio.current_time() - changed <= (1.3 if retry_after is None else 3) * ideal
