@@ -20,7 +20,7 @@ class _Ours(Peer):
 
     async def open(self, url: str, at_once: int) -> None:
         self._at_once = at_once
-        self._manager = Client(url, secret_key="", trust_env=False, max_connections=at_once)
+        self._manager = Client(url, secret_key="", trust_env=False, max_connections=at_once + 1)
         self._client = await self._manager.__aenter__()
 
     async def close(self) -> None:

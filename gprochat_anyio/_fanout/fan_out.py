@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
@@ -13,7 +14,8 @@ from gprochat_anyio._request.reply import Reply
 from gprochat_anyio._request.sinks import Collector, Forwarder
 from gprochat_anyio._settings import Timeouts, check
 
-from .outcomes import Chunk, Event, Failed, Finished, Outcome
+from .event_channel import EventChannel
+from .outcomes import Event, Failed, Finished, Outcome
 from .prompts import Prompts, PromptSource
 from .result_channel import ResultChannel
 from .results import Results
@@ -28,13 +30,14 @@ _WORKERS = 16
 class _EventScheduler(Scheduler[Event]):
     """Tells of each piece of text, and of each end."""
 
+    channel: EventChannel
+
     async def _ask(self, job: Job) -> Reply:
-        index = job.index
-        offer, put = self.channel.offer, self.channel.put
-        sink = Forwarder(lambda text: offer(Chunk(index, text)))
+        sink = Forwarder(partial(self.channel.offer_text, job.index))
         request = self._request._replace(messages=job.messages)
         reply = await self._opener.open(request, sink)
-        await forward(reply, sink, lambda text: put(Chunk(index, text)), in_time_by_its_end=True)
+        put = partial(self.channel.put_text, job.index)
+        await forward(reply, sink, put, in_time_by_its_end=True)
         return Reply(sink.text, reply.timing)
 
     def _last(self, outcome: Outcome) -> Event:
@@ -166,7 +169,7 @@ def fan_out(
         _EventScheduler(
             plan.opener,
             plan.source,
-            ResultChannel(plan.workers),
+            EventChannel(plan.workers),
             plan.request._replace(may_be_held=True),
             workers=plan.workers,
             on_error=on_error,

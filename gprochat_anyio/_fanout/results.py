@@ -85,9 +85,9 @@ class Results(ObjectReceiveStream[_Item], Generic[_Item]):
             if self._tasks is None:
                 raise RuntimeError("a fan-out is entered first: async with ... as results")
             self._affinity.check()
-            item = await self._channel.receive()
+            item: _Item | None = await self._channel.receive()
         if item is not None:
-            if not isinstance(item, Chunk):
+            if type(item) is not Chunk:
                 self._scheduler.taken()
             return item
         if self._closed:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
-from typing import Generic, Literal, TypeVar
+from types import TracebackType
+from typing import Any, Generic, Literal, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
-from anyio.streams.memory import MemoryObjectReceiveStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from gprochat_anyio._errors import GPROChatError, InvalidPromptError
 from gprochat_anyio._redaction import strip_traceback
@@ -36,6 +38,36 @@ class Job:
     messages: tuple[Message, ...] = field(repr=False)
 
 
+class _Failures:
+    """Keeps what tasks raise from their task group, which would wrap it.
+
+    :param fail: called with the exception
+    """
+
+    def __init__(self, fail: Callable[[Exception], None]) -> None:
+        self._fail = fail
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> bool:
+        if isinstance(exc_val, Exception):
+            self._fail(exc_val)
+        elif (
+            isinstance(exc_val, anyio.get_cancelled_exc_class())
+            and anyio.current_effective_deadline() > -inf
+        ):
+            # passed on, it would end the task group without a word
+            self._fail(RuntimeError("a task of this fan-out was cancelled by other code"))
+        else:
+            return False
+        return True
+
+
 class Scheduler(ABC, Generic[_Item]):
     """Asks prompts, and puts what becomes of them into a channel, whose end it closes.
 
@@ -50,7 +82,7 @@ class Scheduler(ABC, Generic[_Item]):
         self,
         opener: Opener,
         source: PromptSource,
-        channel: ResultChannel[_Item],
+        channel: ResultChannel[Any],
         request: PreparedRequest,
         *,
         workers: int,
@@ -58,11 +90,12 @@ class Scheduler(ABC, Generic[_Item]):
     ) -> None:
         self._opener = opener
         self._source = source
-        self.channel = channel
+        self.channel: ResultChannel[Any] = channel
         self._request = request
         self._workers = workers
         self._on_error = on_error
         self._scope = anyio.CancelScope()
+        self._failures = _Failures(self._fail)
         self._started = self._idle = 0
         self._pulled = self._taken = 0
         self._room: anyio.Event | None = None  # set for the task that pulls
@@ -74,10 +107,13 @@ class Scheduler(ABC, Generic[_Item]):
 
     async def run(self) -> None:
         """Ask all prompts."""
+        send, jobs = anyio.create_memory_object_stream[Job](inf)
         try:
-            with self._scope:
+            with send, jobs, self._scope:
                 async with anyio.create_task_group() as workers:
-                    await self._guarded(workers)
+                    with self._failures:
+                        await self._pull(workers, send, jobs)
+                    send.close()
                 self.is_complete = self.failure is None
         finally:
             self.channel.end()
@@ -111,51 +147,37 @@ class Scheduler(ABC, Generic[_Item]):
             self.failure = error
             self._scope.cancel()
 
-    async def _guarded(
-        self, workers: TaskGroup, jobs: MemoryObjectReceiveStream[Job] | None = None
+    async def _pull(
+        self,
+        workers: TaskGroup,
+        send: MemoryObjectSendStream[Job],
+        jobs: MemoryObjectReceiveStream[Job],
     ) -> None:
-        """Pull, or work, and keep what goes wrong from the task group, which would wrap it."""
-        try:
-            if jobs is None:
-                await self._pull(workers)
-            else:
-                await self._work(jobs)
-        except Exception as error:  # noqa: BLE001 - raised where the caller looks
-            self._fail(error)
-        except anyio.get_cancelled_exc_class():
-            if anyio.current_effective_deadline() == -inf:
-                raise
-            # passed on, it would end the task group without a word
-            self._fail(RuntimeError("a task of this fan-out was cancelled by other code"))
-
-    async def _pull(self, workers: TaskGroup) -> None:
         """Pull prompts, never more than `workers + 1` ahead of the outcomes taken."""
-        send, jobs = anyio.create_memory_object_stream[Job](inf)
         failure: Exception | None = None
-        with send, jobs:
-            try:
-                while failure is None:
-                    await self._wait_for_room()
-                    try:
-                        prompt = await self._source.next()
-                    except Exception as error:  # noqa: BLE001 - the iterable's, reported as it is
-                        failure = error
-                        continue
-                    if prompt is END:
-                        break
-                    job = await self._job(prompt)
-                    del prompt
-                    if job is not None:
-                        send.send_nowait(job)
-                        self._find_worker(workers, jobs)
-                        del job
-            except BaseException:
-                await self._source.aclose()
-                raise
-            try:
-                await self._source.aclose()
-            except Exception as error:  # noqa: BLE001 - as above
-                failure = failure or error
+        try:
+            while failure is None:
+                await self._wait_for_room()
+                try:
+                    prompt = await self._source.next()
+                except Exception as error:  # noqa: BLE001 - the iterable's, reported as it is
+                    failure = error
+                    continue
+                if prompt is END:
+                    break
+                job = await self._job(prompt)
+                del prompt
+                if job is not None:
+                    send.send_nowait(job)
+                    self._find_worker(workers, jobs)
+                    del job
+        except BaseException:
+            await self._source.aclose()
+            raise
+        try:
+            await self._source.aclose()
+        except Exception as error:  # noqa: BLE001 - as above
+            failure = failure or error
         if failure is not None:
             self._pulled += 1
             await self._report(Outcome(index=self._pulled - 1, prompt=None, error=failure))
@@ -180,10 +202,10 @@ class Scheduler(ABC, Generic[_Item]):
             self._idle -= 1  # it has the job
         elif self._started < self._workers:
             self._started += 1
-            workers.start_soon(self._guarded, workers, jobs.clone(), name="gprochat_anyio fan-out")
+            workers.start_soon(self._work, jobs, name="gprochat_anyio fan-out")
 
     async def _work(self, jobs: MemoryObjectReceiveStream[Job]) -> None:
-        with jobs:
+        with self._failures:
             while True:
                 try:
                     try:
@@ -193,17 +215,15 @@ class Scheduler(ABC, Generic[_Item]):
                         job = await jobs.receive()
                 except anyio.EndOfStream:
                     return
-                outcome = await self._outcome(job)
-                del job
+                reply, problem = None, None
+                try:
+                    reply = await self._ask(job)
+                except GPROChatError as error:
+                    problem = strip_traceback(error)
+                outcome = Outcome(index=job.index, prompt=job.prompt, reply=reply, error=problem)
+                del job, reply, problem
                 await self._report(outcome)
                 del outcome
-
-    async def _outcome(self, job: Job) -> Outcome:
-        try:
-            reply = await self._ask(job)
-        except GPROChatError as error:
-            return Outcome(index=job.index, prompt=job.prompt, error=strip_traceback(error))
-        return Outcome(index=job.index, prompt=job.prompt, reply=reply)
 
     async def _report(self, outcome: Outcome) -> None:
         if self._on_error == "raise" and outcome.error is not None:
