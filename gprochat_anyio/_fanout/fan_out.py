@@ -4,39 +4,38 @@ from __future__ import annotations
 
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import TYPE_CHECKING
 
-from gprochat_anyio._request.chat_client import ChatClient, opener_of
 from gprochat_anyio._request.consuming import collect, forward
-from gprochat_anyio._request.endpoint import Opener, PreparedRequest
-from gprochat_anyio._request.limiter import Limiter, check_limits
+from gprochat_anyio._request.limiter import Limiter
 from gprochat_anyio._request.reply import Reply
 from gprochat_anyio._request.sinks import Collector, Forwarder
-from gprochat_anyio._settings import Timeouts, check
+from gprochat_anyio._settings import Timeouts
 
 from .event_channel import EventChannel
 from .outcomes import Event, Failed, Finished, Outcome
-from .prompts import Prompts, PromptSource
+from .plan import OnError, Plan
+from .prompts import Prompts
 from .result_channel import ResultChannel
 from .results import Results
-from .scheduler import Job, OnError, Scheduler
+from .scheduler import Job, Scheduler
 
 if TYPE_CHECKING:
     from gprochat_anyio._client import Client
-
-_WORKERS = 16
 
 
 class _EventScheduler(Scheduler[Event]):
     """Tells of each piece of text, and of each end."""
 
-    channel: EventChannel
+    def __init__(self, channel: EventChannel, plan: Plan) -> None:
+        super().__init__(channel, plan)
+        self._events = channel
 
     async def _ask(self, job: Job) -> Reply:
-        sink = Forwarder(partial(self.channel.offer_text, job.index))
+        sink = Forwarder(partial(self._events.offer_text, job.index))
         request = self._request._replace(messages=job.messages)
         reply = await self._opener.open(request, sink)
-        put = partial(self.channel.put_text, job.index)
+        put = partial(self._events.put_text, job.index)
         await forward(reply, sink, put, in_time_by_its_end=True)
         return Reply(sink.text, reply.timing)
 
@@ -59,45 +58,6 @@ class _OutcomeScheduler(Scheduler[Outcome]):
 
     def _last(self, outcome: Outcome) -> Outcome:
         return outcome
-
-
-class _Plan(NamedTuple):
-    """The arguments of a fan-out, validated."""
-
-    opener: Opener
-    source: PromptSource
-    request: PreparedRequest
-    workers: int
-
-    @classmethod
-    def of(
-        cls,
-        client: Client,
-        prompts: Prompts,
-        *,
-        max_at_once: int | None,
-        max_per_second: float | None,
-        limiter: Limiter | None,
-        timeouts: Timeouts | None,
-        on_error: OnError,
-        adaptive: bool,
-    ) -> _Plan:
-        if not isinstance(client, ChatClient):
-            raise ValueError(f"client must be a Client or a Fleet, not {type(client).__name__}")
-        check("limiter", limiter, Limiter, type(None))
-        check("timeouts", timeouts, Timeouts, type(None))
-        if on_error not in get_args(OnError):
-            raise ValueError("on_error must be 'collect' or 'raise'")
-        if limiter is None:
-            workers = _WORKERS if max_at_once is None else max_at_once
-            limiter = Limiter(max_at_once=workers, max_per_second=max_per_second, adaptive=adaptive)
-        elif max_per_second is not None:
-            raise ValueError("max_per_second is the limiter's: Limiter(max_per_second=...)")
-        else:
-            workers = max_at_once or limiter.max_at_once or _WORKERS
-            check_limits(max_at_once, None, adaptive)
-        request = PreparedRequest((), timeouts, limiter=limiter)
-        return cls(opener_of(client), PromptSource(prompts), request, workers)
 
 
 def fan_out(
@@ -154,7 +114,7 @@ def fan_out(
     :raises ValueError: For an argument that is invalid; the message names it. Also for a client
         with `max_connections=1`, which would leave none for the caller.
     """
-    plan = _Plan.of(
+    plan = Plan.of(
         client,
         prompts,
         max_at_once=max_at_once,
@@ -163,18 +123,9 @@ def fan_out(
         timeouts=timeouts,
         on_error=on_error,
         adaptive=adaptive,
+        may_be_held=True,
     )
-    plan.opener.check_room()
-    return Results(
-        _EventScheduler(
-            plan.opener,
-            plan.source,
-            EventChannel(plan.workers),
-            plan.request._replace(may_be_held=True),
-            workers=plan.workers,
-            on_error=on_error,
-        )
-    )
+    return Results(_EventScheduler(EventChannel(plan.workers), plan))
 
 
 def as_completed(
@@ -199,7 +150,7 @@ def as_completed(
     At most `max_at_once + 1` outcomes wait for the caller; nothing is asked beyond that. All else
     is as with `fan_out`, parameters and errors included.
     """
-    plan = _Plan.of(
+    plan = Plan.of(
         client,
         prompts,
         max_at_once=max_at_once,
@@ -208,17 +159,10 @@ def as_completed(
         timeouts=timeouts,
         on_error=on_error,
         adaptive=adaptive,
+        may_be_held=False,
     )
-    return Results(
-        _OutcomeScheduler(
-            plan.opener,
-            plan.source,
-            ResultChannel(plan.workers + 1),  # one for each prompt that is pulled
-            plan.request,
-            workers=plan.workers,
-            on_error=on_error,
-        )
-    )
+    # room for one outcome of each prompt that is pulled
+    return Results(_OutcomeScheduler(ResultChannel(plan.workers + 1), plan))
 
 
 async def gather(

@@ -7,26 +7,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 from types import TracebackType
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from gprochat_anyio._errors import GPROChatError, InvalidPromptError
 from gprochat_anyio._redaction import strip_traceback
-from gprochat_anyio._request.endpoint import Opener, PreparedRequest
 from gprochat_anyio._request.reply import Reply
 from gprochat_anyio._wire.messages import Message, Prompt, checked, history
 
 from .outcomes import Outcome
-from .prompts import END, PromptSource
+from .plan import Plan
+from .prompts import END
 from .result_channel import ResultChannel
 
 _Item = TypeVar("_Item")
-
-OnError = Literal["collect", "raise"]
-"""Where the error of a prompt goes: among the results, or to the caller, ending the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +72,16 @@ class Scheduler(ABC, Generic[_Item]):
     One task pulls the prompts, and workers ask them, from one prompt to the next. So an async
     generator is only ever advanced, and closed, by one and the same task.
 
-    :param request: how to ask, but for the messages
-    :param workers: how many prompts are asked at once, at the most
+    :param channel: closed at the producer's end with the last outcome
     """
 
-    def __init__(
-        self,
-        opener: Opener,
-        source: PromptSource,
-        channel: ResultChannel[Any],
-        request: PreparedRequest,
-        *,
-        workers: int,
-        on_error: OnError,
-    ) -> None:
-        self._opener = opener
-        self._source = source
-        self.channel: ResultChannel[Any] = channel
-        self._request = request
-        self._workers = workers
-        self._on_error = on_error
+    def __init__(self, channel: ResultChannel[Any], plan: Plan) -> None:
+        self.channel = channel
+        self._opener = plan.opener
+        self._source = plan.source
+        self._request = plan.request
+        self._workers = plan.workers
+        self._on_error = plan.on_error
         self._scope = anyio.CancelScope()
         self._failures = _Failures(self._fail)
         self._started = self._idle = 0
@@ -103,7 +91,6 @@ class Scheduler(ABC, Generic[_Item]):
         """What ended it before all prompts had an outcome."""
         self.is_complete = False
         """True once all prompts have an outcome."""
-        self.is_cancelled = False
 
     async def run(self) -> None:
         """Ask all prompts."""
@@ -120,7 +107,6 @@ class Scheduler(ABC, Generic[_Item]):
 
     def cancel(self) -> None:
         """Cancel all requests, from any task of the event loop, without waiting for their end."""
-        self.is_cancelled = True
         self._scope.cancel()
 
     def taken(self) -> None:
@@ -183,6 +169,10 @@ class Scheduler(ABC, Generic[_Item]):
             await self._report(Outcome(index=self._pulled - 1, prompt=None, error=failure))
 
     async def _wait_for_room(self) -> None:
+        """Wait until another prompt may be pulled. A checkpoint, so that replies are read, and
+        taken, while many others are opened."""
+        if self._pulled - self._taken <= self._workers:
+            await checkpoint()
         while self._pulled - self._taken > self._workers:
             self._room = anyio.Event()
             await self._room.wait()

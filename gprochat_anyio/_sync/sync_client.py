@@ -14,8 +14,8 @@ from gprochat_anyio._conversation.serialization import MAX_MESSAGES
 from gprochat_anyio._errors import InvalidPromptError
 from gprochat_anyio._fanout.fan_out import gather
 from gprochat_anyio._fanout.outcomes import Outcome
+from gprochat_anyio._fanout.plan import OnError
 from gprochat_anyio._fanout.prompts import PromptSource
-from gprochat_anyio._fanout.scheduler import OnError
 from gprochat_anyio._redaction import hide_arguments
 from gprochat_anyio._request.reply import Reply
 from gprochat_anyio._request.stream import ReplyStream

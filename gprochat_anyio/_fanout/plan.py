@@ -1,0 +1,72 @@
+"""The arguments of a fan-out, validated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from gprochat_anyio._request.chat_client import ChatClient, opener_of
+from gprochat_anyio._request.endpoint import Opener, PreparedRequest
+from gprochat_anyio._request.limiter import Limiter, check_limits
+from gprochat_anyio._settings import Timeouts, check
+
+from .prompts import Prompts, PromptSource
+
+if TYPE_CHECKING:
+    from gprochat_anyio._client import Client
+
+_WORKERS = 16
+
+OnError = Literal["collect", "raise"]
+"""Where the error of a prompt goes: among the results, or to the caller, ending the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a fan-out asks, of what, and how much of it at once."""
+
+    opener: Opener
+    source: PromptSource
+    request: PreparedRequest
+    """How to ask, but for the messages."""
+    workers: int
+    """The number of prompts that are asked at once, at the most."""
+    on_error: OnError
+
+    @classmethod
+    def of(
+        cls,
+        client: Client,
+        prompts: Prompts,
+        *,
+        max_at_once: int | None,
+        max_per_second: float | None,
+        limiter: Limiter | None,
+        timeouts: Timeouts | None,
+        on_error: OnError,
+        adaptive: bool,
+        may_be_held: bool,
+    ) -> Plan:
+        """Return the plan for the arguments of `fan_out`.
+
+        :raises ValueError: For an argument that is invalid; the message names it.
+        """
+        if not isinstance(client, ChatClient):
+            raise ValueError(f"client must be a Client or a Fleet, not {type(client).__name__}")
+        check("limiter", limiter, Limiter, type(None))
+        check("timeouts", timeouts, Timeouts, type(None))
+        check_limits(max_at_once, max_per_second, adaptive)
+        if on_error not in get_args(OnError):
+            raise ValueError("on_error must be 'collect' or 'raise'")
+        if limiter is not None and max_per_second is not None:
+            raise ValueError("max_per_second is the limiter's: Limiter(max_per_second=...)")
+        workers = max_at_once or (limiter and limiter.max_at_once) or _WORKERS
+        limiter = limiter or Limiter(
+            max_at_once=workers, max_per_second=max_per_second, adaptive=adaptive
+        )
+        source = PromptSource(prompts)
+        opener = opener_of(client)
+        if may_be_held:
+            opener.check_room()
+        request = PreparedRequest((), timeouts, limiter=limiter, may_be_held=may_be_held)
+        return cls(opener, source, request, workers, on_error)
