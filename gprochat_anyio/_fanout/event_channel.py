@@ -50,9 +50,9 @@ class EventChannel(ResultChannel[Event | _Piece]):
         self._pieces.pop(index, None)
         await self.put(Chunk(index, text))
 
-    async def receive(self) -> Event | None:
-        """Return the next event, or None once either end is closed. Always a checkpoint."""
-        item = await super().receive()
+    async def receive(self, *, yields: bool) -> Event | None:
+        """Return the next event, or None once either end is closed."""
+        item = await super().receive(yields=yields)
         if not isinstance(item, _Piece):
             return item
         if self._pieces.get(item.index) is item:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 import anyio
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 _Item = TypeVar("_Item")
@@ -17,7 +17,7 @@ class ResultChannel(Generic[_Item]):
     :param room: how many items may wait in it
     """
 
-    __slots__ = ("_arrived", "_next", "_receive", "_room", "_send")
+    __slots__ = ("_arrived", "_next", "_receive", "_room", "_send", "_without_turn")
 
     _send: MemoryObjectSendStream[_Item]
     _receive: MemoryObjectReceiveStream[_Item]
@@ -25,6 +25,7 @@ class ResultChannel(Generic[_Item]):
     def __init__(self, room: int) -> None:
         self._room = room
         self._next: _Item | None = None  # taken out of the channel, and not yet handed over
+        self._without_turn = 0  # items taken since the event loop had a turn
         self._arrived: anyio.Event | None = None  # set for the consumer that waits
 
     def open(self) -> None:
@@ -55,11 +56,21 @@ class ResultChannel(Generic[_Item]):
 
     # For the consumer
 
-    async def receive(self) -> _Item | None:
-        """Return the next item, or None once either end is closed. Always a checkpoint."""
+    async def receive(self, *, yields: bool) -> _Item | None:
+        """Return the next item, or None once either end is closed.
+
+        :param yields: True to be a checkpoint always; False to let the event loop have a turn only
+            if there is none yet, or the channel's whole room was taken without one
+        """
         if self._take():
-            await checkpoint()
+            if yields or self._without_turn >= self._room:
+                self._without_turn = 0
+                await checkpoint()
+            else:
+                self._without_turn += 1
+                await checkpoint_if_cancelled()
         else:
+            self._without_turn = 0
             while not self._take():
                 self._arrived = anyio.Event()
                 await self._arrived.wait()

@@ -81,11 +81,22 @@ class Results(ObjectReceiveStream[_Item], Generic[_Item]):
             `on_error="raise"` that of the first prompt that failed, or of the iterable of prompts;
             and always one that is not a `GPROChatError`, such as the use of a closed client.
         """
+        return await self._receive(yields=True)
+
+    async def __anext__(self) -> _Item:
+        """Return the next result, for `async for`: as `receive`, but between results that had
+        arrived already it only looks for a cancellation, and gives no other task its turn."""
+        try:
+            return await self._receive(yields=False)
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def _receive(self, *, yields: bool) -> _Item:
         with self._guard:
             if self._tasks is None:
                 raise RuntimeError("a fan-out is entered first: async with ... as results")
             self._affinity.check()
-            item: _Item | None = await self._channel.receive()
+            item: _Item | None = await self._channel.receive(yields=yields)
         if item is not None:
             if type(item) is not Chunk:
                 self._scheduler.taken()

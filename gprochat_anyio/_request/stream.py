@@ -47,7 +47,8 @@ class ReplyStream(ObjectReceiveStream[str]):
 
     Entering the block sends the request and waits for the first text; whatever goes wrong before
     that is raised there. Iterate for the pieces, which are never empty and whose borders mean
-    nothing. They come over a memory object channel, which the event loop's reactor feeds. A failure
+    nothing; between those that had arrived already, an iteration looks for a cancellation but gives
+    no other task its turn, which `receive` always does. They come over a memory object channel, which the event loop's reactor feeds. A failure
     after the first text is raised by the iteration, behind every piece that came before it, and
     again by every further one.
 
@@ -155,21 +156,37 @@ class ReplyStream(ObjectReceiveStream[str]):
         :raises RequestTimeoutError: If `idle` or `total` ran out.
         :raises ReplyInterruptedError: If the reply broke off.
         """
+        await self._wait(yields=True)
+        return self.receive_nowait()
+
+    async def __anext__(self) -> str:
+        """Return the next piece of text, for `async for`: as `receive`, but it gives other tasks
+        their turn only once it has returned all that had arrived."""
+        await self._wait(yields=False)
+        try:
+            return self.receive_nowait()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def _wait(self, *, yields: bool) -> None:
+        """Wait until something has arrived, or the end.
+
+        :param yields: True to let the event loop have a turn, even if something has
+        """
         reply = self._entered
         if self._is_receiving:
             raise anyio.BusyResourceError("receiving from")
         loop = reply.affinity.check()
         self._is_receiving = True
         try:
-            if reply.has_pending:
+            if yields and reply.has_pending:
                 await loop.checkpoint()
-            elif reply.over:
+            elif reply.has_pending or reply.over:
                 await loop.checkpoint_if_cancelled()
             while not (reply.has_pending or reply.over):
                 await reply.wait()
         finally:
             self._is_receiving = False
-        return self.receive_nowait()
 
     async def read(self) -> str:
         """Return the rest of the text, to the end of the reply.
