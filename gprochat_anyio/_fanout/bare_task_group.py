@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from types import TracebackType
+from typing import Self, TypeVarTuple
 
 import anyio
-from anyio.abc import TaskGroup
+
+_Args = TypeVarTuple("_Args")
 
 
 class BareTaskGroup:
     """A task group whose tasks end with its block, and that leaves the block's exception as it is.
 
     Its tasks raise nothing but cancellations and interrupts, and wait for nobody once they are
-    cancelled, so leaving the block takes no time that could be cancelled.
+    cancelled, so the end of the block takes no time in which it could be cancelled.
     """
 
-    async def __aenter__(self) -> TaskGroup:
+    def __init__(self) -> None:
         self._group = anyio.create_task_group()
-        return await self._group.__aenter__()
+        self._scopes: set[anyio.CancelScope] = set()  # the group's own would cancel the block, too
+        self._has_ended = False
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
 
     async def __aexit__(
         self,
@@ -25,12 +33,30 @@ class BareTaskGroup:
         exc_val: BaseException | None,
         exc_tb: TracebackType | None,
     ) -> None:
-        self._group.cancel_scope.cancel()
+        self._has_ended = True
+        for scope in tuple(self._scopes):
+            scope.cancel()
         self._group.cancel_scope.shield = True
         try:
             await self._group.__aexit__(None, None, None)
         except BaseExceptionGroup as group:
             raise _first(group) from None
+
+    def start_soon(
+        self, work: Callable[[*_Args], Awaitable[None]], *args: *_Args, name: str | None = None
+    ) -> None:
+        """Run a task until the end of the block."""
+        self._group.start_soon(self._run, work, args, name=name)
+
+    async def _run(self, work: Callable[[*_Args], Awaitable[None]], args: tuple[*_Args]) -> None:
+        if self._has_ended:
+            return
+        with anyio.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                await work(*args)
+            finally:
+                self._scopes.discard(scope)
 
 
 def _first(error: BaseException) -> BaseException:

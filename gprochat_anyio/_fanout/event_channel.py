@@ -50,9 +50,9 @@ class EventChannel(ResultChannel[Event | _Piece]):
         self._pieces.pop(index, None)
         await self.put(Chunk(index, text))
 
-    async def receive(self, *, yields: bool) -> Event | None:
-        """Return the next event, or None once either end is closed."""
-        item = await super().receive(yields=yields)
+    def take(self) -> Event | None:
+        """Return the next event, or None once either end is closed, of a channel that is ready."""
+        item = super().take()
         if not isinstance(item, _Piece):
             return item
         if self._pieces.get(item.index) is item:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import anyio
-from anyio.abc import TaskGroup
 
 from gprochat_anyio._client import Client
 from gprochat_anyio._errors import GPROChatError, InvalidPromptError
@@ -140,7 +139,7 @@ class Race:
             error.add_note(f"Client {number} of the race: {type(other).__name__}: {other}")
         raise error
 
-    async def _start_all(self, tasks: TaskGroup, request: PreparedRequest) -> None:
+    async def _start_all(self, tasks: BareTaskGroup, request: PreparedRequest) -> None:
         """Start one after the other, and wait until one has won or all have failed."""
         made_good = 0  # failures that the next has been started for
         for number, client in enumerate(self.clients):

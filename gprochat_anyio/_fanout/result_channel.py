@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 import anyio
-from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 _Item = TypeVar("_Item")
@@ -17,20 +16,20 @@ class ResultChannel(Generic[_Item]):
     :param room: how many items may wait in it
     """
 
-    __slots__ = ("_arrived", "_next", "_receive", "_room", "_send", "_without_turn")
+    __slots__ = ("_arrived", "_next", "_receive", "_send", "room")
 
     _send: MemoryObjectSendStream[_Item]
     _receive: MemoryObjectReceiveStream[_Item]
 
     def __init__(self, room: int) -> None:
-        self._room = room
+        self.room = room
+        """How many items may wait."""
         self._next: _Item | None = None  # taken out of the channel, and not yet handed over
-        self._without_turn = 0  # items taken since the event loop had a turn
         self._arrived: anyio.Event | None = None  # set for the consumer that waits
 
     def open(self) -> None:
         """Open both ends."""
-        self._send, self._receive = anyio.create_memory_object_stream(self._room)
+        self._send, self._receive = anyio.create_memory_object_stream(self.room)
 
     # For the producer
 
@@ -56,35 +55,8 @@ class ResultChannel(Generic[_Item]):
 
     # For the consumer
 
-    async def receive(self, *, yields: bool) -> _Item | None:
-        """Return the next item, or None once either end is closed.
-
-        :param yields: True to be a checkpoint always; False to let the event loop have a turn only
-            if there is none yet, or the channel's whole room was taken without one
-        """
-        if self._take():
-            if yields or self._without_turn >= self._room:
-                self._without_turn = 0
-                await checkpoint()
-            else:
-                self._without_turn += 1
-                await checkpoint_if_cancelled()
-        else:
-            self._without_turn = 0
-            while not self._take():
-                self._arrived = anyio.Event()
-                await self._arrived.wait()
-        item, self._next = self._next, None
-        return item
-
-    def close(self) -> None:
-        """Close both ends."""
-        self._next = None
-        self._receive.close()
-        self.end()
-
-    def _take(self) -> bool:
-        """Take the next item out of the channel; return False if there is none yet."""
+    def is_ready(self) -> bool:
+        """Return True if `take` has an item, or either end is closed."""
         if self._next is None:
             try:
                 self._next = self._receive.receive_nowait()
@@ -93,6 +65,23 @@ class ResultChannel(Generic[_Item]):
             except (anyio.EndOfStream, anyio.ClosedResourceError):
                 pass
         return True
+
+    async def wait(self) -> None:
+        """Wait until it is ready. Cancelled, it loses nothing."""
+        while not self.is_ready():
+            self._arrived = anyio.Event()
+            await self._arrived.wait()
+
+    def take(self) -> _Item | None:
+        """Return the next item, or None once either end is closed, of a channel that is ready."""
+        item, self._next = self._next, None
+        return item
+
+    def close(self) -> None:
+        """Close both ends."""
+        self._next = None
+        self._receive.close()
+        self.end()
 
     def _wake(self) -> None:
         if self._arrived is not None:

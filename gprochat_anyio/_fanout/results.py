@@ -33,6 +33,7 @@ class Results(ObjectReceiveStream[_Item], Generic[_Item]):
         self._affinity = LoopAffinity("fan-out")
         self._tasks: BareTaskGroup | None = None
         self._owner = 0
+        self._without_turn = 0  # results taken since the event loop had a turn
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -92,11 +93,26 @@ class Results(ObjectReceiveStream[_Item], Generic[_Item]):
             raise StopAsyncIteration from None
 
     async def _receive(self, *, yields: bool) -> _Item:
+        """Return the next result.
+
+        :param yields: True to let the event loop have a turn always; False to let it have one only
+            if there is none yet, or the channel's whole room was taken without a turn
+        """
         with self._guard:
             if self._tasks is None:
                 raise RuntimeError("a fan-out is entered first: async with ... as results")
-            self._affinity.check()
-            item: _Item | None = await self._channel.receive(yields=yields)
+            loop = self._affinity.check()
+            channel = self._channel
+            if channel.is_ready() and not yields and self._without_turn < channel.room:
+                self._without_turn += 1
+                await loop.checkpoint_if_cancelled()
+            else:
+                self._without_turn = 0
+                if channel.is_ready():
+                    await loop.checkpoint()
+                else:
+                    await channel.wait()
+            item: _Item | None = channel.take()
         if item is not None:
             if type(item) is not Chunk:
                 self._scheduler.taken()

@@ -26,6 +26,10 @@ from .result_channel import ResultChannel
 
 _Item = TypeVar("_Item")
 
+_PULLED_PER_TURN = 8
+"""Prompts pulled in one turn of the event loop: replies are read, and taken, while many others are
+opened, which takes some turns each."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -169,9 +173,8 @@ class Scheduler(ABC, Generic[_Item]):
             await self._report(Outcome(index=self._pulled - 1, prompt=None, error=failure))
 
     async def _wait_for_room(self) -> None:
-        """Wait until another prompt may be pulled. A checkpoint, so that replies are read, and
-        taken, while many others are opened."""
-        if self._pulled - self._taken <= self._workers:
+        """Wait until another prompt may be pulled."""
+        if self._pulled % _PULLED_PER_TURN == 0:
             await checkpoint()
         while self._pulled - self._taken > self._workers:
             self._room = anyio.Event()

@@ -90,10 +90,10 @@ class Attempts:
         for permit in self.permits:
             permit.release(anyio.current_time())
 
-    def failed(self, error: GPROChatError) -> float:
-        """Take note of a failure; return the seconds until the next attempt, as far as known.
+    def failed(self, error: GPROChatError) -> float | None:
+        """Take note of a failure.
 
-        :raises GPROChatError: The failure, if there is no other attempt.
+        :return: The seconds until the next attempt, as far as known; None if there is none.
         """
         now = anyio.current_time()
         self._error, self._is_off_clock = error, False
@@ -114,5 +114,5 @@ class Attempts:
             self._sleep = pause = 0.0 if stale else self._retry.wait(self._failures, error)
             again = self._failures < self._retry.attempts
         if not again or not self._retry.covers(error) or now + pause >= self._deadlines.ends:
-            raise strip_traceback(error)
+            return None
         return pause

@@ -84,6 +84,8 @@ async def open_reply(
             attempts.release()
             raise error
         pause = attempts.failed(error)
+        if pause is None:
+            raise strip_traceback(error)
         if watch is not None:
             watch.retrying(attempts.number, error, pause)
 

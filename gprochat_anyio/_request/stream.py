@@ -47,10 +47,12 @@ class ReplyStream(ObjectReceiveStream[str]):
 
     Entering the block sends the request and waits for the first text; whatever goes wrong before
     that is raised there. Iterate for the pieces, which are never empty and whose borders mean
-    nothing; between those that had arrived already, an iteration looks for a cancellation but gives
-    no other task its turn, which `receive` always does. They come over a memory object channel, which the event loop's reactor feeds. A failure
+    nothing. They come over a memory object channel, which the event loop's reactor feeds. A failure
     after the first text is raised by the iteration, behind every piece that came before it, and
     again by every further one.
+
+    Iterating is a checkpoint where it waits; between pieces that had arrived already it only looks
+    for a cancellation. `receive` is always a checkpoint.
 
     Leaving the block, in whatever way, closes the connection at once, without waiting for the site;
     an exception or a cancellation of the block's own leaves it as it is. No task, task group or
