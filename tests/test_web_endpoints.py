@@ -130,7 +130,8 @@ async def test_events(app: Any) -> None:
 async def test_errors_before_the_first_text(
     app: Any, path: str, reply: Any, prompt: str, status: int, message: str
 ) -> None:
-    async with upstream(reply, timeouts=Timeouts(first_chunk=0.1)) as (client, site):
+    limits = Timeouts(first_chunk=0.1) if isinstance(reply, Hang) else Timeouts()
+    async with upstream(reply, timeouts=limits) as (client, site):
         web = WebClient(client, path=path, prompt=prompt)
         await web.run(app)
         assert len(site.requests) == (status != 422)
@@ -156,7 +157,8 @@ async def test_text_that_fails_after_the_first_is_never_complete(
     app: Any, end: Any, message: str, spec_version: str
 ) -> None:
     """The exception reaches the server, which closes the connection; the status has been sent."""
-    async with upstream([Say("one"), end], timeouts=Timeouts(idle=0.1)) as (client, _):
+    limits = Timeouts(idle=0.1) if isinstance(end, Hang) else Timeouts()
+    async with upstream([Say("one"), end], timeouts=limits) as (client, _):
         web = WebClient(client, spec_version=spec_version)
         with pytest.raises(RuntimeError, match="response already started") as caught:
             await web.run(app)
@@ -171,7 +173,8 @@ async def test_events_tell_of_a_failure_after_the_first_text(
     script = [Raw(REPLY_HEAD + chunk(b"one")), end]
     if isinstance(end, Raw):
         script.append(Raw(b"0\r\n\r\n"))
-    async with upstream(script, timeouts=Timeouts(idle=0.1)) as (client, _):
+    limits = Timeouts(idle=0.1) if isinstance(end, Hang) else Timeouts()
+    async with upstream(script, timeouts=limits) as (client, _):
         web = WebClient(client, path="/events")
         await web.run(app)
     assert events_of(web.body) == [("text", "one"), ("error", message)]
@@ -239,6 +242,15 @@ async def test_no_more_than_so_many_requests() -> None:
         assert (second.status, second.headers["retry-after"]) == (503, "1")
         await third.run(app)
         assert (third.status, third.body) == (200, b"whole")
+
+
+async def test_waiting_for_a_connection_is_bounded_by_total(app: Any) -> None:
+    async with upstream([Say("one"), Hang()], timeouts=Timeouts(total=0.1)) as (client, site):
+        async with client.stream("hi", timeouts=Timeouts(total=60)):
+            web = WebClient(client)
+            await web.run(app)
+        assert web.status == 504
+        assert len(site.requests) == 1
 
 
 # What the guide says of plain responses.
