@@ -27,7 +27,7 @@ def _targets() -> dict[str, str]:
             value = getattr(import_module(module), name)
             found.setdefault(name, f"{module}.{name}")
             if inspect.isclass(value) and value.__module__.startswith("gprochat_anyio"):
-                for member in vars(value):
+                for member in dir(value):
                     if not member.startswith("_"):
                         found.setdefault(f"{name}.{member}", f"{module}.{name}.{member}")
     del found["Turn"], found["Request"], found["Reply"]  # two things each

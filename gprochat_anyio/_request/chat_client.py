@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from functools import partial
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, overload
 
 import anyio
 from anyio.abc import ObjectSendStream, TaskStatus
 
-from gprochat_anyio._errors import InvalidPromptError
+from gprochat_anyio._errors import GPROChatError, InvalidPromptError
 from gprochat_anyio._settings import Timeouts
 from gprochat_anyio._wire.messages import Prompt
 
-from .consuming import collect, forward, offer_to
+from .consuming import collect, forward, puts_into
 from .endpoint import Opener, PreparedRequest
 from .reply import Reply
 from .sinks import Collector, Forwarder
 from .stream import ReplyStream, open_channel
+from .tags import UNTAGGED, note_of
 
 _AnyOpener = TypeVar("_AnyOpener", bound=Opener)
+_Tag = TypeVar("_Tag")
 
 
 class ChatClient(Generic[_AnyOpener]):
@@ -73,11 +75,33 @@ class ChatClient(Generic[_AnyOpener]):
         await collect(reply, sink)
         return Reply(sink.text, reply.timing)
 
+    @overload
     async def stream_to(
         self,
         prompt: Prompt,
         send: ObjectSendStream[str],
         *,
+        timeouts: Timeouts | None = None,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> Reply: ...
+
+    @overload
+    async def stream_to(
+        self,
+        prompt: Prompt,
+        send: ObjectSendStream[tuple[_Tag, str]],
+        *,
+        tag: _Tag,
+        timeouts: Timeouts | None = None,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> Reply: ...
+
+    async def stream_to(
+        self,
+        prompt: Prompt,
+        send: ObjectSendStream[Any],
+        *,
+        tag: object = UNTAGGED,
         timeouts: Timeouts | None = None,
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> Reply:
@@ -90,18 +114,27 @@ class ChatClient(Generic[_AnyOpener]):
         While there is room in a memory object stream, text goes straight into it as it arrives.
 
         :param send: closed in the end, whatever happens
+        :param tag: tells prompts apart that share a channel. If it is given, the items are
+            `(tag, text)` instead of `text`, and an error has a note that shows the tag, cut to 100
+            characters. Any object is a tag, None included.
         :param timeouts: overrides the client's, field by field. `idle` stands still while 64 KiB of
             text wait for room in the channel.
         :raises GPROChatError: If there is no complete reply.
         """
         async with send:
-            request = PreparedRequest.of(prompt, timeouts)
-            del prompt
-            if isinstance(request, InvalidPromptError):
-                raise request
-            sink = Forwarder(offer_to(send))
-            reply = await self._opener.open(request, sink)
-            await forward(reply, sink, send.send, started=task_status.started)
+            try:
+                request = PreparedRequest.of(prompt, timeouts)
+                del prompt
+                if isinstance(request, InvalidPromptError):
+                    raise request
+                offer, put = puts_into(send, tag)
+                sink = Forwarder(offer)
+                reply = await self._opener.open(request, sink)
+                await forward(reply, sink, put, started=task_status.started)
+            except GPROChatError as error:
+                if tag is not UNTAGGED:
+                    error.add_note(note_of(tag))
+                raise
             return Reply(sink.text, reply.timing)
 
 

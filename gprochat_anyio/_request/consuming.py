@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from math import inf
+from typing import Any
 
 import anyio
 from anyio.abc import ObjectSendStream
@@ -11,6 +12,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from .incoming import IncomingReply
 from .sinks import Collector, Forwarder
+from .tags import UNTAGGED, tagged
 
 
 async def collect(reply: IncomingReply, sink: Collector) -> None:
@@ -69,20 +71,30 @@ async def forward(
         await reply.wait_closed()
 
 
-def offer_to(send: ObjectSendStream[str]) -> Callable[[str], bool]:
-    """Return what puts text straight into a caller's channel, while there is room in it."""
+def puts_into(
+    send: ObjectSendStream[Any], tag: object
+) -> tuple[Callable[[str], bool], Callable[[str], Awaitable[None]]]:
+    """Return two functions that put text into a caller's channel.
+
+    The first returns False if there is no room; the second waits for room.
+
+    :param tag: if given, the items are `(tag, text)`
+    """
+    put: Callable[[Any], Awaitable[None]] = send.send
     if not isinstance(send, MemoryObjectSendStream):
-        return _refuse
-    send_nowait = send.send_nowait
+        return _refuse, put if tag is UNTAGGED else tagged(put, tag)
+    put_nowait: Callable[[Any], None] = send.send_nowait
+    if tag is not UNTAGGED:
+        put, put_nowait = tagged(put, tag), tagged(put_nowait, tag)
 
     def offer(text: str) -> bool:
         try:
-            send_nowait(text)
+            put_nowait(text)
         except anyio.WouldBlock:
             return False
         return True
 
-    return offer
+    return offer, put
 
 
 def _refuse(_: str) -> bool:
