@@ -80,11 +80,6 @@ class Attempts:
             self._deadlines.restart(anyio.current_time())
         return True
 
-    def answered(self) -> None:
-        """Take note that the first text has come."""
-        for permit in self.permits:
-            permit.answered()
-
     def release(self) -> None:
         """Take note that the attempt has ended, in whatever way."""
         for permit in self.permits:

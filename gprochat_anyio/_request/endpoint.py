@@ -205,12 +205,14 @@ class Endpoint:
         own, given = self.limiter, request.limiter
         if own is None is given and not request.may_be_held:
             return ()
-        permits: list[Permit] = []
-        if given is not None and given is not own:
-            permits.append(starts_of(given).permit(self.observers))
-        if own is not None:
-            permit = starts_of(own).permit(self.observers, may_be_held=request.may_be_held)
-            permits.append(permit)
+        limiters = {limiter for limiter in (own, given) if limiter is not None}
+        # All requests acquire the newest first: in different orders, two could wait for each other.
+        permits = [
+            starts_of(limiter).permit(
+                self.observers, may_be_held=request.may_be_held and limiter is own
+            )
+            for limiter in sorted(limiters, key=lambda limiter: -starts_of(limiter).age)
+        ]
         if request.may_be_held and self._held is not None:
             permits.append(self._held.permit(self.observers))
         return tuple(permits)

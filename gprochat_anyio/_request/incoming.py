@@ -69,7 +69,7 @@ class IncomingReply(IncomingResponse):
         """How many have arrived."""
         self.attempts = 1
         self.permits: Sequence[Permit] = ()
-        """Released as the reply ends, but for a rate limit: then they are told."""
+        """Told of the first text, and released as the reply ends, but for a rate limit's refusal."""
         self.affinity: LoopAffinity
         """The client's."""
         self._decoder = decoder
@@ -183,6 +183,8 @@ class IncomingReply(IncomingResponse):
         if self._chunks == 1:
             self.deadlines.start("idle", now)
             self._first_chunk = now - self.sent_at
+            for permit in self.permits:
+                permit.answered()
             if not self._wait_for_end:
                 self._signal.set()
         waiting = self._sink.put(text)

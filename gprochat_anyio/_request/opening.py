@@ -73,7 +73,6 @@ async def open_reply(
             raise
         else:
             if reply.characters:
-                attempts.answered()
                 reply.attempts = attempts.number
                 return reply
             await reply.wait_closed()

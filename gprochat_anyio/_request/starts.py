@@ -17,6 +17,8 @@ from .lane import Lane, LaneRequest
 from .loop_affinity import LoopAffinity
 from .observers import Observers
 
+_ages = count()
+
 
 class Permit(LaneRequest):
     """One request's permission to run, over all its attempts: it keeps its place in the queue."""
@@ -60,8 +62,7 @@ class Permit(LaneRequest):
 
     def answered(self) -> None:
         """Take note that the first text has come."""
-        if self._is_running:
-            self._lane.answered(self)
+        self._lane.answered(self)
 
     def refused(self, error: RateLimitError, retry: Retry, now: float) -> bool:
         """End the attempt, which a rate limit refused.
@@ -144,6 +145,8 @@ class Starts:
     """
 
     def __init__(self, max_at_once: float, interval: float, *, adaptive: bool) -> None:
+        self.age = next(_ages)
+        """Orders them: a request that starts by several acquires the newest first."""
         self.max_at_once = max_at_once
         self.adaptive = adaptive
         self.running = self.refusals = 0
@@ -176,8 +179,8 @@ class Starts:
         return Permit(self, lane, next(self._orders), may_be_held=may_be_held)
 
     def start_now(self, permit: Permit, lane: Queue, now: float) -> bool:
-        """Start a request before which no other waits, if it may start."""
-        if lane or not self._may_start(permit, lane, now):
+        """Start a request if it may start, and no other waits: `dispatch` decides among several."""
+        if self._waiting or not self._may_start(permit, lane, now):
             return False
         self._begin(permit, now)
         return True
@@ -294,9 +297,7 @@ class Starts:
             permit.signal = None
             if is_keeper:
                 self._keeper = self._timer = None
-        now = anyio.current_time()
-        # the event loop's clock may be a little behind the deadline
-        return max(now, scope.deadline) if scope.cancelled_caught else now
+        return anyio.current_time()
 
     def _appoint(self) -> None:
         """Make one of those that wait the keeper, if the next start is a matter of time."""
