@@ -69,7 +69,7 @@ class IncomingReply(IncomingResponse):
         """How many have arrived."""
         self.attempts = 1
         self.permits: Sequence[Permit] = ()
-        """Told of the first text, and released as the reply ends, but for a rate limit's refusal."""
+        """Told of the first text, and released as the reply ends, unless it was refused."""
         self.affinity: LoopAffinity
         """The client's."""
         self._decoder = decoder

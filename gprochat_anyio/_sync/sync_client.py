@@ -17,6 +17,7 @@ from gprochat_anyio._fanout.outcomes import Outcome
 from gprochat_anyio._fanout.plan import OnError
 from gprochat_anyio._fanout.prompts import PromptSource
 from gprochat_anyio._redaction import hide_arguments
+from gprochat_anyio._request.limiter import Limiter
 from gprochat_anyio._request.reply import Reply
 from gprochat_anyio._request.stream import ReplyStream
 from gprochat_anyio._settings import Timeouts
@@ -67,6 +68,7 @@ class SyncClient:
         password: str | None = None,
         timeouts: Timeouts | None = None,
         retry: Retry | None = None,
+        limiter: Limiter | None = None,
         proxy: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
         headers: Mapping[str, str] | None = None,
@@ -83,6 +85,7 @@ class SyncClient:
             password=password,
             timeouts=timeouts,
             retry=retry,
+            limiter=limiter,
             proxy=proxy,
             ssl_context=ssl_context,
             headers=headers,
@@ -180,11 +183,12 @@ class SyncClient:
         self,
         prompts: Iterable[Prompt] | AsyncIterable[Prompt],
         *,
-        max_at_once: int = 16,
+        max_at_once: int | None = None,
         max_per_second: float | None = None,
+        limiter: Limiter | None = None,
         timeouts: Timeouts | None = None,
         on_error: OnError = "collect",
-        adaptive: bool = False,
+        adaptive: bool = True,
     ) -> list[Outcome]:
         """Ask many prompts at once, and get an `Outcome` for each, in the order of the input.
 
@@ -202,6 +206,7 @@ class SyncClient:
                 prompts,
                 max_at_once=max_at_once,
                 max_per_second=max_per_second,
+                limiter=limiter,
                 timeouts=timeouts,
                 on_error=on_error,
                 adaptive=adaptive,

@@ -9,7 +9,7 @@ from functools import partial
 import anyio
 from anyio import to_thread
 
-from gprochat_anyio import Client, Timeouts, as_completed
+from gprochat_anyio import Client, Limiter, Timeouts, as_completed
 
 from ._batch_errors import OutputError
 from ._input import Source, records_of
@@ -24,8 +24,9 @@ async def run_batch(
     source: Source,
     sink: str | os.PathLike[str],
     *,
-    max_at_once: int = 16,
+    max_at_once: int | None = None,
     max_per_second: float | None = None,
+    limiter: Limiter | None = None,
     timeouts: Timeouts | None = None,
     sync_every: float = 1.0,
     retry_failed: bool = False,
@@ -62,8 +63,9 @@ async def run_batch(
         prompts or such mappings. Read as they are needed; blank lines are left out, and one of
         more than 16 MiB is bad.
     :param sink: the path of the output
-    :param max_at_once: how many prompts to ask at once, at the most
-    :param max_per_second: how many to start in a second, at the most
+    :param max_at_once: how many prompts to ask at once, at the most; None is the limiter's, or 16
+    :param max_per_second: how many requests to start in a second, at the most, retries included
+    :param limiter: limits this batch together with others, in the place of a limiter of its own
     :param timeouts: override the client's, field by field
     :param sync_every: seconds between two syncs to the disk
     :param retry_failed: ask those again whose line is an error; such lines are taken out first
@@ -90,12 +92,19 @@ async def run_batch(
     name = client.url if site is None else site
     records = records_of(source, format, name)
     journal = Journal(sink, sync_every=sync_every, retry_failed=retry_failed)
-    batch = Runner(records, journal, on_bad_line, max_at_once)
+    if limiter is None:
+        limiter = Limiter(max_at_once=max_at_once or 16, max_per_second=max_per_second)
+        max_per_second = None
+    elif not isinstance(limiter, Limiter):
+        raise ValueError(f"limiter must be a Limiter or None, not {type(limiter).__name__}")
+    at_once = max_at_once or limiter.max_at_once or 16
+    batch = Runner(records, journal, on_bad_line, limiter, at_once)
     outcomes = as_completed(
         client,
         batch.prompts(),
         max_at_once=max_at_once,
         max_per_second=max_per_second,
+        limiter=limiter,
         timeouts=timeouts,
     )
     try:

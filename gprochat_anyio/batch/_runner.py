@@ -8,7 +8,7 @@ from typing import Final
 
 import anyio
 
-from gprochat_anyio import InvalidPromptError, Outcome
+from gprochat_anyio import InvalidPromptError, Limiter, Outcome
 from gprochat_anyio._fanout.results import Results
 from gprochat_anyio._wire.messages import Prompt
 
@@ -26,6 +26,7 @@ class Runner:
 
     :param journal: open from `run` on
     :param on_bad_line: called with the number of a bad line, and why it is bad
+    :param limiter: what the prompts are asked by
     :param max_at_once: how many prompts are asked at once
     """
 
@@ -34,11 +35,13 @@ class Runner:
         records: Records,
         journal: Journal,
         on_bad_line: Callable[[int, str], object] | None,
+        limiter: Limiter,
         max_at_once: int,
     ) -> None:
         self._records = records
         self._journal = journal
         self._on_bad_line = on_bad_line
+        self._limiter = limiter
         self._max_at_once = max_at_once
         self._tally = Tally()
         self._began = anyio.current_time()
@@ -55,6 +58,7 @@ class Runner:
         return self._tally.summary(
             in_flight=min(len(self._running), self._max_at_once),  # one more waits for its slot
             elapsed=anyio.current_time() - self._began,
+            paused=self._limiter.statistics().paused,
         )
 
     async def run(

@@ -54,6 +54,8 @@ class BatchSummary:
     """From a prompt's slot to the end of its reply; None without a reply."""
     first_chunk: Percentiles | None
     """From a request to its first text; None without a reply."""
+    paused: float = 0.0
+    """Seconds until the site is asked again, after a rate limit; 0.0 if it is not waited for."""
 
     @property
     def done(self) -> int:
@@ -110,7 +112,7 @@ class Tally:
     def count_failure(self, error: Exception) -> None:
         self._failures[type(error).__name__] += 1
 
-    def summary(self, *, in_flight: int, elapsed: float) -> BatchSummary:
+    def summary(self, *, in_flight: int, elapsed: float, paused: float) -> BatchSummary:
         return BatchSummary(
             answered=self.answered,
             failed=self._failures.total(),
@@ -124,4 +126,5 @@ class Tally:
             failures=dict(self._failures),
             latency=self._latency.percentiles(),
             first_chunk=self._first_chunk.percentiles(),
+            paused=paused,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from collections import deque
@@ -73,6 +74,8 @@ def status(summary: BatchSummary, rates: Rates) -> str:
         f"{rates.prompts:,.1f}/s",
         f"{rates.characters:,.0f} characters/s",
     ]
+    if summary.paused:
+        parts.append(f"waiting {math.ceil(summary.paused)} s: rate limited")
     return ", ".join(parts)
 
 

@@ -309,6 +309,7 @@ class TestProgress:
         assert status(summary(total=None), rates(now)).startswith("105 done, ")
         assert remaining(summary(total=None), rates(now)) == ""
         assert remaining(now, Rates()) == ""
+        assert status(summary(paused=11.2), rates(now)).endswith(", waiting 12 s: rate limited")
 
     def test_rates_are_those_of_late(self) -> None:
         steps = [summary(elapsed=float(n), answered=min(n, 50)) for n in range(100)]
