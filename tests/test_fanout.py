@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import traceback
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
 import anyio
@@ -471,15 +471,35 @@ class TestLeaving:
                 tasks.cancel_scope.cancel()
             await closed(site)
 
-    async def test_a_caller_that_is_shielded_goes_on(self) -> None:
-        async with prompted() as (client, _):
+    async def test_a_caller_that_is_shielded_gets_what_is_there(self) -> None:
+        """A scope around the block cancels the requests, which run in it."""
+        async with prompted(OPEN_ENDED) as (client, site):
             with anyio.CancelScope() as outer:
-                async with as_completed(client, map(str, range(50)), max_at_once=2) as outcomes:
+                async with fan_out(client, ["a"]) as events:
+                    await site.until(lambda: bool(site.requests))
+                    while not events._channel._receive.statistics().current_buffer_used:
+                        await checkpoint()
                     with anyio.CancelScope(shield=True):
                         outer.cancel()
-                        assert len([o.unwrap() async for o in outcomes]) == 50
+                        await closed(site)
+                        assert await events.receive() == Chunk(0, "one")
+                        for _ in range(2):
+                            with pytest.raises(anyio.BrokenResourceError, match="was cancelled"):
+                                await events.receive()
                     await checkpoint()
             assert outer.cancelled_caught
+
+    async def test_a_caller_whose_fan_out_is_cancelled_around_it(self) -> None:
+        async with prompted(OPEN_ENDED) as (client, site):
+            with anyio.CancelScope() as outer:
+                async with as_completed(client, ["a"]) as outcomes:
+                    outer.cancel()
+                    for _ in range(2):  # cancelled each time, never told of the end
+                        with pytest.raises(anyio.get_cancelled_exc_class()):
+                            await outcomes.receive()
+                    await checkpoint()
+            assert outer.cancelled_caught
+            await closed(site)
 
     async def test_an_error_of_closing_the_input(self) -> None:
         boom = _BoomError()
@@ -502,6 +522,51 @@ class TestLeaving:
                     await outcomes.receive()
                     raise mine
             assert caught.value is mine
+            with anyio.CancelScope() as scope:
+                async with as_completed(client, prompts()) as outcomes:
+                    await outcomes.receive()
+                    scope.cancel()
+                    await checkpoint()
+            assert scope.cancelled_caught
+
+    @pytest.mark.parametrize("raises_before", [False, True])
+    async def test_an_error_of_closing_the_input_at_its_end(self, raises_before: bool) -> None:
+        boom = _BoomError("closing")
+
+        class Closing(Generator[str, None, None]):
+            """A generator that is no generator function's, and fails to close."""
+
+            left = 3
+            closed = 0
+
+            def send(self, value: None) -> str:
+                self.left -= 1
+                if self.left < 0:
+                    raise _BoomError("pulling") if raises_before else StopIteration
+                return str(self.left)
+
+            def throw(self, *error: Any) -> Any:
+                raise NotImplementedError
+
+            def close(self) -> None:
+                self.closed += 1
+                raise boom
+
+        async with prompted() as (client, _):
+            prompts = Closing()
+            outcomes = await gather(client, prompts)
+            assert prompts.closed == 1
+            assert [o.unwrap().text for o in outcomes[:3]] == ["2", "1", "0"]
+            (last,) = outcomes[3:]
+            assert (last.index, last.prompt) == (3, None)
+            assert str(last.error) == ("pulling" if raises_before else "closing")
+            async with fan_out(client, Closing()) as events:
+                failed = [event async for event in events if isinstance(event, Failed)]
+                assert [(event.index, str(event.error)) for event in failed] == [
+                    (3, str(last.error))
+                ]
+            with pytest.raises(_BoomError, match=str(last.error)):
+                await gather(client, Closing(), on_error="raise")
 
     async def test_an_exception_that_no_task_may_keep(self) -> None:
         stop = _StopError()

@@ -159,12 +159,26 @@ async def test_retry_after(asked: str) -> None:
 @virtual
 async def test_a_wait_beyond_total_is_not_begun() -> None:
     async with scripted_site(Refuse(429, "", retry_after=3600)) as site:
-        async with site.client() as client:
+        async with site.client(timeouts=Timeouts(total=60)) as client:
             with pytest.raises(RateLimitError, match="wait 3600 s") as caught:
                 await client.ask("hello")
         assert caught.value.retry_after == 3600
         assert anyio.current_time() < 1
         assert len(site.requests) == 1
+
+
+@virtual
+@pytest.mark.parametrize(
+    ("settings", "wait"), [({}, 60), ({"max_wait": 9}, 9), ({"max_wait": 0}, 0)]
+)
+async def test_a_retry_after_is_waited_for_up_to_max_wait(
+    settings: dict[str, float], wait: float
+) -> None:
+    async with scripted_site(Refuse(429, "", retry_after=99_999_999), "ok") as site:
+        async with site.client(retry=Retry(backoff=0, **settings)) as client:  # type: ignore[arg-type]
+            reply = await client.ask("hello")
+    assert reply.timing.total == pytest.approx(wait)
+    assert reply.timing.attempts == 2
 
 
 @virtual
@@ -205,6 +219,9 @@ def test_switches() -> None:
         ({"backoff": -1}, "backoff"),
         ({"backoff": float("nan")}, "backoff"),
         ({"backoff_max": "x"}, "backoff_max"),
+        ({"max_wait": -1}, "max_wait"),
+        ({"max_wait": float("nan")}, "max_wait"),
+        ({"max_wait": None}, "max_wait"),
     ],
 )
 def test_bad_settings(settings: dict[str, float], named: str) -> None:

@@ -28,7 +28,7 @@ PACKAGE = Path(gprochat_anyio.__file__).parent
 
 SHIELDS = Counter(
     {
-        "_fanout/background_tasks.py": 2,  # tasks that a block cancels: test_promptness.py
+        "_fanout/bare_task_group.py": 1,  # tasks that a block cancels: test_promptness.py
         "_request/foreign.py": 2,  # a second, for a foreign transport's closing: below
         "batch/_journal.py": 1,  # at most 8 MiB to the disk, in a worker thread: below
         "site/_texts.py": 1,  # a second, for a model's closing: below

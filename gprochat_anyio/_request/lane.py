@@ -86,23 +86,23 @@ class Lane:
         self._backoff = 0  # the latest wait after a refusal
         self._probe_from = -inf
 
-    def has_room(self, now: float, *, for_consumer: bool) -> bool:
-        """Return True if a request may start, but for a pause.
+    def has_room_from(self, *, for_consumer: bool) -> float:
+        """Return when a request may start, but for a pause; infinite if that is no matter of time.
 
         :param for_consumer: True if it is not held up by a consumer: it may always start where all
             others are, because their consumer may be waiting for it
         """
         if self.running < self.limit:
-            return True
+            return -inf
         if for_consumer and self.running == self._held:
-            return True
-        return (
+            return -inf
+        may_probe = (
             self._probe is None
             and self.limit < self._most
             and self.running == self.limit
             and self._answers >= self._wait
-            and now >= self._probe_from
         )
+        return self._probe_from if may_probe else inf
 
     def start(self, request: LaneRequest) -> None:
         """Count a request that starts."""

@@ -236,7 +236,7 @@ class Starts:
                 permit.signal.set()
         if self._waiting:
             if self._timer is not None and self._keeper is not None:
-                self._timer.deadline = min(self._keeper.ends, self._due(now))
+                self._timer.deadline = min(self._keeper.ends, self._due())
             self._appoint()
 
     def _begin(self, permit: Permit, now: float) -> None:
@@ -255,7 +255,7 @@ class Starts:
             now >= self._next
             and now >= lane.resumes
             and self._has_room(permit)
-            and lane.has_room(now, for_consumer=not permit.may_be_held)
+            and now >= lane.has_room_from(for_consumer=not permit.may_be_held)
         )
 
     def _has_room(self, permit: Permit) -> bool:
@@ -272,22 +272,21 @@ class Starts:
         ]
         return min(ready) if ready else None
 
-    def _due(self, now: float) -> float:
+    def _due(self) -> float:
         """Return when the next request may start, as far as that is a matter of time."""
         due = (
-            max(lane.resumes, self._next)
+            max(lane.resumes, self._next, lane.has_room_from(for_consumer=not permit.may_be_held))
             for lane in self._waiting
             for permit in lane.heads()
-            if self._has_room(permit) and lane.has_room(now, for_consumer=not permit.may_be_held)
+            if self._has_room(permit)
         )
         return min(due, default=inf)
 
     async def _sleep(self, permit: Permit) -> float:
         """Wait for a signal, or as the keeper for the next start. Return the time."""
-        now = anyio.current_time()
         permit.signal = anyio.Event()
         is_keeper = self._keeper is None
-        due = min(self._due(now), permit.ends) if is_keeper else permit.ends
+        due = min(self._due(), permit.ends) if is_keeper else permit.ends
         try:
             with anyio.CancelScope(deadline=due) as scope:
                 if is_keeper:
@@ -301,7 +300,7 @@ class Starts:
 
     def _appoint(self) -> None:
         """Make one of those that wait the keeper, if the next start is a matter of time."""
-        if self._keeper is None and self._waiting and self._due(anyio.current_time()) < inf:
+        if self._keeper is None and self._waiting and self._due() < inf:
             for lane in self._waiting:
                 for permit in lane:
                     if permit.signal is not None:

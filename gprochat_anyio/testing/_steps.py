@@ -194,7 +194,7 @@ def encode_response(response: WireResponse, *, retry_after: float | None = None)
     if response.content_type is not None:
         fields["content-type"] = response.content_type
     if retry_after is not None:
-        fields["Retry-After"] = f"{retry_after:g}"
+        fields["Retry-After"] = f"{retry_after:.15g}"  # no exponent
     return answer(response.status, response.body, fields)
 
 
