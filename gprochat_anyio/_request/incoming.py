@@ -184,7 +184,7 @@ class IncomingReply(IncomingResponse):
             self.deadlines.start("idle", now)
             self._first_chunk = now - self.sent_at
             for permit in self.permits:
-                permit.answered()
+                permit.answered(now)
             if not self._wait_for_end:
                 self._signal.set()
         waiting = self._sink.put(text)

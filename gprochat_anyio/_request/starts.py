@@ -60,9 +60,10 @@ class Permit(LaneRequest):
         self._is_running = True
         self._lane.start(self)
 
-    def answered(self) -> None:
-        """Take note that the first text has come."""
+    def answered(self, now: float) -> None:
+        """Take note that the first text has come: another may probe for more, now or later."""
         self._lane.answered(self)
+        self._starts.dispatch(now)
 
     def refused(self, error: RateLimitError, retry: Retry, now: float) -> bool:
         """End the attempt, which a rate limit refused.
