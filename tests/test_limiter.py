@@ -282,7 +282,7 @@ class TestOrder:
                     prompts = [f"{name}{number}" for number in range(40)]
                     tasks.start_soon(partial(gather, client, prompts, max_at_once=4))
             asked = [prompt[0] for _, prompt in starts(site)]
-            assert all(asked[at : at + 8].count("a") == 4 for at in range(0, 72))
+            assert all(3 <= asked[at : at + 8].count("a") <= 5 for at in range(72))
 
 
 @virtual

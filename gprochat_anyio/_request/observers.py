@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
+from math import inf
 from typing import ClassVar, Literal, Protocol
 
 import anyio
@@ -163,10 +164,11 @@ class Observers:
             observers.append(observe(self._host, self._port))
         return Watch(observers)
 
-    def paused(self, pause: float, at_once: int) -> None:
-        """A rate limit makes a fan-out wait before it asks again."""
+    def paused(self, pause: float, at_once: float) -> None:
+        """Tell that a rate limit makes the requests of a limiter wait, and how many run then."""
         if _log.isEnabledFor(logging.INFO):
-            _say(logging.INFO, "rate_limit.pause", site=self._site, pause=pause, at_once=at_once)
+            given = {} if at_once == inf else {"at_once": int(at_once)}
+            _say(logging.INFO, "rate_limit.pause", site=self._site, pause=pause, **given)
 
     @property
     def _site(self) -> str:

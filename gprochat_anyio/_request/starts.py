@@ -23,11 +23,23 @@ _ages = count()
 class Permit(LaneRequest):
     """One request's permission to run, over all its attempts: it keeps its place in the queue."""
 
-    __slots__ = ("_is_running", "_lane", "_order", "_starts", "ends", "is_given_up", "signal")
+    __slots__ = (
+        "_is_running",
+        "_lane",
+        "_order",
+        "_site",
+        "_starts",
+        "ends",
+        "is_given_up",
+        "signal",
+    )
 
-    def __init__(self, starts: Starts, lane: Queue, order: int, *, may_be_held: bool) -> None:
+    def __init__(
+        self, starts: Starts, site: Observers, lane: Queue, order: int, *, may_be_held: bool
+    ) -> None:
         super().__init__(may_be_held=may_be_held)
         self._starts = starts
+        self._site = site
         self._lane = lane
         self._order = order
         self._is_running = False
@@ -72,7 +84,11 @@ class Permit(LaneRequest):
         """
         assert self._is_running
         self._is_running = False
-        return self._starts.refused(self, self._lane, error, retry, now)
+        was_paused = self._lane.resumes > now
+        again = self._starts.refused(self, self._lane, error, retry, now)
+        if self.pause(now) and not was_paused:
+            self._site.paused(self.pause(now), self._lane.limit)
+        return again
 
     def release(self, now: float) -> None:
         """End the attempt; repeatedly."""
@@ -177,7 +193,7 @@ class Starts:
         lane = self.lanes.get(site)
         if lane is None:
             lane = self.lanes[site] = Queue(self.max_at_once, adaptive=self.adaptive)
-        return Permit(self, lane, next(self._orders), may_be_held=may_be_held)
+        return Permit(self, site, lane, next(self._orders), may_be_held=may_be_held)
 
     def start_now(self, permit: Permit, lane: Queue, now: float) -> bool:
         """Start a request if it may start, and no other waits: `dispatch` decides among several."""
