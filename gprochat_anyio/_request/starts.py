@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 from weakref import WeakKeyDictionary
@@ -13,48 +11,33 @@ import anyio
 from gprochat_anyio._errors import RateLimitError
 from gprochat_anyio._settings import Retry
 
-from .lane import Lane, LaneRequest
 from .loop_affinity import LoopAffinity
 from .observers import Observers
+from .start_queue import StartQueue, Waiter
 
 _ages = count()
 
 
-class Permit(LaneRequest):
+class Permit(Waiter):
     """One request's permission to run, over all its attempts: it keeps its place in the queue."""
 
-    __slots__ = (
-        "_is_running",
-        "_lane",
-        "_order",
-        "_site",
-        "_starts",
-        "ends",
-        "is_given_up",
-        "signal",
-    )
+    __slots__ = ("_lane", "_site", "_starts", "is_running")
 
     def __init__(
-        self, starts: Starts, site: Observers, lane: Queue, order: int, *, may_be_held: bool
+        self,
+        starts: Starts,
+        site: Observers,
+        lane: StartQueue[Permit],
+        order: int,
+        *,
+        may_be_held: bool,
     ) -> None:
-        super().__init__(may_be_held=may_be_held)
+        super().__init__(order, may_be_held=may_be_held)
+        self.is_running = False
+        """True from its start to its end."""
         self._starts = starts
         self._site = site
         self._lane = lane
-        self._order = order
-        self._is_running = False
-        self.ends = inf
-        self.is_given_up = False
-        """True if it need not wait any longer: its endpoint answers nobody."""
-        self.signal: anyio.Event | None = None
-
-    def __lt__(self, other: Permit) -> bool:
-        return self._order < other._order
-
-    @property
-    def is_running(self) -> bool:
-        """True from its start to its end."""
-        return self._is_running
 
     async def start(self, now: float, ends: float) -> bool:
         """Wait until the request may start; no checkpoint if it may at once.
@@ -69,7 +52,7 @@ class Permit(LaneRequest):
 
     def begin(self) -> None:
         """Count it among those that run."""
-        self._is_running = True
+        self.is_running = True
         self._lane.start(self)
 
     def answered(self, now: float) -> None:
@@ -82,8 +65,8 @@ class Permit(LaneRequest):
 
         :return: True if the endpoint may be asked again, at the next start
         """
-        assert self._is_running
-        self._is_running = False
+        assert self.is_running
+        self.is_running = False
         was_paused = self._lane.resumes > now
         again = self._starts.refused(self, self._lane, error, retry, now)
         if self.pause(now) and not was_paused:
@@ -92,8 +75,8 @@ class Permit(LaneRequest):
 
     def release(self, now: float) -> None:
         """End the attempt; repeatedly."""
-        if self._is_running:
-            self._is_running = False
+        if self.is_running:
+            self.is_running = False
             self._lane.end(self)
             self._starts.ended(self, now)
 
@@ -112,45 +95,6 @@ class Permit(LaneRequest):
         return self._lane.limit
 
 
-class Queue(Lane):
-    """A lane, and the requests that wait for a start in it."""
-
-    __slots__ = ("__weakref__", "_free", "_held_up")
-
-    def __init__(self, most: float, *, adaptive: bool) -> None:
-        super().__init__(most, adaptive=adaptive)
-        self._free: list[Permit] = []
-        self._held_up: list[Permit] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._free or self._held_up)
-
-    def __iter__(self) -> Iterator[Permit]:
-        yield from self._free
-        yield from self._held_up
-
-    def add(self, permit: Permit) -> None:
-        heappush(self._of(permit), permit)
-
-    def remove(self, permit: Permit) -> None:
-        permits = self._of(permit)
-        if permits[0] is permit:
-            heappop(permits)
-        else:
-            permits.remove(permit)
-            heapify(permits)
-
-    def heads(self) -> Iterator[Permit]:
-        """Yield the first of each kind."""
-        if self._free:
-            yield self._free[0]
-        if self._held_up:
-            yield self._held_up[0]
-
-    def _of(self, permit: Permit) -> list[Permit]:
-        return self._held_up if permit.may_be_held else self._free
-
-
 class Starts:
     """Decides when requests start, to any number of endpoints.
 
@@ -167,12 +111,12 @@ class Starts:
         self.max_at_once = max_at_once
         self.adaptive = adaptive
         self.running = self.refusals = 0
-        self.lanes: WeakKeyDictionary[Observers, Queue] = WeakKeyDictionary()
+        self.lanes: WeakKeyDictionary[Observers, StartQueue[Permit]] = WeakKeyDictionary()
         self._held = 0
         self._interval = interval
         self._next = -inf
         self._orders = count()
-        self._waiting: dict[Queue, None] = {}  # ordered, as a set is not
+        self._waiting: dict[StartQueue[Permit], None] = {}  # ordered, as a set is not
         self._keeper: Permit | None = None
         self._timer: anyio.CancelScope | None = None
         self._affinity = LoopAffinity("Limiter")
@@ -180,7 +124,7 @@ class Starts:
     @property
     def waiting(self) -> int:
         """How many requests wait for their start."""
-        return sum(1 for lane in self._waiting for _ in lane)
+        return sum(map(len, self._waiting))
 
     def permit(self, site: Observers, *, may_be_held: bool = False) -> Permit:
         """Return the permit of a request that begins.
@@ -192,17 +136,17 @@ class Starts:
         self._affinity.check()
         lane = self.lanes.get(site)
         if lane is None:
-            lane = self.lanes[site] = Queue(self.max_at_once, adaptive=self.adaptive)
+            lane = self.lanes[site] = StartQueue(self.max_at_once, adaptive=self.adaptive)
         return Permit(self, site, lane, next(self._orders), may_be_held=may_be_held)
 
-    def start_now(self, permit: Permit, lane: Queue, now: float) -> bool:
+    def start_now(self, permit: Permit, lane: StartQueue[Permit], now: float) -> bool:
         """Start a request if it may start, and no other waits: `dispatch` decides among several."""
         if self._waiting or not self._may_start(permit, lane, now):
             return False
         self._begin(permit, now)
         return True
 
-    async def wait(self, permit: Permit, lane: Queue, ends: float) -> bool:
+    async def wait(self, permit: Permit, lane: StartQueue[Permit], ends: float) -> bool:
         """Wait for a start. Cancelled, or too late, the request leaves the queue."""
         permit.ends, permit.is_given_up = ends, False
         lane.add(permit)
@@ -224,7 +168,12 @@ class Starts:
             self._appoint()
 
     def refused(
-        self, permit: Permit, lane: Queue, error: RateLimitError, retry: Retry, now: float
+        self,
+        permit: Permit,
+        lane: StartQueue[Permit],
+        error: RateLimitError,
+        retry: Retry,
+        now: float,
     ) -> bool:
         """Count a refusal; see `Lane.refused`."""
         self.refusals += 1
@@ -262,12 +211,12 @@ class Starts:
         self._held += permit.may_be_held
         permit.begin()
 
-    def _leave(self, permit: Permit, lane: Queue) -> None:
+    def _leave(self, permit: Permit, lane: StartQueue[Permit]) -> None:
         lane.remove(permit)
         if not lane:
             del self._waiting[lane]
 
-    def _may_start(self, permit: Permit, lane: Queue, now: float) -> bool:
+    def _may_start(self, permit: Permit, lane: StartQueue[Permit], now: float) -> bool:
         return (
             now >= self._next
             and now >= lane.resumes
@@ -280,7 +229,7 @@ class Starts:
             return False
         return not permit.may_be_held or self._held < self.max_at_once - 1
 
-    def _first(self, now: float) -> tuple[Permit, Queue] | None:
+    def _first(self, now: float) -> tuple[Permit, StartQueue[Permit]] | None:
         ready = [
             (permit, lane)
             for lane in self._waiting
