@@ -1,14 +1,45 @@
-"""A task group that wraps no exception."""
+"""A task group that wraps no exception, and what keeps exceptions from it."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from math import inf
 from types import TracebackType
 from typing import Self, TypeVarTuple
 
 import anyio
 
 _Args = TypeVarTuple("_Args")
+
+
+class KeptFailures:
+    """Keeps what tasks raise from their task group, which would wrap it.
+
+    :param fail: called with the exception
+    """
+
+    def __init__(self, fail: Callable[[Exception], None]) -> None:
+        self._fail = fail
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> bool:
+        if isinstance(exc_val, Exception):
+            self._fail(exc_val)
+        elif (
+            isinstance(exc_val, anyio.get_cancelled_exc_class())
+            and anyio.current_effective_deadline() > -inf
+        ):
+            # passed on, it would end the task group without a word
+            self._fail(RuntimeError("a task of this block was cancelled by other code"))
+        else:
+            return False
+        return True
 
 
 class BareTaskGroup:

@@ -19,7 +19,7 @@ from gprochat_anyio._request.stream import ReplyStream, open_channel
 from gprochat_anyio._settings import Timeouts, check
 from gprochat_anyio._wire.messages import Prompt
 
-from .bare_task_group import BareTaskGroup
+from .bare_task_group import BareTaskGroup, KeptFailures
 
 
 class RaceStream(ReplyStream):
@@ -118,6 +118,7 @@ class Race:
         self._errors: list[tuple[int, GPROChatError]] = []
         self._changed = anyio.Event()
         self._failure: Exception | None = None
+        self._failures = KeptFailures(self._fail)
 
     async def run(self) -> tuple[IncomingReply, ChannelSink]:
         """Return the winner's reply; all others are closed."""
@@ -158,18 +159,21 @@ class Race:
             await self._changed.wait()
 
     async def _try(self, number: int, client: Client, request: PreparedRequest) -> None:
-        try:
-            opened = await open_channel(opener_of(client), request)
-        except GPROChatError as error:
-            strip_traceback(error)
-            self._errors.append((number, error))
-        except Exception as error:  # noqa: BLE001 - raised by `run`, where no group wraps it
-            self._failure = self._failure or error
-        else:
-            if self._is_over:  # another was first
-                _drop(*opened)
+        with self._failures:
+            try:
+                opened = await open_channel(opener_of(client), request)
+            except GPROChatError as error:
+                strip_traceback(error)
+                self._errors.append((number, error))
             else:
-                self._first, self.winner = opened, number
+                if self._is_over:  # another was first
+                    _drop(*opened)
+                else:
+                    self._first, self.winner = opened, number
+            self._changed.set()
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = self._failure or error
         self._changed.set()
 
     @property

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import anyio
@@ -19,6 +17,7 @@ from gprochat_anyio._redaction import strip_traceback
 from gprochat_anyio._request.reply import Reply
 from gprochat_anyio._wire.messages import Message, Prompt, checked, history
 
+from .bare_task_group import KeptFailures
 from .outcomes import Outcome
 from .plan import Plan
 from .prompts import END
@@ -40,36 +39,6 @@ class Job:
     messages: tuple[Message, ...] = field(repr=False)
 
 
-class _Failures:
-    """Keeps what tasks raise from their task group, which would wrap it.
-
-    :param fail: called with the exception
-    """
-
-    def __init__(self, fail: Callable[[Exception], None]) -> None:
-        self._fail = fail
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> bool:
-        if isinstance(exc_val, Exception):
-            self._fail(exc_val)
-        elif (
-            isinstance(exc_val, anyio.get_cancelled_exc_class())
-            and anyio.current_effective_deadline() > -inf
-        ):
-            # passed on, it would end the task group without a word
-            self._fail(RuntimeError("a task of this fan-out was cancelled by other code"))
-        else:
-            return False
-        return True
-
-
 class Scheduler(ABC, Generic[_Item]):
     """Asks prompts, and puts what becomes of them into a channel, whose end it closes.
 
@@ -87,7 +56,7 @@ class Scheduler(ABC, Generic[_Item]):
         self._workers = plan.workers
         self._on_error = plan.on_error
         self._scope = anyio.CancelScope()
-        self._failures = _Failures(self._fail)
+        self._failures = KeptFailures(self._fail)
         self._started = self._idle = 0
         self._pulled = self._taken = 0
         self._room: anyio.Event | None = None  # set for the task that pulls
