@@ -17,12 +17,13 @@ from gprochat_anyio import (
     Failed,
     Finished,
     Limiter,
+    Retry,
     as_completed,
     fan_out,
     gather,
     race,
 )
-from gprochat_anyio.testing import Hang, Request, Say, Script
+from gprochat_anyio.testing import Hang, Refuse, Request, Say, Script
 
 LARGE = 40 * 30_000
 """Bytes of a reply that is held back: more than 64 KiB, the channel and the sockets take."""
@@ -82,6 +83,19 @@ async def test_with_as_many_starts_as_requests(at_once: int, *, given: bool) -> 
         await consume(client, "abcdef", at_once, partial(asked, client), **settings)
         assert most.most == at_once
         assert limiter.statistics().running == 0
+
+
+async def test_where_the_site_accepts_fewer() -> None:
+    """The limit drops to one, and a reply that is held back does not keep the consumer waiting."""
+    limiter = Limiter(max_at_once=4)
+
+    def answer(request: Request) -> Script:
+        running = [r for r in site.requests if r.outcome == "running" and len(r.prompt) == 1]
+        return Refuse(429, "") if running[1:] and len(request.prompt) == 1 else large(request)
+
+    async with prompted(answer, limiter=limiter, retry=Retry(backoff=0)) as (client, site):
+        await consume(client, "abc", 4, partial(asked, client))
+        assert limiter.statistics().refusals
 
 
 async def test_by_every_way_of_asking() -> None:
