@@ -164,9 +164,9 @@ async def test_where_there_is_no_room_for_the_consumer() -> None:
             assert [outcome.unwrap().text async for outcome in outcomes] == ["a", "b"]
         assert len(await gather(client, ["a", "b"])) == 2
     async with prompted(limiter=limiter) as (client, _):
-        for settings in ({}, {"limiter": limiter}, {"limiter": Limiter(max_at_once=5)}):
+        for given in (None, limiter, Limiter(max_at_once=5)):
             with pytest.raises(ValueError, match="max_at_once of at least 2, or use as_completed"):
-                fan_out(client, ["a"], **settings)
+                fan_out(client, ["a"], limiter=given)
         assert len(await gather(client, ["a", "b"])) == 2
         assert [o.unwrap().text for o in await gather(client, ["a"], limiter=limiter)] == ["a"]
 
