@@ -6,13 +6,16 @@ import asyncio
 import gc
 import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import anyio
 import pytest
 from anyio.abc import ObjectReceiveStream
 from anyio.lowlevel import checkpoint
+from loops import LOOPS
 from prompted import AtOnce, closed, echo, pool_of, prompted
+from trio.testing import assert_checkpoints
 
 from gprochat_anyio import (
     Chunk,
@@ -613,6 +616,28 @@ class TestUse:
                             await events.receive()
                     else:
                         assert await events.receive() == event or event is None
+
+    @pytest.mark.parametrize("anyio_backend", [LOOPS[-1]], indirect=True)
+    @pytest.mark.parametrize("is_there", [True, False])
+    async def test_receive_passes_trios_assertion(self, *, is_there: bool) -> None:
+        async with prompted(by_name) as (client, _):
+            async with fan_out(client, ["a"]) as events:
+                for error in (None, None, anyio.EndOfStream, anyio.EndOfStream):
+                    if is_there:
+                        await anyio.wait_all_tasks_blocked()
+                    with nullcontext() if error is None else pytest.raises(error):
+                        with assert_checkpoints():
+                            await events.receive()
+            with pytest.raises(anyio.ClosedResourceError), assert_checkpoints():
+                await events.receive()
+            async with fan_out(client, ["refused"], on_error="raise") as events:
+                for _ in range(2):
+                    with pytest.raises(SiteError), assert_checkpoints():
+                        await events.receive()
+                with assert_checkpoints():
+                    await events.aclose()
+                with pytest.raises(anyio.ClosedResourceError), assert_checkpoints():
+                    await events.receive()
 
     async def test_entering_is_a_checkpoint(self) -> None:
         async with prompted() as (client, _):

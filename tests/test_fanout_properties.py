@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from math import inf
 from typing import Any
 
 import anyio
@@ -12,12 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loops import VIRTUAL_LOOPS, virtual_backend
+from prompted import AtOnce, pool_of
 
 from gprochat_anyio import (
     Chunk,
     Client,
     Failed,
     Finished,
+    Limiter,
     RateLimitError,
     ReplyInterruptedError,
     Retry,
@@ -46,6 +49,8 @@ class Fate:
     """What becomes of one prompt.
 
     :param refused: how often a rate limit refuses it
+    :param retry_after: what the site asks for then
+    :param busy: how often the site fails with a status to try again after
     """
 
     kind: str
@@ -53,6 +58,8 @@ class Fate:
     before: float
     between: float
     refused: int
+    retry_after: float | None
+    busy: int
 
 
 fates = st.builds(
@@ -62,6 +69,8 @@ fates = st.builds(
     before=delays,
     between=delays,
     refused=st.sampled_from([0, 0, 0, 0, 1, 9]),
+    retry_after=st.sampled_from([None, 2]),
+    busy=st.sampled_from([0, 0, 0, 1, 9]),
 )
 
 
@@ -75,10 +84,21 @@ class Case:
     """Seconds between the prompts of an async source; None is an iterator."""
     caller: float
     """Seconds that the caller takes for a result."""
+    place: str
+    """Where the limits are: the fan-out's own, a limiter given to it, or one of the client's."""
+    leaves: float | None
+    """After how many seconds the caller is cancelled; None is never."""
 
     def __post_init__(self) -> None:
         self.pulled = self.taken = 0
         self.refusals = dict(enumerate(fate.refused for fate in self.fates))
+        self.busy = dict(enumerate(fate.busy for fate in self.fates))
+        self.seen: list[int] = []  # the indexes of outcomes
+        self.limiter = Limiter(
+            max_at_once=self.max_at_once,
+            max_per_second=self.max_per_second,
+            adaptive=self.adaptive,
+        )
 
     def pull(self, index: int) -> str:
         self.pulled += 1
@@ -102,7 +122,10 @@ class Case:
         fate = self.fates[index]
         if self.refusals[index]:
             self.refusals[index] -= 1
-            return Pause(fate.before), Refuse(429, "slow down", retry_after=2)
+            return Pause(fate.before), Refuse(429, "slow down", fate.retry_after)
+        if self.busy[index]:
+            self.busy[index] -= 1
+            return Pause(fate.before), Refuse(503, "busy")
         if fate.kind == "error":
             return Pause(fate.before), Refuse(400, "no")
         steps: list[Step] = [Pause(fate.before)]
@@ -115,20 +138,22 @@ class Case:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {
-            "max_at_once": self.max_at_once,
-            "max_per_second": self.max_per_second,
-            "adaptive": self.adaptive,
-            "timeouts": Timeouts(idle=20),
-        }
+        common: dict[str, Any] = {"max_at_once": self.max_at_once, "timeouts": Timeouts(idle=20)}
+        if self.place == "given":
+            return common | {"limiter": self.limiter}
+        return common | {"max_per_second": self.max_per_second, "adaptive": self.adaptive}
 
     def check(self, index: int, text: str | None, failure: Exception | None) -> None:
         """One outcome against the fate of its prompt."""
         fate = self.fates[index]
+        assert index not in self.seen
+        self.seen.append(index)
         if fate.kind == "blank":
             assert isinstance(failure, ValueError)
         elif isinstance(failure, RateLimitError):
             assert fate.refused
+        elif isinstance(failure, SiteError) and failure.status == 503:
+            assert fate.busy
         elif fate.kind == "error":
             assert isinstance(failure, SiteError)
         elif fate.kind == "cut":
@@ -147,21 +172,20 @@ cases = st.builds(
     adaptive=st.booleans(),
     source=st.sampled_from([None, None, 0.0, 1.0]),
     caller=delays,
+    place=st.sampled_from(["own", "given", "client"]),
+    leaves=st.sampled_from([None, None, None, 0.0, 1.0, 4.0]),
 )
 
 
-async def by_events(client: Client, case: Case) -> set[int]:
+async def by_events(client: Client, case: Case) -> None:
     texts: dict[int, str] = {}
-    ended: set[int] = set()
     async with fan_out(client, case.prompts(), **case.settings) as events:
-        assert events._channel is not None
         async for event in events:
-            assert event.index not in ended
+            assert event.index not in case.seen
             if isinstance(event, Chunk):
                 assert event.text
                 texts[event.index] = texts.get(event.index, "") + event.text
             else:
-                ended.add(event.index)
                 case.taken += 1
                 text = texts.get(event.index, "")
                 if isinstance(event, Finished):
@@ -172,47 +196,54 @@ async def by_events(client: Client, case: Case) -> set[int]:
                     assert getattr(event.error, "partial_text", "") == text
                     case.check(event.index, None, event.error)
             await anyio.sleep(case.caller)
-            statistics = events._channel.statistics()
+            statistics = events._channel._receive.statistics()
             assert statistics.current_buffer_used <= case.max_at_once
             assert statistics.tasks_waiting_send <= case.max_at_once + 1
-    return ended
 
 
-async def by_outcomes(client: Client, case: Case) -> set[int]:
-    ended: set[int] = set()
+async def by_outcomes(client: Client, case: Case) -> None:
     async with as_completed(client, case.prompts(), **case.settings) as outcomes:
-        assert outcomes._channel is not None
         async for outcome in outcomes:
-            assert outcome.index not in ended
-            ended.add(outcome.index)
             case.taken += 1
             case.check(outcome.index, outcome.reply.text if outcome.reply else None, outcome.error)
             await anyio.sleep(case.caller)
-            assert outcomes._channel.statistics().tasks_waiting_send == 0
-    return ended
+            assert outcomes._channel._receive.statistics().tasks_waiting_send == 0
 
 
-async def by_list(client: Client, case: Case) -> set[int]:
+async def by_list(client: Client, case: Case) -> None:
     case.taken = 1000
     outcomes = await gather(client, case.prompts(), **case.settings)
     for place, outcome in enumerate(outcomes):
         assert outcome.index == place
         case.check(place, outcome.reply.text if outcome.reply else None, outcome.error)
-    return {outcome.index for outcome in outcomes}
 
 
 @pytest.mark.parametrize("loop", VIRTUAL_LOOPS)
 @pytest.mark.parametrize("way", [by_events, by_outcomes, by_list])
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(case=cases)
-def test_one_outcome_for_each_prompt(loop: str, way: Any, case: Case) -> None:
+def test_one_outcome_for_each_prompt_within_the_limits(loop: str, way: Any, case: Case) -> None:
     async def main() -> None:
+        asked = AtOnce(case.answer)
         retry = Retry(attempts=3, backoff=0)
-        async with scripted_site(case.answer) as site, site.client(retry=retry) as client:
-            assert await way(client, case) == set(range(len(case.fates)))
-            if case.max_per_second is not None:
-                assert all(b.time - a.time > 0.499 for a, b in pairwise(site.requests))
+        limiter = case.limiter if case.place == "client" else None
+        async with scripted_site(asked) as site:
+            async with site.client(retry=retry, limiter=limiter, max_connections=9) as client:
+                with anyio.move_on_after(inf if case.leaves is None else case.leaves) as scope:
+                    await way(client, case)
+                if not scope.cancelled_caught:
+                    assert sorted(case.seen) == list(range(len(case.fates)))
+                assert asked.most <= case.max_at_once
+                if case.max_per_second is not None:
+                    gap = 0.999 / case.max_per_second
+                    assert all(b.time - a.time > gap for a, b in pairwise(site.requests))
+                statistics = case.limiter.statistics()
+                assert (statistics.running, statistics.waiting) == (0, 0)
+                assert pool_of(client).statistics()[::2] == (9, 0)
 
     backend, options = virtual_backend(loop)
     case.__post_init__()  # an example may be run again
+    if way is by_events and case.place == "client":
+        case.max_at_once = max(case.max_at_once, 2)  # one is left for the caller
+        case.__post_init__()
     anyio.run(main, backend=backend, backend_options=options)

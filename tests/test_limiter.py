@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import pairwise
@@ -77,7 +77,7 @@ def once_refused(refusal: Refuse, prompt: str = "0") -> Callable[[Request], Scri
 @asynccontextmanager
 async def sites(
     *replies: Reply, **settings: Any
-) -> AsyncIterator[tuple[list[Client], list[ScriptedSite]]]:
+) -> AsyncIterator[tuple[Sequence[Client], Sequence[ScriptedSite]]]:
     """A site in memory for each reply, and its client."""
     async with AsyncExitStack() as stack:
         found = [await stack.enter_async_context(scripted_site(reply)) for reply in replies]

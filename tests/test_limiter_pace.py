@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import anyio
 import pytest
@@ -18,11 +19,17 @@ SECONDS = 0.1
 
 
 class Narrow:
-    """A site that accepts so many requests at once."""
+    """A site that accepts so many requests at once.
 
-    def __init__(self, at_once: int, retry_after: float | None = None) -> None:
+    :param text_first: False to send the text at the end of a reply, with its end
+    """
+
+    def __init__(
+        self, at_once: int, retry_after: float | None = None, *, text_first: bool = True
+    ) -> None:
         self.at_once = at_once
         self.retry_after = retry_after
+        self.text_first = text_first
         self.running = self.most = self.accepted = self.refused = 0
         self.after: Callable[[], None] = lambda: None
 
@@ -32,7 +39,9 @@ class Narrow:
             return Refuse(429, "slow down", self.retry_after)
         self.running += 1
         self.most = max(self.most, self.running)
-        return Say(request.prompt), Pause(SECONDS), self.done
+        if self.text_first:
+            return Say(request.prompt), Pause(SECONDS), self.done
+        return Pause(SECONDS), self.done, Say(request.prompt)
 
     async def done(self) -> None:
         self.running -= 1
@@ -48,10 +57,14 @@ async def seconds_for(narrow: Narrow, prompts: int, at_once: int) -> float:
         return anyio.current_time() - began
 
 
-@pytest.mark.parametrize("at_once", [16, 64])
-@pytest.mark.parametrize("accepts", [1, 4, 16])
-async def test_a_site_that_accepts_few_at_once(at_once: int, accepts: int) -> None:
-    narrow = Narrow(accepts)
+@pytest.mark.parametrize(
+    ("at_once", "accepts", "text_first"),
+    [*product([16, 64], [1, 4, 16], [True]), (16, 4, False), (64, 4, False)],
+)
+async def test_a_site_that_accepts_few_at_once(
+    at_once: int, accepts: int, *, text_first: bool
+) -> None:
+    narrow = Narrow(accepts, text_first=text_first)
     ideal = 1000 * SECONDS / accepts
     took = await seconds_for(narrow, 1000, at_once)
     assert took <= 1.25 * ideal

@@ -147,6 +147,8 @@ class Lane:
             return True
         if not was_probe:
             self.limit = max(1, min(self.limit, self.running))
+            if self._probe is not None and self._probe.serial < request.serial:
+                self._probe = None  # it has only taken the place of this one
         if request.serial > self._latest_refusal:  # else it started before that one
             self._latest_refusal = self._serial
             self._back_off()

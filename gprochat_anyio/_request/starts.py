@@ -89,11 +89,6 @@ class Permit(Waiter):
         """True if its endpoint's limit adapts to what it refuses."""
         return self._starts.adaptive
 
-    @property
-    def limit(self) -> float:
-        """How many requests may run at its endpoint."""
-        return self._lane.limit
-
 
 class Starts:
     """Decides when requests start, to any number of endpoints.

@@ -1,0 +1,120 @@
+"""Lane: how many requests an endpoint is asked at once, decided without a clock."""
+
+from __future__ import annotations
+
+from math import inf
+
+from gprochat_anyio import RateLimitError, Retry
+from gprochat_anyio._request.lane import Lane, LaneRequest
+
+STEADY = Retry(attempts=3, backoff=0)
+REFUSED = RateLimitError("", status=429)
+
+
+def started(lane: Lane, count: int, *, may_be_held: bool = False) -> list[LaneRequest]:
+    requests = [LaneRequest(may_be_held=may_be_held) for _ in range(count)]
+    for request in requests:
+        lane.start(request)
+    return requests
+
+
+def refuse(lane: Lane, request: LaneRequest) -> bool:
+    return lane.refused(request, REFUSED, STEADY, 0.0)
+
+
+def has_room(lane: Lane, *, for_consumer: bool = False) -> bool:
+    return lane.has_room_from(for_consumer=for_consumer) <= 0
+
+
+def test_drops_to_what_the_endpoint_answers() -> None:
+    lane = Lane(16, adaptive=True)
+    requests = started(lane, 10)
+    for request in requests[4:]:
+        assert refuse(lane, request)
+    assert (lane.limit, lane.running, has_room(lane)) == (4, 4, False)
+
+
+def test_one_probe_at_a_time_after_enough_answers() -> None:
+    lane = Lane(16, adaptive=True)
+    first, second, third = started(lane, 3)
+    refuse(lane, third)
+    assert lane.limit == 2
+    lane.answered(first)
+    assert not has_room(lane)
+    lane.answered(second)
+    assert has_room(lane)
+    (probe,) = started(lane, 1)
+    assert probe.is_probe
+    assert not has_room(lane)
+    lane.answered(probe)
+    assert lane.limit == 3
+
+
+def test_a_refused_probe_keeps_the_limit_and_the_next_waits_twice_as_long() -> None:
+    lane = Lane(16, adaptive=True)
+    first, refused = started(lane, 2)
+    refuse(lane, refused)
+    waits = []
+    for _ in range(8):
+        answers = 0
+        while not has_room(lane):
+            lane.answered(first)
+            answers += 1
+        waits.append(answers)
+        refuse(lane, *started(lane, 1))
+        assert lane.limit == 1
+    assert waits == [1, 2, 4, 8, 16, 32, 32, 32]
+
+
+def test_a_probe_that_took_the_place_of_another_does_not_count() -> None:
+    lane = Lane(16, adaptive=True)
+    first, refused = started(lane, 2)
+    refuse(lane, refused)
+    lane.answered(first)
+    (probe,) = started(lane, 1)
+    lane.end(first)
+    (next_one,) = started(lane, 1)
+    refuse(lane, next_one)
+    lane.answered(probe)
+    assert lane.limit == 1
+
+
+def test_a_consumer_may_start_where_all_others_wait_for_it() -> None:
+    lane = Lane(4, adaptive=True)
+    *_, refused = started(lane, 2, may_be_held=True)
+    refuse(lane, refused)
+    assert not has_room(lane)
+    assert has_room(lane, for_consumer=True)
+    (mine,) = started(lane, 1)
+    assert not has_room(lane, for_consumer=True)
+    lane.end(mine)
+    assert has_room(lane, for_consumer=True)
+
+
+def test_pauses_without_an_answer_are_given_up() -> None:
+    lane = Lane(4, adaptive=True)
+    assert [refuse(lane, *started(lane, 1)) for _ in range(3)] == [True, True, False]
+    lane.answered(*started(lane, 1))
+    assert not lane.given_up(STEADY)
+
+
+def test_a_request_that_is_refused_while_others_are_answered_is_given_up() -> None:
+    lane = Lane(inf, adaptive=True)
+    unlucky = LaneRequest(may_be_held=False)
+    verdicts = []
+    for _ in range(4):
+        started(lane, 2)
+        lane.start(unlucky)
+        unlucky.is_probe = False
+        verdicts.append(refuse(lane, unlucky))
+        (later,) = started(lane, 1)
+        lane.answered(later)
+    assert verdicts == [True, True, True, False]
+
+
+def test_a_fixed_limit_only_pauses() -> None:
+    lane = Lane(4, adaptive=False)
+    (request, *_) = started(lane, 2)
+    error = RateLimitError("", status=429, retry_after=99.0)
+    assert lane.refused(request, error, Retry(max_wait=5), 10.0)
+    assert (lane.limit, lane.resumes) == (4, 15.0)
