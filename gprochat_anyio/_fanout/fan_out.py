@@ -105,6 +105,7 @@ def fan_out(
     :param max_per_second: The number of requests that start in a second, evenly spaced, retries
         included. None is no limit.
     :param limiter: Limits this fan-out together with others, in the place of a limiter of its own.
+        One of its starts is left for the caller.
     :param timeouts: Overrides the client's, field by field, for each prompt.
     :param on_error: With "collect" a prompt without a complete reply gives `Failed`, an invalid one
         and an error of the iterable's, which ends the input, included. With "raise" the first of

@@ -61,9 +61,14 @@ class Plan:
         if limiter is not None and max_per_second is not None:
             raise ValueError("max_per_second is the limiter's: Limiter(max_per_second=...)")
         workers = max_at_once or (limiter and limiter.max_at_once) or _WORKERS
-        limiter = limiter or Limiter(
-            max_at_once=workers, max_per_second=max_per_second, adaptive=adaptive
-        )
+        if limiter is None:  # one start of any limiter is left for the consumer
+            at_once = workers + may_be_held
+            limiter = Limiter(max_at_once=at_once, max_per_second=max_per_second, adaptive=adaptive)
+        elif may_be_held and limiter.max_at_once == 1:
+            raise ValueError(
+                "with max_at_once=1, text that waits for the consumer would keep it from using the "
+                "limiter: give it a max_at_once of at least 2, or use as_completed"
+            )
         source = PromptSource(prompts)
         opener = opener_of(client)
         if may_be_held:

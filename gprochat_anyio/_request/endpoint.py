@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from gprochat_anyio._errors import InvalidPromptError
@@ -138,9 +139,9 @@ class Endpoint:
         self._password = password
         self._decoder = decoder
         self._affinity = LoopAffinity("Client")
-        self._held: Starts | None = None  # one connection less than there are
+        self._connections: Starts | None = None
         if self.pool is not None and self.pool.max_connections is not None:
-            self._held = Starts(self.pool.max_connections - 1, 0.0, adaptive=False)
+            self._connections = Starts(self.pool.max_connections, 0.0, adaptive=False)
 
     @property
     def pool(self) -> Pool | None:
@@ -201,25 +202,23 @@ class Endpoint:
             )
         )
 
-    def _permits(self, request: PreparedRequest) -> tuple[Permit, ...]:
-        own, given = self.limiter, request.limiter
-        if own is None is given and not request.may_be_held:
-            return ()
-        limiters = {limiter for limiter in (own, given) if limiter is not None}
-        # All requests acquire the newest first: in different orders, two could wait for each other.
-        permits = [
-            starts_of(limiter).permit(
-                self.observers, may_be_held=request.may_be_held and limiter is own
-            )
-            for limiter in sorted(limiters, key=lambda limiter: -starts_of(limiter).age)
-        ]
-        if request.may_be_held and self._held is not None:
-            permits.append(self._held.permit(self.observers))
-        return tuple(permits)
+    def _permits(self, request: PreparedRequest) -> list[Permit]:
+        """Return the permits of a request, in the order in which all requests acquire them: in
+        different orders, two could wait for each other. What limits the rate comes last, so that
+        starts are spaced as they are sent."""
+        held = request.may_be_held
+        limiters = {starts_of(one) for one in (self.limiter, request.limiter) if one is not None}
+        if not limiters and not held:
+            return []
+        starts = sorted(limiters, key=attrgetter("order"))
+        if self._connections is not None and (held or starts[-1].has_rate):
+            starts.append(self._connections)
+            starts.sort(key=attrgetter("has_rate"))
+        return [one.permit(self.observers, may_be_held=held) for one in starts]
 
     def check_room(self) -> None:
         """Make sure of room for a consumer; see `Opener.check_room`."""
-        if self._held is not None and not self._held.max_at_once:
+        if self._connections is not None and self._connections.max_at_once == 1:
             raise ValueError(
                 "with max_connections=1, text that waits for the consumer would keep it from using "
                 "the client: give the Client a max_connections of at least 2, or use as_completed"

@@ -12,7 +12,7 @@ import anyio
 from .lane import Lane, LaneRequest
 
 
-class Waiter(LaneRequest):
+class QueuedRequest(LaneRequest):
     """A request that may wait.
 
     :param order: its place among all requests
@@ -31,14 +31,14 @@ class Waiter(LaneRequest):
         self.signal: anyio.Event | None = None
         """Wakes its task."""
 
-    def __lt__(self, other: Waiter) -> bool:
+    def __lt__(self, other: QueuedRequest) -> bool:
         return self.order < other.order
 
 
-_AnyWaiter = TypeVar("_AnyWaiter", bound=Waiter)
+_Queued = TypeVar("_Queued", bound=QueuedRequest)
 
 
-class StartQueue(Lane, Generic[_AnyWaiter]):
+class StartQueue(Lane, Generic[_Queued]):
     """A lane, and the requests that wait for a start in it."""
 
     __slots__ = ("__weakref__", "_count", "_free", "_held_up")
@@ -46,28 +46,28 @@ class StartQueue(Lane, Generic[_AnyWaiter]):
     def __init__(self, most: float, *, adaptive: bool) -> None:
         super().__init__(most, adaptive=adaptive)
         self._count = 0
-        self._free: list[_AnyWaiter] = []  # heaps, with those that have left until they come first
-        self._held_up: list[_AnyWaiter] = []
+        self._free: list[_Queued] = []  # heaps, with those that have left until they come first
+        self._held_up: list[_Queued] = []
 
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> Iterator[_AnyWaiter]:
+    def __iter__(self) -> Iterator[_Queued]:
         for waiters in (self._free, self._held_up):
             yield from (waiter for waiter in waiters if waiter.is_waiting)
 
-    def add(self, waiter: _AnyWaiter) -> None:
+    def add(self, waiter: _Queued) -> None:
         """Let a request wait."""
         waiter.is_waiting = True
         self._count += 1
         heappush(self._held_up if waiter.may_be_held else self._free, waiter)
 
-    def remove(self, waiter: _AnyWaiter) -> None:
+    def remove(self, waiter: _Queued) -> None:
         """Let a request no longer wait."""
         waiter.is_waiting = False
         self._count -= 1
 
-    def heads(self) -> Iterator[_AnyWaiter]:
+    def heads(self) -> Iterator[_Queued]:
         """Yield the first of those whose consumers may hold them up, and of the others."""
         for waiters in (self._free, self._held_up):
             while waiters and not waiters[0].is_waiting:

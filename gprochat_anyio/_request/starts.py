@@ -13,12 +13,12 @@ from gprochat_anyio._settings import Retry
 
 from .loop_affinity import LoopAffinity
 from .observers import Observers
-from .start_queue import StartQueue, Waiter
+from .start_queue import QueuedRequest, StartQueue
 
 _ages = count()
 
 
-class Permit(Waiter):
+class Permit(QueuedRequest):
     """One request's permission to run, over all its attempts: it keeps its place in the queue."""
 
     __slots__ = ("_lane", "_site", "_starts", "is_running")
@@ -101,8 +101,9 @@ class Starts:
     """
 
     def __init__(self, max_at_once: float, interval: float, *, adaptive: bool) -> None:
-        self.age = next(_ages)
-        """Orders them: a request that starts by several acquires the newest first."""
+        self.has_rate = interval > 0
+        self.order = (self.has_rate, -next(_ages))
+        """The order in which a request that starts by several acquires them: the newest first."""
         self.max_at_once = max_at_once
         self.adaptive = adaptive
         self.running = self.refusals = 0

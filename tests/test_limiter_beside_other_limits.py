@@ -1,4 +1,4 @@
-"""Promises of Limiter that do not hold yet."""
+"""A limiter beside other limits: spacing, and the consumer of a fan-out that uses the same one."""
 
 from __future__ import annotations
 
