@@ -83,7 +83,7 @@ class IncomingReply(IncomingResponse):
     @property
     def timing(self) -> Timing:
         """How the request went until now, or until it ended."""
-        end = self._reactor.clock() if self.ended_at is None else self.ended_at
+        end = self._reactor.time() if self.ended_at is None else self.ended_at
         return Timing(
             connect=self.connect,
             first_chunk=self._first_chunk,
@@ -222,11 +222,13 @@ class IncomingReply(IncomingResponse):
     def _fail(self, error: BaseException) -> None:
         if self.over:
             return
-        if (self._chunks or isinstance(error, ReplyInterruptedError)) and (
-            text := self._decoder.cut()
-        ):
-            self._push(text)
-        super()._fail(error)
+        try:
+            if (self._chunks or isinstance(error, ReplyInterruptedError)) and (
+                text := self._decoder.cut()
+            ):
+                self._push(text)
+        finally:
+            super()._fail(error)
 
 
 @lru_cache(maxsize=64)  # a site sends nearly the same head each time

@@ -156,11 +156,17 @@ class IncomingResponse(ABC):
             return
         assert self._exchange is not None
         self.over = True
-        self.ended_at = self._reactor.clock()
-        self._exchange.close()
+        try:
+            self._exchange.close()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self.ended_at = self._reactor.time()
         if self._entry is not None:
             self._reactor.drop_deadline(self._entry)
-        self._signal.set()
+        if self._reactor.is_running():  # or nobody waits any more
+            self._signal.set()
         self._after_closing()
 
     async def wait_closed(self) -> None:

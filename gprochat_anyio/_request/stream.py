@@ -74,6 +74,11 @@ class ReplyStream(ObjectReceiveStream[str]):
             raise RuntimeError("a ReplyStream is entered once; call client.stream() for another")
         open_reply, self._open_reply = self._open_reply, None
         self._reply, self._sink = await open_reply()
+        if self._closed:
+            self._close()
+            raise anyio.ClosedResourceError("this ReplyStream was closed while it was entered")
+        if self._stopped:
+            self._reply.end()
         return self
 
     async def __aexit__(
@@ -90,16 +95,18 @@ class ReplyStream(ObjectReceiveStream[str]):
         reply = getattr(self, "_reply", None)
         if reply is None or self._closed:
             return
-        if not reply.over:
-            warnings.warn(
-                "a ReplyStream was dropped within its block, with its connection open: use "
-                "`async with client.stream(...)`, which closes it",
-                ResourceWarning,
-                stacklevel=1,
-                source=self,
-            )
-        if reply.affinity.is_here():
-            self._close()
+        try:
+            if not reply.over:
+                warnings.warn(
+                    "a ReplyStream was dropped within its block, with its connection open: use "
+                    "`async with client.stream(...)`, which closes it",
+                    ResourceWarning,
+                    stacklevel=1,
+                    source=self,
+                )
+        finally:  # the warning may be an error
+            if reply.affinity.is_here():
+                self._close()
 
     @property
     def text(self) -> str:
@@ -133,6 +140,7 @@ class ReplyStream(ObjectReceiveStream[str]):
         :raises GPROChatError: As `receive` does.
         """
         reply = self._entered
+        self._check_thread()
         if self._closed:
             raise anyio.ClosedResourceError("this ReplyStream is closed; its text is kept")
         if self._stopped:
@@ -201,13 +209,12 @@ class ReplyStream(ObjectReceiveStream[str]):
     def stop(self) -> None:
         """End the reply, from any task or callback of the event loop: the iteration just ends.
 
-        The connection is closed when this returns. Text that the caller has not received by then is
-        dropped.
+        The connection is closed when this returns, or if another task is entering the block, as it
+        has entered. Text that the caller has not received by then is dropped.
 
         :raises RuntimeError: From another thread.
         """
-        if self._reply is not None and not self._reply.over:
-            self._reply.affinity.check_thread()
+        self._check_thread()
         self._stopped = True
         if self._reply is not None:
             self._reply.end()
@@ -215,14 +222,22 @@ class ReplyStream(ObjectReceiveStream[str]):
     async def aclose(self) -> None:
         """Close the connection at once, from any task of the event loop.
 
-        A task that is receiving gets `anyio.ClosedResourceError`.
+        A task that is receiving gets `anyio.ClosedResourceError`. One that is entering the block
+        gets it as the first text arrives, and the connection is closed then.
+
+        :raises RuntimeError: From another thread.
         """
         self._close()
         if self._reply is not None:
             await self._reply.wait_closed()
         await checkpoint()
 
+    def _check_thread(self) -> None:
+        if self._reply is not None and not self._reply.over:
+            self._reply.affinity.check_thread()
+
     def _close(self) -> None:
+        self._check_thread()
         self._closed = True
         try:
             if self._reply is not None:

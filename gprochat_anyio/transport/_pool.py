@@ -80,6 +80,7 @@ class Pool:
 
     def kept(self, target: Target) -> Connection | None:
         """Return the idle connection to the target that was used last, if it is still good."""
+        self._close_expired(target)
         while (connection := self._pop_idle(target, last=True)) is not None:
             if self._is_good(connection):
                 connection.reused = True
@@ -98,7 +99,6 @@ class Pool:
         :param fresh: False if one that was used before will do
         :raises ConnectFailure: If it cannot be made.
         """
-        self._close_expired(target)
         if not fresh and (connection := self.kept(target)) is not None:
             return connection
         given = await self._slot(target)

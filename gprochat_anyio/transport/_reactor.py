@@ -8,6 +8,7 @@ its loop to the last.
 
 from __future__ import annotations
 
+import logging
 import os
 import selectors
 import weakref
@@ -26,6 +27,8 @@ DefaultSelector = selectors.DefaultSelector
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
+
+_log = logging.getLogger("gprochat_anyio")
 
 _TURN = 0.002  # seconds of reading, after which the event loop gets its turn
 _FEW = 64  # entries of the heap that are not worth clearing up
@@ -193,6 +196,16 @@ class Reactor:
         self.now = self.clock()
         callback(events)
 
+    def time(self) -> float:
+        """Return the time; once the event loop has ended, the latest time that is known."""
+        if self.is_running():
+            self.now = self.clock()
+        return self.now
+
+    def is_running(self) -> bool:
+        """Return True within the event loop, in a task or a callback."""
+        return self._loop.is_running()
+
     # Deadlines
 
     def add_deadline(self, at: float, watched: Watched) -> Deadline:
@@ -245,4 +258,7 @@ class Reactor:
             heappush(self._deadlines, entry)
         else:
             self.drop_deadline(entry)
-            watched.expire()
+            try:
+                watched.expire()
+            except Exception:  # noqa: BLE001 - it fails this operation only
+                _log.exception("a deadline was not told, by a defect of gprochat_anyio")

@@ -170,6 +170,21 @@ class TestDue:
         reactor.expire()
         assert other.told[-1] == "expire"
 
+    def test_a_defect_fails_only_its_own(
+        self, loop: Loop, reactor: Reactor, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Broken(Operation):
+            def expire(self) -> None:
+                raise ZeroDivisionError
+
+        reactor.add_deadline(5, Broken(5))
+        other = Operation(5)
+        reactor.add_deadline(5, other)
+        loop.now = 7
+        reactor.expire()
+        assert other.told[-1] == "expire"
+        assert "a deadline was not told" in caplog.text
+
 
 class TestOrder:
     def test_the_earliest_is_what_the_loop_waits_for(self, loop: Loop, reactor: Reactor) -> None:
