@@ -145,6 +145,11 @@ class Exchange:
         if error is None and parser.feed_eof():
             self._finish()
             return
+        if self.proxy is not None and not self._headed and parser.announced_status == 407:
+            from ._proxies import proxy_refusal  # noqa: PLC0415
+
+            self._fail(proxy_refusal(self.proxy))
+            return
         missing = "its response was complete" if parser.received else "it answered"
         how = "was closed by the peer" if error is None else "broke"
         self._fail(

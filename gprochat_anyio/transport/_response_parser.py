@@ -135,6 +135,11 @@ class ResponseParser:
 
     # -- callbacks of httptools
 
+    @property
+    def announced_status(self) -> int:
+        """The status, as soon as its line has come; 0 before that."""
+        return self.status or self._parser.get_status_code()
+
     def on_message_begin(self) -> None:
         if self.complete:  # stop llhttp, or the next body would be taken for this response's
             raise ProtocolViolation("the peer sent more than its response")

@@ -43,6 +43,8 @@ REFUSALS: dict[str, Handler] = {
     "reset within its body": responding(
         HEAD + b"Content-Length: 400\r\n\r\nno!", read_body=False, then="reset"
     ),
+    "reset within its head": responding(HEAD + b"Proxy-", read_body=False, then="reset"),
+    "closed within its head": responding(HEAD + b"Proxy-", read_body=True, then="close"),
     "reset behind its head": responding(
         HEAD + b"Transfer-Encoding: chunked\r\n\r\n", read_body=False, then="reset"
     ),
