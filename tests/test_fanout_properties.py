@@ -243,7 +243,7 @@ def test_one_outcome_for_each_prompt_within_the_limits(loop: str, way: Any, case
 
     backend, options = virtual_backend(loop)
     case.__post_init__()  # an example may be run again
-    if way is by_events and case.place == "client":
+    if way is by_events and case.place != "own":
         case.max_at_once = max(case.max_at_once, 2)  # one is left for the caller
         case.__post_init__()
     anyio.run(main, backend=backend, backend_options=options)
