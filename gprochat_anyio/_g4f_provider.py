@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from anyio.lowlevel import current_token
 
-from gprochat_anyio._request.endpoint import PreparedRequest
+from gprochat_anyio._request.opener import PreparedRequest
 from gprochat_anyio._request.stream import ReplyStream, open_channel
 from gprochat_anyio._wire.gprochat import GENERATE_PATH, sign
 from gprochat_anyio._wire.messages import Message, checked, flattened

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from gprochat_anyio._request.chat_client import ChatClient, opener_of
-from gprochat_anyio._request.endpoint import Opener, PreparedRequest
 from gprochat_anyio._request.limiter import Limiter, check_limits
+from gprochat_anyio._request.opener import Opener, PreparedRequest
 from gprochat_anyio._settings import Timeouts, check
 
 from .prompts import Prompts, PromptSource

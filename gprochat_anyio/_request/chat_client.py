@@ -14,7 +14,7 @@ from gprochat_anyio._settings import Timeouts
 from gprochat_anyio._wire.messages import Prompt
 
 from .consuming import collect, forward, puts_into
-from .endpoint import Opener, PreparedRequest
+from .opener import Opener, PreparedRequest
 from .reply import Reply
 from .sinks import Collector, Forwarder
 from .stream import ReplyStream, open_channel

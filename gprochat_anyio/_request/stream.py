@@ -14,8 +14,8 @@ from anyio.streams.memory import MemoryObjectStreamStatistics
 
 from gprochat_anyio._errors import InvalidPromptError
 
-from .endpoint import Opener, PreparedRequest
 from .incoming import IncomingReply
+from .opener import Opener, PreparedRequest
 from .reply import Timing
 from .sinks import ChannelSink, TextBuffer, size_of
 
