@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from gprochat_anyio._request.consuming import collect, forward
 from gprochat_anyio._request.limiter import Limiter
 from gprochat_anyio._request.reply import Reply
-from gprochat_anyio._request.sinks import Collector, Forwarder
 from gprochat_anyio._settings import Timeouts
 
 from .event_channel import EventChannel
@@ -32,12 +31,13 @@ class _EventScheduler(Scheduler[Event]):
         self._events = channel
 
     async def _ask(self, job: Job) -> Reply:
-        sink = Forwarder(partial(self._events.offer_text, job.index))
-        request = self._request._replace(messages=job.messages)
-        reply = await self._opener.open(request, sink)
-        put = partial(self._events.put_text, job.index)
-        await forward(reply, sink, put, in_time_by_its_end=True)
-        return Reply(sink.text, reply.timing)
+        return await forward(
+            self._opener,
+            self._request._replace(messages=job.messages),
+            partial(self._events.offer_text, job.index),
+            partial(self._events.put_text, job.index),
+            in_time_by_its_end=True,
+        )
 
     def _last(self, outcome: Outcome) -> Event:
         if outcome.reply is not None:
@@ -50,11 +50,7 @@ class _OutcomeScheduler(Scheduler[Outcome]):
     """Tells of each end."""
 
     async def _ask(self, job: Job) -> Reply:
-        sink = Collector()
-        request = self._request._replace(messages=job.messages)
-        reply = await self._opener.open(request, sink)
-        await collect(reply, sink)
-        return Reply(sink.text, reply.timing)
+        return await collect(self._opener, self._request._replace(messages=job.messages))
 
     def _last(self, outcome: Outcome) -> Outcome:
         return outcome

@@ -16,7 +16,6 @@ from gprochat_anyio._wire.messages import Prompt
 from .consuming import collect, forward, puts_into
 from .opener import Opener, PreparedRequest
 from .reply import Reply
-from .sinks import Collector, Forwarder
 from .stream import ReplyStream, open_channel
 from .tags import UNTAGGED, note_of
 
@@ -70,10 +69,7 @@ class ChatClient(Generic[_AnyOpener]):
         del prompt
         if isinstance(request, InvalidPromptError):
             raise request
-        sink = Collector()
-        reply = await self._opener.open(request, sink, whole=True)
-        await collect(reply, sink)
-        return Reply(sink.text, reply.timing)
+        return await collect(self._opener, request)
 
     @overload
     async def stream_to(
@@ -128,14 +124,11 @@ class ChatClient(Generic[_AnyOpener]):
                 if isinstance(request, InvalidPromptError):
                     raise request
                 offer, put = puts_into(send, tag)
-                sink = Forwarder(offer)
-                reply = await self._opener.open(request, sink)
-                await forward(reply, sink, put, started=task_status.started)
+                return await forward(self._opener, request, offer, put, started=task_status.started)
             except GPROChatError as error:
                 if tag is not UNTAGGED:
                     error.add_note(note_of(tag))
                 raise
-            return Reply(sink.text, reply.timing)
 
 
 def opener_of(client: ChatClient[_AnyOpener]) -> _AnyOpener:

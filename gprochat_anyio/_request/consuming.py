@@ -1,4 +1,4 @@
-"""Waiting for the end of a reply, on behalf of a caller: `ask`, `stream_to` and fan-outs."""
+"""Opening a request and waiting for the end of its reply: `ask`, `stream_to` and fan-outs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ import anyio
 from anyio.abc import ObjectSendStream
 from anyio.streams.memory import MemoryObjectSendStream
 
-from .incoming import IncomingReply
+from .opener import Opener, PreparedRequest
+from .reply import Reply
 from .sinks import Collector, Forwarder
 from .tags import UNTAGGED, tagged
 
 
-async def collect(reply: IncomingReply, sink: Collector) -> None:
-    """Wait for the end of a reply. Whatever interrupts that, the reply is closed.
+async def collect(opener: Opener, request: PreparedRequest) -> Reply:
+    """Return the whole reply to a request. Whatever interrupts that, the reply is closed.
 
-    :raises GPROChatError: If it is not complete.
+    :raises GPROChatError: If there is no complete reply.
     """
+    sink = Collector()
+    reply = await opener.open(request, sink, whole=True)
     try:
         while not reply.over:
             await reply.wait()
@@ -27,26 +30,31 @@ async def collect(reply: IncomingReply, sink: Collector) -> None:
     finally:
         reply.end()
         await reply.wait_closed()
+    return Reply(sink.text, reply.timing)
 
 
 async def forward(
-    reply: IncomingReply,
-    sink: Forwarder,
-    send: Callable[[str], Awaitable[None]],
+    opener: Opener,
+    request: PreparedRequest,
+    offer: Callable[[str], bool],
+    put: Callable[[str], Awaitable[None]],
     *,
     started: Callable[[], None] | None = None,
     in_time_by_its_end: bool = False,
-) -> None:
-    """Send on what the sink had no room for, until the end of the reply, which is closed then.
+) -> Reply:
+    """Pass on the text of the reply to a request, and return the reply, which is closed then.
 
     Ends early if the consumer has left.
 
-    :param send: waits for room; nothing else is sent meanwhile
-    :param started: called first
+    :param offer: passes text on, or returns False if there is no room for it now
+    :param put: waits for room; nothing else is passed on meanwhile
+    :param started: called once the first text has arrived
     :param in_time_by_its_end: True if `total` ends with the reply, however long its text waits for
         room after that; False if it ends with the last text sent
-    :raises GPROChatError: If the reply is not complete, or `total` passes.
+    :raises GPROChatError: If there is no complete reply, or `total` passes.
     """
+    sink = Forwarder(offer)
+    reply = await opener.open(request, sink)
     try:
         if started is not None:
             started()
@@ -54,7 +62,7 @@ async def forward(
             if sink.has_held:
                 ends = inf if in_time_by_its_end else reply.deadlines.ends
                 with anyio.CancelScope(deadline=ends) as scope:
-                    reply.taken(await sink.pass_on(send))
+                    reply.taken(await sink.pass_on(put))
                 if scope.cancelled_caught:
                     reply.time_out()
                     break
@@ -69,6 +77,7 @@ async def forward(
     finally:
         reply.end()
         await reply.wait_closed()
+    return Reply(sink.text, reply.timing)
 
 
 def puts_into(
