@@ -72,9 +72,6 @@ class BareTaskGroup:
             await self._group.__aexit__(None, None, None)
         except BaseExceptionGroup as group:
             raise _first(group) from None
-        except anyio.get_cancelled_exc_class():
-            if not isinstance(exc_val, anyio.get_cancelled_exc_class()):
-                raise  # else the block's own goes on: it is the same cancellation
 
     def start_soon(
         self, work: Callable[[*_Args], Awaitable[None]], *args: *_Args, name: str | None = None
