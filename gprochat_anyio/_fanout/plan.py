@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from gprochat_anyio._request.chat_client import ChatClient, opener_of
-from gprochat_anyio._request.limiter import Limiter, check_limits
+from gprochat_anyio._request.limiter import Limiter, check_leaves_one, check_limits
 from gprochat_anyio._request.opener import Opener, PreparedRequest
 from gprochat_anyio._settings import Timeouts, check
 
@@ -64,11 +64,8 @@ class Plan:
         if limiter is None:  # one start of any limiter is left for the consumer
             at_once = workers + may_be_held
             limiter = Limiter(max_at_once=at_once, max_per_second=max_per_second, adaptive=adaptive)
-        elif may_be_held and limiter.max_at_once == 1:
-            raise ValueError(
-                "with max_at_once=1, text that waits for the consumer would keep it from using the "
-                "limiter: give it a max_at_once of at least 2, or use as_completed"
-            )
+        elif may_be_held:
+            check_leaves_one("max_at_once", limiter.max_at_once, "the Limiter")
         source = PromptSource(prompts)
         opener = opener_of(client)
         if may_be_held:

@@ -19,7 +19,7 @@ from gprochat_anyio.transport._pool import Pool
 from .attempts import Attempts
 from .deadlines import Deadlines
 from .incoming import IncomingReply
-from .limiter import Limiter, starts_of
+from .limiter import Limiter, check_leaves_one, starts_of
 from .loop_affinity import LoopAffinity
 from .native import NativeSender
 from .observers import Observers
@@ -69,7 +69,9 @@ class Endpoint:
         self._affinity = LoopAffinity("Client")
         self._connections: Starts | None = None
         if self.pool is not None and self.pool.max_connections is not None:
-            self._connections = Starts(self.pool.max_connections, 0.0, adaptive=False)
+            self._connections = Starts(
+                self.pool.max_connections, 0.0, adaptive=False, of_connections=True
+            )
 
     @property
     def pool(self) -> Pool | None:
@@ -131,31 +133,22 @@ class Endpoint:
         )
 
     def _permits(self, request: PreparedRequest) -> list[Permit]:
-        """Return the permits of a request, in the order in which all requests acquire them: in
-        different orders, two could wait for each other. What limits the rate comes last, so that
-        starts are spaced as they are sent."""
+        """Return the permits of a request, in the order in which it acquires them."""
         held = request.may_be_held
-        limiters = {starts_of(one) for one in (self.limiter, request.limiter) if one is not None}
-        if not limiters and not held:
-            return []
-        starts = sorted(limiters, key=attrgetter("order"))
-        if self._connections is not None and (held or starts[-1].has_rate):
-            starts.append(self._connections)
-            starts.sort(key=attrgetter("has_rate"))
-        return [one.permit(self.observers, may_be_held=held) for one in starts]
+        starts = {starts_of(one) for one in (self.limiter, request.limiter) if one is not None}
+        if self._connections is not None and (held or any(one.has_rate for one in starts)):
+            starts.add(self._connections)
+        return [
+            one.permit(self.observers, may_be_held=held)
+            for one in sorted(starts, key=attrgetter("order"))
+        ]
 
     def check_room(self) -> None:
         """Make sure of room for a consumer; see `Opener.check_room`."""
-        if self._connections is not None and self._connections.max_at_once == 1:
-            raise ValueError(
-                "with max_connections=1, text that waits for the consumer would keep it from using "
-                "the client: give the Client a max_connections of at least 2, or use as_completed"
-            )
-        if self.limiter is not None and self.limiter.max_at_once == 1:
-            raise ValueError(
-                "with max_at_once=1, text that waits for the consumer would keep it from using the "
-                "client: give the client's Limiter a max_at_once of at least 2, or use as_completed"
-            )
+        if self._connections is not None:
+            check_leaves_one("max_connections", self._connections.max_at_once, "the Client")
+        if self.limiter is not None:
+            check_leaves_one("max_at_once", self.limiter.max_at_once, "the client's Limiter")
 
     def check_usable(self) -> float:
         """Return the time, by the event loop's clock.

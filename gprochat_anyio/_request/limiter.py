@@ -115,3 +115,17 @@ def check_limits(max_at_once: object, max_per_second: object, adaptive: object) 
         raise ValueError("max_per_second must be a number above 0, or None for no limit")
     if not isinstance(adaptive, bool):
         raise ValueError("adaptive must be True or False")
+
+
+def check_leaves_one(name: str, most: float | None, owner: str) -> None:
+    """Make sure that a limit leaves one request for the consumer of a fan-out.
+
+    :param name: of the argument that sets the limit
+    :param owner: takes that argument
+    :raises ValueError: If it does not; the message says what to change.
+    """
+    if most == 1:
+        raise ValueError(
+            f"with {name}=1, text that waits for the consumer would keep it from sending requests: "
+            f"give {owner} a {name} of at least 2, or use as_completed"
+        )

@@ -98,12 +98,17 @@ class Starts:
     :param max_at_once: how many run at once; infinite is no limit
     :param interval: seconds from one start to the next
     :param adaptive: False to ask no endpoint for less than that
+    :param of_connections: True for the connections of one endpoint
     """
 
-    def __init__(self, max_at_once: float, interval: float, *, adaptive: bool) -> None:
+    def __init__(
+        self, max_at_once: float, interval: float, *, adaptive: bool, of_connections: bool = False
+    ) -> None:
         self.has_rate = interval > 0
-        self.order = (self.has_rate, -next(_ages))
-        """The order in which a request that starts by several acquires them: the newest first."""
+        self.order = (self.has_rate, of_connections, -next(_ages))
+        """The order in which a request that starts by several acquires them. In different orders,
+        two requests could wait for each other. The rate comes last, so that starts are spaced as
+        they are sent, and behind a limiter no connection is taken before its time."""
         self.max_at_once = max_at_once
         self.adaptive = adaptive
         self.running = self.refusals = 0
