@@ -99,7 +99,7 @@ def fan_out(
     :param max_at_once: The number of requests that run at the same time, at the most. None is the
         limiter's, or 16.
     :param max_per_second: The number of requests that start in a second, evenly spaced, retries
-        included. None is no limit.
+        included. None for no limit.
     :param limiter: Limits this fan-out together with others, in the place of a limiter of its own.
         One of its starts is left for the caller.
     :param timeouts: Overrides the client's, field by field, for each prompt.

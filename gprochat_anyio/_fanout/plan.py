@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 _WORKERS = 16
 
 OnError = Literal["collect", "raise"]
-"""Where the error of a prompt goes: among the results, or to the caller, ending the others."""
+"""'collect' puts the error of a prompt among the results; 'raise' ends the fan-out with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a fan-out asks, of what, and how much of it at once."""
+    """The validated arguments of a fan-out."""
 
     opener: Opener
     source: PromptSource
     request: PreparedRequest
-    """How to ask, but for the messages."""
+    """The template of every request; only its messages are missing."""
     workers: int
     """The number of prompts that are asked at once, at the most."""
     on_error: OnError

@@ -13,7 +13,7 @@ _Item = TypeVar("_Item")
 class ResultChannel(Generic[_Item]):
     """A memory object channel whose consumer loses nothing, however its wait is cancelled.
 
-    :param room: how many items may wait in it
+    :param room: the number of items that may wait in it
     """
 
     __slots__ = ("_arrived", "_next", "_receive", "_send", "room")
@@ -23,7 +23,7 @@ class ResultChannel(Generic[_Item]):
 
     def __init__(self, room: int) -> None:
         self.room = room
-        """How many items may wait."""
+        """The number of items that may wait."""
         self._next: _Item | None = None  # taken out of the channel, and not yet handed over
         self._arrived: anyio.Event | None = None  # set for the consumer that waits
 

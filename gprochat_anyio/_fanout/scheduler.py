@@ -1,4 +1,4 @@
-"""Asks many prompts at once: what is pulled, which worker asks it, and what becomes of it."""
+"""Pulls the prompts of a fan-out, has workers ask them, and reports the outcomes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Job:
 
 
 class Scheduler(ABC, Generic[_Item]):
-    """Asks prompts, and puts what becomes of them into a channel, whose end it closes.
+    """Asks prompts, and sends their outcomes into a channel, whose sending end it closes.
 
     One task pulls the prompts, and workers ask them, from one prompt to the next. So an async
     generator is only ever advanced, and closed, by one and the same task.
@@ -61,7 +61,7 @@ class Scheduler(ABC, Generic[_Item]):
         self._pulled = self._taken = 0
         self._room: anyio.Event | None = None  # set for the task that pulls
         self.failure: Exception | None = None
-        """What ended it before all prompts had an outcome."""
+        """The exception that ended it before all prompts had an outcome."""
         self.is_complete = False
         """True once all prompts have an outcome."""
 

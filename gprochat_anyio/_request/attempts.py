@@ -20,8 +20,8 @@ class Attempts:
 
     :param deadlines: of the request; they span its attempts
     :param permits: each attempt starts with all of them
-    :param waits_off_clock: True if no deadline runs before the first start, nor while a request
-        that its endpoint had no room for waits for another
+    :param waits_off_clock: True if no deadline runs while the request waits for its first start, or
+        for another one because its endpoint had no room
     """
 
     __slots__ = (
@@ -45,7 +45,7 @@ class Attempts:
         waits_off_clock: bool = False,
     ) -> None:
         self.number = 0
-        """How many have started."""
+        """The number of attempts that have started."""
         self.permits = permits
         self._deadlines = deadlines
         self._retry = retry

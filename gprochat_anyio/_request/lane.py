@@ -1,6 +1,6 @@
-"""How many requests one endpoint accepts at once, learned from its refusals.
+"""The number of requests that one endpoint accepts at once, learned from its refusals.
 
-Decides only: it has no clock and waits for nobody. An endpoint that refuses a request with a rate
+It only decides: it has no clock and never waits. An endpoint that refuses a request with a rate
 limit accepts no more than it is answering at that moment: the limit drops to that number, and
 single requests beyond it probe for more, less often after each that is refused.
 """
@@ -20,7 +20,7 @@ _PAUSES_BETWEEN = 8
 
 
 class LaneRequest:
-    """What a lane knows of one request, over all its attempts."""
+    """The record that a lane keeps of one request, over all its attempts."""
 
     __slots__ = ("_refused_after", "is_probe", "may_be_held", "refusals", "serial")
 
@@ -31,7 +31,7 @@ class LaneRequest:
         """Counts the starts of the lane; of its own latest."""
         self.is_probe = False
         self.refusals = 0
-        """How many refusals are its own fault: others started later, and were answered."""
+        """The number of refusals that are its own: others started later, and were answered."""
         self._refused_after: int | None = None
 
     def note_refusal(self, latest_start: int, latest_answer: int) -> None:
@@ -44,7 +44,7 @@ class LaneRequest:
 class Lane:
     """The requests to one endpoint.
 
-    :param most: how many may run at once, at the most
+    :param most: the number of requests that may run at once, at the most
     :param adaptive: False to keep the limit whatever the endpoint refuses
     """
 
@@ -70,10 +70,10 @@ class Lane:
 
     def __init__(self, most: float, *, adaptive: bool) -> None:
         self.limit = most
-        """How many may run at once, as far as is known."""
+        """The number of requests that the endpoint is known to accept at once."""
         self.running = 0
         self.resumes = -inf
-        """When the pause ends that the endpoint asked for, by the event loop's clock."""
+        """The end of the pause that the endpoint asked for, by the event loop's clock."""
         self._most = most
         self._adaptive = adaptive
         self._held = 0  # of those that run, how many may be held up by their consumers
@@ -87,10 +87,12 @@ class Lane:
         self._probe_from = -inf
 
     def has_room_from(self, *, for_consumer: bool) -> float:
-        """Return when a request may start, but for a pause; infinite if that is no matter of time.
+        """Return the time from which a request may start, apart from pauses.
 
-        :param for_consumer: True if it is not held up by a consumer: it may always start where all
-            others are, because their consumer may be waiting for it
+        Infinite if it must wait for another request.
+
+        :param for_consumer: True for a request that no consumer holds up. It may always start if
+            consumers may hold up all others, because one of them may be waiting for it.
         """
         if self.running < self.limit:
             return -inf

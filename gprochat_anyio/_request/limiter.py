@@ -22,7 +22,7 @@ class LimiterStatistics:
     """Requests that a rate limit (HTTP status 429) has refused so far."""
     limit: int | None
     """The number of requests that may run at once now: `max_at_once`, or less if each endpoint
-    has been found to accept less. None is no limit."""
+    has been found to accept less. None if there is no limit."""
     paused: float
     """Seconds until the first endpoint that asked for a pause is asked again; 0.0 if none did."""
 
@@ -41,9 +41,9 @@ class Limiter:
     `Retry.max_wait`. Requests to other endpoints go on.
 
     :param max_at_once: The number of requests that run at the same time, from the start to the end
-        of the reply. None is no limit.
+        of the reply, or None for no limit.
     :param max_per_second: The number of requests that start in a second: each no sooner than
-        `1 / max_per_second` seconds after the one before. None is no limit.
+        `1 / max_per_second` seconds after the one before. None for no limit.
     :param adaptive: False to keep `max_at_once` for every endpoint, whatever it refuses.
     :raises ValueError: For an argument that is invalid; the message names it.
     """
@@ -72,7 +72,7 @@ class Limiter:
 
     @property
     def max_at_once(self) -> int | None:
-        """The number of requests that run at the same time, at the most; None is no limit."""
+        """The greatest number of requests that run at the same time, or None for no limit."""
         return self._max_at_once
 
     def statistics(self) -> LimiterStatistics:

@@ -25,9 +25,9 @@ class PreparedRequest(NamedTuple):
     retry: Retry | None = None
     """In the place of the endpoint's."""
     began: float | None = None
-    """When its `total` began, by the event loop's clock; None if it begins as it is opened."""
+    """The time at which `total` began, by the event loop's clock. None: when it is opened."""
     limiter: Limiter | None = None
-    """Gives it its turn, before which no deadline runs."""
+    """Decides when the request starts. No deadline runs before that."""
     may_be_held: bool = False
     """True if the consumer of its text may leave it waiting, and send other requests meanwhile."""
 
@@ -43,7 +43,7 @@ class PreparedRequest(NamedTuple):
 
 
 class Opener(Protocol):
-    """Opens requests: what fan-outs, races and conversations need of a client."""
+    """Opens requests, for clients, fan-outs, races and conversations."""
 
     @property
     def timeouts(self) -> Timeouts:

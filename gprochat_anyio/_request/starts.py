@@ -95,9 +95,9 @@ class Starts:
 
     Those that wait keep the time themselves: one of them, the keeper, sleeps until the next start.
 
-    :param max_at_once: how many run at once; infinite is no limit
+    :param max_at_once: the number of requests that run at once; infinite if there is no limit
     :param interval: seconds from one start to the next
-    :param adaptive: False to ask no endpoint for less than that
+    :param adaptive: False to keep this number for every endpoint, whatever it refuses
     :param of_connections: True for the connections of one endpoint
     """
 
@@ -124,7 +124,7 @@ class Starts:
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for their start."""
+        """The number of requests that wait for their start."""
         return sum(map(len, self._waiting))
 
     def permit(self, site: Observers, *, may_be_held: bool = False) -> Permit:
