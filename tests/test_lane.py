@@ -68,11 +68,15 @@ def test_a_refused_probe_keeps_the_limit_and_the_next_waits_twice_as_long() -> N
 
 def test_a_probe_that_took_the_place_of_another_does_not_count() -> None:
     lane = Lane(16, adaptive=True)
-    first, refused = started(lane, 2)
+    first, second, refused = started(lane, 3)
     refuse(lane, refused)
     lane.answered(first)
+    lane.answered(second)
+    assert has_room(lane)
     (probe,) = started(lane, 1)
     lane.end(first)
+    lane.end(second)
+    assert has_room(lane)
     (next_one,) = started(lane, 1)
     refuse(lane, next_one)
     lane.answered(probe)

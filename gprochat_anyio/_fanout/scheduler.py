@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Generic, TypeVar
@@ -192,4 +193,6 @@ class Scheduler(ABC, Generic[_Item]):
             outcome.error.add_note(f"This was prompt {outcome.index} of a fan-out.")
             self._fail(outcome.error)
         else:
-            await self.channel.put(self._last(outcome))
+            # closed by the caller, who wants no more
+            with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                await self.channel.put(self._last(outcome))

@@ -99,9 +99,9 @@ class Attempts:
         else:
             self.release()
         if isinstance(error, RateLimitError) and any(permit.adapts for permit in self.permits):
-            pause = max(permit.pause(now) for permit in self.permits)
+            self._sleep = max(permit.backoff for permit in self.permits) or None
+            pause = max(self._sleep or 0.0, *(permit.pause(now) for permit in self.permits))
             self._is_off_clock = self._waits_off_clock and not pause
-            self._sleep = None
             again = again and self._retry.attempts > 1
         else:
             self._failures += 1

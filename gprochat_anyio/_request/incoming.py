@@ -99,16 +99,21 @@ class IncomingReply(IncomingResponse):
         return self._pending > 0
 
     async def opened(self) -> None:
-        """Wait for the first text, or the end. Whatever interrupts that, the reply is closed."""
+        """Wait for the first text, or the end. Whatever interrupts that, the reply is closed.
+
+        Of a reply that has ended without text nothing runs in the background any more.
+        """
         if self._wait_for_end:
             await self.wait_until_over()
-            return
-        try:
-            while not (self._chunks or self.over):
-                await self._signal.wait()
-        except BaseException:
-            self.close()
-            raise
+        else:
+            try:
+                while not (self._chunks or self.over):
+                    await self._signal.wait()
+            except BaseException:
+                self.close()
+                raise
+        if not self._chunks:
+            await self.wait_closed()
 
     def taken(self, size: int) -> None:
         """Take note that the consumer has taken text of so many bytes."""

@@ -22,7 +22,15 @@ _PAUSES_BETWEEN = 8
 class LaneRequest:
     """The record that a lane keeps of one request, over all its attempts."""
 
-    __slots__ = ("_refused_after", "is_probe", "may_be_held", "refusals", "serial")
+    __slots__ = (
+        "_refused_after",
+        "backoff",
+        "is_beyond",
+        "is_probe",
+        "may_be_held",
+        "refusals",
+        "serial",
+    )
 
     def __init__(self, *, may_be_held: bool) -> None:
         self.may_be_held = may_be_held
@@ -30,8 +38,13 @@ class LaneRequest:
         self.serial = 0
         """Counts the starts of the lane; of its own latest."""
         self.is_probe = False
+        self.is_beyond = False
+        """True if it started beyond the limit, for a consumer that may be waiting for it."""
         self.refusals = 0
-        """The number of refusals that are its own: others started later, and were answered."""
+        """The number of refusals that are its own: others started later, and were answered, or it
+        had started beyond the limit."""
+        self.backoff = 0.0
+        """Seconds to wait before its next start, which its latest refusal cost it."""
         self._refused_after: int | None = None
 
     def note_refusal(self, latest_start: int, latest_answer: int) -> None:
@@ -98,17 +111,21 @@ class Lane:
             return -inf
         if for_consumer and self.running == self._held:
             return -inf
-        may_probe = (
+        return self._probe_from if self._may_probe() else inf
+
+    def _may_probe(self) -> bool:
+        return (
             self._probe is None
             and self.limit < self._most
             and self.running == self.limit
             and self._answers >= self._wait
         )
-        return self._probe_from if may_probe else inf
 
     def start(self, request: LaneRequest) -> None:
         """Count a request that starts."""
-        request.is_probe = self.running == self.limit and self._probe is None
+        request.is_probe = self._may_probe()
+        request.is_beyond = self.running >= self.limit and not request.is_probe
+        request.backoff = 0.0
         if request.is_probe:
             self._probe = request
         self.running += 1
@@ -147,6 +164,14 @@ class Lane:
             if error.retry_after is not None:
                 self._pause(now + min(error.retry_after, retry.max_wait))
             return True
+        if request.is_beyond:  # it says nothing of the limit
+            request.refusals += 1
+            pause = retry.wait(request.refusals, error)
+            if error.retry_after is None:
+                request.backoff = pause
+            else:
+                self._pause(now + pause)
+            return request.refusals < retry.attempts
         if not was_probe:
             self.limit = max(1, min(self.limit, self.running))
             if self._probe is not None and self._probe.serial < request.serial:

@@ -75,7 +75,6 @@ async def open_reply(
             if reply.characters:
                 reply.attempts = attempts.number
                 return reply
-            await reply.wait_closed()
             error = reply.error or EmptyReplyError(
                 "the site's reply is complete and empty; ask again, or differently"
             )

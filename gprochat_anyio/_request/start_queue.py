@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Generic, TypeVar
 
 import anyio
 
 from .lane import Lane, LaneRequest
+
+_FEW = 64
+"""Entries of the heaps that are not worth clearing up."""
+
+_LEFT_BEHIND = 4
+"""Entries for each that still waits, after which those that have left are cleared away."""
 
 
 class QueuedRequest(LaneRequest):
@@ -46,7 +52,8 @@ class StartQueue(Lane, Generic[_Queued]):
     def __init__(self, most: float, *, adaptive: bool) -> None:
         super().__init__(most, adaptive=adaptive)
         self._count = 0
-        self._free: list[_Queued] = []  # heaps, with those that have left until they come first
+        # heaps, with those that have left until they come first, or are most of them
+        self._free: list[_Queued] = []
         self._held_up: list[_Queued] = []
 
     def __len__(self) -> int:
@@ -66,6 +73,13 @@ class StartQueue(Lane, Generic[_Queued]):
         """Let a request no longer wait."""
         waiter.is_waiting = False
         self._count -= 1
+        if (
+            not self._count
+            or len(self._free) + len(self._held_up) > _FEW + _LEFT_BEHIND * self._count
+        ):
+            for waiters in (self._free, self._held_up):
+                waiters[:] = [kept for kept in waiters if kept.is_waiting]
+                heapify(waiters)
 
     def heads(self) -> Iterator[_Queued]:
         """Yield the first of those whose consumers may hold them up, and of the others."""

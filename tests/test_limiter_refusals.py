@@ -1,0 +1,123 @@
+"""A limiter under refusals that teach it nothing, slow transports, and clients that are gone."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+from http_libraries import httpx
+from loops import VIRTUAL_LOOPS
+
+from gprochat_anyio import Chunk, Client, Limiter, RateLimitError, Retry, as_completed, fan_out
+from gprochat_anyio._request.limiter import starts_of
+from gprochat_anyio.testing import Hang, Refuse, Request, Say, Script, scripted_site
+
+virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+
+
+@virtual
+async def test_beside_a_fan_out_a_refusal_counts_as_an_attempt() -> None:
+    """The consumer's request may start although the site is full; it is refused like any other."""
+
+    def answer(request: Request) -> Script:
+        return Refuse(429, "full") if request.prompt == "and" else (Say("a"), Hang())
+
+    limiter = Limiter(max_at_once=8)
+    async with scripted_site(answer) as site:
+        retry = Retry(attempts=3)
+        async with site.client(limiter=limiter, retry=retry) as client:
+            async with fan_out(client, ["1", "2"]) as events:
+                for _ in range(2):
+                    assert isinstance(await events.receive(), Chunk)
+                with pytest.raises(RateLimitError):
+                    await client.ask("and")
+                asked = [request for request in site.requests if request.prompt == "and"]
+                # the first refusal lowers the limit; the others wait as `Retry` says
+                assert len(asked) == 4
+                assert asked[-1].time - asked[1].time >= 0.25 + 0.5
+
+
+class _SlowToClose(httpx.AsyncBaseTransport):
+    """A transport that refuses, and whose responses close when they are told to."""
+
+    def __init__(self) -> None:
+        self.is_closing = anyio.Event()
+
+    async def handle_async_request(self, request: Any) -> Any:
+        transport = self
+
+        class Stream(httpx.AsyncByteStream):
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                yield b"no"
+
+            async def aclose(self) -> None:
+                transport.is_closing.set()
+                await anyio.sleep_forever()
+
+        return httpx.Response(429, headers={"content-length": "2"}, stream=Stream())
+
+
+async def test_a_start_is_not_lost_to_a_transport_that_closes_slowly(
+    anyio_backend_name: str,
+) -> None:
+    limiter, transport = Limiter(max_at_once=1), _SlowToClose()
+    async with Client("http://site.test", transport=transport, limiter=limiter) as client:
+        if anyio_backend_name == "asyncio":
+            task = asyncio.ensure_future(client.ask("hi"))
+            await transport.is_closing.wait()
+            task.cancel()
+            await asyncio.wait([task])
+        else:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(client.ask, "hi")
+                await transport.is_closing.wait()
+                tasks.cancel_scope.cancel()
+        assert limiter.statistics().running == 0
+
+
+@virtual
+async def test_closing_a_fan_out_from_another_task_is_no_failure() -> None:
+    """A reply that ends in the same turn has nobody to go to."""
+    async with scripted_site("a") as site, site.client() as client:
+        for turns in range(40):
+            async with anyio.create_task_group() as tasks:
+                async with as_completed(client, map(str, range(8)), max_at_once=4) as outcomes:
+                    for _ in range(turns):
+                        await checkpoint()
+                    tasks.start_soon(outcomes.aclose)
+                    await checkpoint()
+
+
+@virtual
+async def test_a_limiter_forgets_clients_that_are_gone() -> None:
+    limiter = Limiter(max_at_once=1)
+    for _ in range(3):
+        async with scripted_site("a") as site, site.client(limiter=limiter) as client:
+            async with anyio.create_task_group() as tasks:
+                for number in range(3):
+                    tasks.start_soon(client.ask, str(number))
+        del client, site
+    gc.collect()
+    assert len(starts_of(limiter).lanes) <= 1  # of the last, whose names this frame may hold
+
+
+@virtual
+async def test_those_that_left_do_not_pile_up() -> None:
+    limiter = Limiter(max_at_once=1)
+    async with scripted_site([Say("a"), Hang()]) as site, site.client(limiter=limiter) as client:
+        async with client.stream("hi"), anyio.create_task_group() as tasks:
+            tasks.start_soon(client.ask, "waits")
+            await anyio.wait_all_tasks_blocked()
+            for _ in range(300):
+                with anyio.CancelScope() as scope:
+                    scope.cancel()
+                    await client.ask("leaves")
+            (lane,) = starts_of(limiter).lanes.values()
+            assert limiter.statistics().waiting == 1
+            assert sum(map(len, (lane._free, lane._held_up))) < 150
+            tasks.cancel_scope.cancel()
