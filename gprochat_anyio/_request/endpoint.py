@@ -90,12 +90,13 @@ class Endpoint:
 
         now = self.check_usable()
         began = now if request.began is None else request.began
+        permits = self._permits(request)
         watch = self.observers.watch()
         deadlines = Deadlines(self.timeouts.under(request.timeouts), began)
         attempts = Attempts(
             deadlines,
             request.retry or self.retry,
-            self._permits(request),
+            permits,
             waits_off_clock=request.limiter is not None,
         )
         try:
