@@ -50,6 +50,7 @@ PRIVATE = {
         "_fanout.prompts": "an iterable of either kind, pulled as a fan-out pulls it",
         "_wire.messages.Prompt": "a type",
         "_wire.messages.checked": "an invalid prompt, before it is sent",
+        "_wire.messages.folded": "a key does not depend on where the system text is",
         "_wire.messages.history": "a prompt as messages",
     },
     "site": {
@@ -67,6 +68,7 @@ PRIVATE = {
         "_wire.gprochat.REPLY_CONTENT_TYPE": "the wire's other end",
         "_wire.json_body.decode_json": "one way to decode JSON",
         "_wire.json_body.encode_json": "one way to encode JSON",
+        "_wire.messages.folded": "a model's turns have no system text",
         "_wire.messages.history": "OpenAI's messages are checked as prompts are",
         "transport._http_library.httpx": "httpx or httpx2, whichever there is",
         "transport._target.Proxy": "models' APIs are reached through proxies, too",

@@ -88,7 +88,7 @@ def test_an_endpoint_that_says_nothing_for_a_while_is_probed() -> None:
     lane = Lane(16, adaptive=True)
     _, refused = started(lane, 2)
     refuse(lane, refused)
-    now, waits = 0.0, []
+    now, waits, probe = 0.0, [], refused
     for _ in range(7):
         waits.append(lane.has_room_from(for_consumer=False) - now)
         now += waits[-1]
@@ -119,7 +119,7 @@ def test_a_consumer_may_start_where_all_others_wait_for_it() -> None:
 def test_pauses_without_an_answer_are_given_up() -> None:
     lane = Lane(4, adaptive=True)
     assert [refuse(lane, *started(lane, 1)) for _ in range(3)] == [True, True, False]
-    lane.answered(*started(lane, 1), 0.0)
+    lane.answered(started(lane, 1)[0], 0.0)
     assert not lane.given_up(STEADY)
 
 

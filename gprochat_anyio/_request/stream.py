@@ -15,6 +15,7 @@ from anyio.lowlevel import checkpoint
 from anyio.streams.memory import MemoryObjectStreamStatistics
 
 from gprochat_anyio._errors import InvalidPromptError
+from gprochat_anyio._wire.usage import Usage
 
 from .incoming import IncomingReply
 from .opener import Opener, PreparedRequest
@@ -133,6 +134,17 @@ class ReplyStream(ObjectReceiveStream[str]):
     def timing(self) -> Timing:
         """How the request went until now, or until it ended."""
         return self._entered.timing
+
+    @property
+    def finish_reason(self) -> str | None:
+        """The reason why the reply ended: `"stop"`, `"length"` at a limit of tokens, or another of
+        the API's words. None before the end, and if the API does not say, as GPROChat's."""
+        return self._entered.finish_reason
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens that the reply took; None before the end, and if the API does not say."""
+        return self._entered.usage
 
     def statistics(self) -> MemoryObjectStreamStatistics:
         """Return the channel's statistics, as AnyIO defines them.
