@@ -38,7 +38,7 @@ ARROWS = {
     "otel": "_client _request _version",
     # built on the public names; `PRIVATE` has the exceptions
     "batch": "_fanout _wire gprochat_anyio",
-    "site": "_errors _wire gprochat_anyio transport",
+    "site": "_errors _request _wire gprochat_anyio transport",
     "testing": "_request _wire gprochat_anyio transport",
     "cli": "_request batch gprochat_anyio site transport",
 }
@@ -57,7 +57,6 @@ PRIVATE = {
         "_errors.Phase": "a type",
         "_wire.admission.Gate": "the wire's other end",
         "_wire.admission.Refusal": "the wire's other end",
-        "_wire.admission.Turn": "the wire's other end; public as `site.Turn`",
         "_wire.admission.WireResponse": "the wire's other end",
         "_wire.admission.error_response": "the wire's other end",
         "_wire.admission.model_failure": "the wire's other end",
@@ -68,6 +67,11 @@ PRIVATE = {
         "_wire.gprochat.REPLY_CONTENT_TYPE": "the wire's other end",
         "_wire.json_body.decode_json": "one way to decode JSON",
         "_wire.json_body.encode_json": "one way to encode JSON",
+        "_request.model_texts.Texts": "a model is iterated over in one way",
+        "_wire.model_api.Finish": "public as `site.Finish`",
+        "_wire.model_api.Model": "public as `site.Model`",
+        "_wire.model_api.ModelError": "public as `site.ModelError`",
+        "_wire.model_api.Turn": "public as `site.Turn`",
         "_wire.messages.folded": "a model's turns have no system text",
         "_wire.messages.history": "OpenAI's messages are checked as prompts are",
         "transport._http_library.httpx": "httpx or httpx2, whichever there is",
