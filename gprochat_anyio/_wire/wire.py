@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from gprochat_anyio._errors import SiteError
 
@@ -61,8 +61,8 @@ class Wire(Protocol):
         """The header fields of every request that are the API's own."""
         ...
 
-    def encode(self, messages: Sequence[Message]) -> bytes:
-        """Return the body of a request.
+    def encode(self, messages: Sequence[Message]) -> Any:
+        """Return the body of a request: bytes, or what a model in this process is given.
 
         :param messages: as `messages.history` returns them
         """
