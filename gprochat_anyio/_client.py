@@ -213,30 +213,32 @@ class Client(ChatClient[Endpoint]):
         """
         if not callable(model):
             raise ValueError("model must be a callable from a history to an async iterable of text")
-        client = cls.__new__(cls)
-        client._opener = endpoint_of_model(
-            model,
-            name=name,
-            timeouts=timeouts,
-            retry=retry,
-            limiter=limiter,
-            max_reply_size=max_reply_size,
+        return cls._of(
+            endpoint_of_model(
+                model,
+                name=name,
+                timeouts=timeouts,
+                retry=retry,
+                limiter=limiter,
+                max_reply_size=max_reply_size,
+            )
         )
-        return client
 
     @classmethod
     def _over(
         cls, wire: OpenAIWire | GeminiWire, url: str, has_key: bool, settings: ClientSettings
     ) -> Self:
-        client = cls.__new__(cls)
-        client._opener = endpoint_at(
-            url,
-            wire,
-            url_argument="base_url",
-            model=wire.model,
-            secret="API key" if has_key else None,
-            **settings,
+        secret = "API key" if has_key else None
+        return cls._of(
+            endpoint_at(
+                url, wire, url_argument="base_url", model=wire.model, secret=secret, **settings
+            )
         )
+
+    @classmethod
+    def _of(cls, endpoint: Endpoint) -> Self:
+        client = cls.__new__(cls)
+        client._opener = endpoint  # noqa: SLF001 - this class's own
         return client
 
     @classmethod

@@ -54,7 +54,7 @@ class SiteAddress:
                 "password=..., a key as api_key=..., and a proxy's in proxy=..."
             )
         if parts.query or parts.fragment:
-            raise ValueError(f"{argument} must not have a query or a fragment: give the bare address")
+            raise ValueError(f"{argument} must not have a query or a fragment: leave it out")
         host = ascii_host(argument, parts.hostname or "")
         via: Proxy | None = None
         if proxy is not None:

@@ -112,9 +112,7 @@ def endpoint_of_model(
     )
 
 
-def _check_shared(
-    timeouts: Timeouts | None, retry: Retry | None, limiter: Limiter | None
-) -> None:
+def _check_shared(timeouts: Timeouts | None, retry: Retry | None, limiter: Limiter | None) -> None:
     check("timeouts", timeouts, Timeouts, type(None))
     check("retry", retry, Retry, type(None))
     check("limiter", limiter, Limiter, type(None))

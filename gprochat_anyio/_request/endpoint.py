@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gprochat_anyio._settings import Retry, Timeouts
 from gprochat_anyio._wire.gprochat import (
@@ -20,7 +20,6 @@ from .deadlines import Deadlines
 from .incoming import IncomingReply
 from .limiter import Limiter, check_leaves_one, starts_of
 from .loop_affinity import LoopAffinity
-from .native import NativeSender
 from .observers import Observers
 from .opener import PreparedRequest
 from .opening import Sender, ask_once, open_reply
@@ -28,10 +27,6 @@ from .sinks import TextSink
 from .starts import Permit, Starts
 
 if TYPE_CHECKING:
-    import ssl
-
-    import httpx
-
     from .address import SiteAddress
 
 _AUTH_RESPONSE_LIMIT = 4096
@@ -93,7 +88,7 @@ class Endpoint:
     ) -> IncomingReply:
         """Open a request; see `Opener.open`."""
 
-        def encode() -> bytes:  # unlike a partial, it shows no secrets in tracebacks
+        def encode() -> Any:  # unlike a partial, it shows no secrets in tracebacks
             return self.wire.encode(request.messages)
 
         now = self.check_usable()

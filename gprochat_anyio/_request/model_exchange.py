@@ -46,14 +46,12 @@ class ModelSender:
 class ModelExchange(BackgroundExchange):
     """One reply of a model. It is the model's iterator that has to be closed in the end."""
 
-    def __init__(
-        self, model: Model, turns: tuple[Turn, ...], response: IncomingResponse
-    ) -> None:
+    def __init__(self, model: Model, turns: tuple[Turn, ...], response: IncomingResponse) -> None:
         super().__init__(response)
         self._texts = Texts(model, turns)
 
     async def _exchange(self) -> None:
-        texts = self._texts
+        texts, failure = self._texts, None
         try:
             while (text := await texts.next()) is not None:
                 self._feed(self._response.on_body, text)  # its decoder takes texts
@@ -61,8 +59,6 @@ class ModelExchange(BackgroundExchange):
                 await self._until_resumed()
         except ModelError as error:
             failure = error_of_model(error)
-        else:
-            failure = None
         finally:
             await texts.aclose()
         if failure is None:
@@ -71,6 +67,4 @@ class ModelExchange(BackgroundExchange):
             self._feed(self._response.on_failure, failure)
 
     def _cancelled(self) -> BaseException:
-        return ConnectionLost(
-            "the model was cancelled", answered=True, reused=False, reset=True
-        )
+        return ConnectionLost("the model was cancelled", answered=True, reused=False, reset=True)

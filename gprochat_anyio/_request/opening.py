@@ -11,7 +11,6 @@ from gprochat_anyio._errors import EmptyReplyError, GPROChatError
 from gprochat_anyio._redaction import strip_traceback
 from gprochat_anyio._settings import Timeouts
 from gprochat_anyio._wire.wire import Wire
-
 from gprochat_anyio.transport._pool import Pool
 
 from .attempts import Attempts

@@ -22,6 +22,10 @@ from .messages import Message
 from .server_sent_events import Event
 from .usage import Usage
 
+GEMINI_URL = "https://generativelanguage.googleapis.com/v1beta"
+GEMINI_MODEL = "gemini-flash-latest"
+"""An alias, of the newest of its kind."""
+
 GEMINI_PEER = Peer("the Gemini API", "base_url")
 _KEY_SETTING = "api_key (GEMINI_API_KEY)"
 

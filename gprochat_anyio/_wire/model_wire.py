@@ -70,15 +70,11 @@ class ModelWire:
         """Return the decoder of a reply."""
         return ModelDecoder(max_size)
 
-    @staticmethod
     def check_reply_head(
-        status: int,  # noqa: ARG004 - for all wires
-        headers: Mapping[str, str],  # noqa: ARG004
-        *,
-        framed: bool,  # noqa: ARG004
+        self, status: int, headers: Mapping[str, str], *, framed: bool
     ) -> SiteError | None:
         """Return None: a model refuses by raising."""
-        return None  # pragma: no cover - there are no responses to check
+        raise NotImplementedError  # pragma: no cover - there are no responses to check
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> SiteError:
         """Return the error that a response stands for: a model has none."""

@@ -75,13 +75,13 @@ class Wire(Protocol):
         """
         ...
 
-    @staticmethod
     def check_reply_head(
-        status: int, headers: Mapping[str, str], *, framed: bool
+        self, status: int, headers: Mapping[str, str], *, framed: bool
     ) -> SiteError | None:
         """Return the error that the head of a response shows, if it shows one.
 
         A status other than 200 gives None if the body should say more: pass it to `read_error`.
+        All wires of a class find an error in the same heads.
 
         :param headers: by lower-case name
         :param framed: True if the end of the body differs from a broken connection
