@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 
 import anyio
@@ -12,6 +12,7 @@ from gprochat_anyio._redaction import strip_traceback
 from gprochat_anyio._settings import Retry
 
 from .deadlines import Deadlines
+from .observers import Predecessor
 from .starts import Permit
 
 
@@ -25,14 +26,16 @@ class Attempts:
     """
 
     __slots__ = (
-        "_deadlines",
         "_error",
         "_failures",
         "_is_off_clock",
         "_retry",
         "_sleep",
         "_waits_off_clock",
+        "deadlines",
+        "follows",
         "number",
+        "on_start",
         "permits",
     )
 
@@ -47,7 +50,11 @@ class Attempts:
         self.number = 0
         """The number of attempts that have started."""
         self.permits = permits
-        self._deadlines = deadlines
+        self.follows: Predecessor | None = None
+        """The request to another endpoint that this one takes over from."""
+        self.on_start: Callable[[], None] | None = None
+        """Called as an attempt starts; must not raise."""
+        self.deadlines = deadlines
         self._retry = retry
         self._waits_off_clock = self._is_off_clock = waits_off_clock
         self._failures = 0  # those that count
@@ -62,12 +69,14 @@ class Attempts:
         if self._sleep is not None:
             await anyio.sleep(self._sleep)
         if self.permits and not await self._acquire():
-            error = self._error or self._deadlines.total_error(anyio.current_time())
+            error = self._error or self.deadlines.total_error(anyio.current_time())
             raise strip_traceback(error)
         self.number += 1
+        if self.on_start is not None:
+            self.on_start()
 
     async def _acquire(self) -> bool:
-        ends = inf if self._is_off_clock else self._deadlines.ends
+        ends = inf if self._is_off_clock else self.deadlines.ends
         try:
             for permit in self.permits:
                 if not await permit.start(anyio.current_time(), ends):
@@ -77,7 +86,7 @@ class Attempts:
             self.release()
             raise
         if self._is_off_clock:
-            self._deadlines.restart(anyio.current_time())
+            self.deadlines.restart(anyio.current_time())
         return True
 
     def release(self) -> None:
@@ -108,6 +117,6 @@ class Attempts:
             stale = isinstance(error, SiteConnectionError) and error.stale
             self._sleep = pause = 0.0 if stale else self._retry.wait(self._failures, error)
             again = self._failures < self._retry.attempts
-        if not again or not self._retry.covers(error) or now + pause >= self._deadlines.ends:
+        if not again or not self._retry.covers(error) or now + pause >= self.deadlines.ends:
             return None
         return pause

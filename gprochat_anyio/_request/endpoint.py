@@ -78,33 +78,48 @@ class Endpoint:
         """The connections; None if a transport of the caller's has them."""
         return self._sender.pool if isinstance(self._sender, NativeSender) else None
 
+    def attempts(self, request: PreparedRequest) -> Attempts:
+        """Return the attempts to open a request, with its deadlines, which begin now.
+
+        :raises RuntimeError: If this is closed, or belongs to another event loop or process.
+        """
+        now = self.check_usable()
+        began = now if request.began is None else request.began
+        return Attempts(
+            Deadlines(self.timeouts.under(request.timeouts), began),
+            request.retry or self.retry,
+            self._permits(request),
+            waits_off_clock=request.limiter is not None and request.began is None,
+        )
+
     async def open(
-        self, request: PreparedRequest, sink: TextSink, *, whole: bool = False
+        self,
+        request: PreparedRequest,
+        sink: TextSink,
+        *,
+        whole: bool = False,
+        attempts: Attempts | None = None,
     ) -> IncomingReply:
-        """Open a request; see `Opener.open`."""
+        """Open a request; see `Opener.open`.
+
+        :param attempts: of this request, if they are there already
+        """
 
         def encode() -> bytes:  # unlike a partial, it shows no secrets in tracebacks
             return encode_generate(
                 request.messages, secret_key=self._secret_key, password=self._password
             )
 
-        now = self.check_usable()
-        began = now if request.began is None else request.began
-        watch = self.observers.watch()
-        deadlines = Deadlines(self.timeouts.under(request.timeouts), began)
-        attempts = Attempts(
-            deadlines,
-            request.retry or self.retry,
-            self._permits(request),
-            waits_off_clock=request.limiter is not None,
-        )
+        if attempts is None:
+            attempts = self.attempts(request)
+        watch = self.observers.watch(attempts.follows)
         try:
             reply = await open_reply(
                 self._sender,
                 request.path,
                 encode,
                 sink,
-                deadlines=deadlines,
+                deadlines=attempts.deadlines,
                 attempts=attempts,
                 decoder=self._decoder,
                 watch=watch,
