@@ -32,7 +32,7 @@ ARROWS = {
     "_client": "_redaction _request _settings _wire",
     "_fanout": "_client _errors _redaction _request _settings _wire",
     "_fleet": "_client _errors _fanout _redaction _request _settings _wire",
-    "_conversation": "_client _errors _request _settings _wire",
+    "_conversation": "_errors _request _settings _wire",
     # other ways to the same
     "_sync": "_client _conversation _errors _fanout _redaction _request _settings _wire",
     "_g4f_provider": "_client _errors _redaction _request _settings _wire",

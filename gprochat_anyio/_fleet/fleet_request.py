@@ -264,6 +264,8 @@ class FleetRequest:
     @property
     def _began(self) -> float | None:
         """When `total` began; None while a limiter delays the first request."""
+        if self._request.began is not None:
+            return self._request.began
         if self._request.limiter is None:
             return self._sent_at
         return self._attempts[0].deadlines.began if self.has_started else None
