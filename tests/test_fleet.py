@@ -30,6 +30,7 @@ from gprochat_anyio import (
     GPROChatError,
     InvalidPromptError,
     Outcome,
+    Retry,
     SiteConnectionError,
     SiteError,
     SyncClient,
@@ -75,7 +76,9 @@ async def fleet_of(*replies: Reply | tuple[Reply, ...], **settings: Any) -> Asyn
                 )
                 for reply in replies
             ]
-            fleet = Fleet([site.client() for site in sites], **settings)
+            # quick, where a site says no again and again
+            retry = Retry(backoff=0.01, backoff_max=0.01)
+            fleet = Fleet([site.client(retry=retry) for site in sites], **settings)
             yield await stack.enter_async_context(fleet), sites
 
 
@@ -185,6 +188,20 @@ class TestAsking:
                 "1 more were not asked: most requests to this Fleet fail at the moment"
             ]
             assert sum(len(site.requests) for site in sites) == 1
+
+    async def test_no_token_for_another_round(self) -> None:
+        async with fleet_of(Refuse(503, "no"), Refuse(503, "no")) as (fleet, sites):
+            opener_of(fleet)._budget.tokens = 1
+            with pytest.raises(SiteError) as caught:
+                await fleet.ask("hi")
+            assert [len(site.requests) for site in sites] == [1, 1]
+            (note,) = caught.value.__notes__
+            assert "SiteError" in note
+
+    async def test_another_round(self) -> None:
+        replies: tuple[Reply, ...] = (Refuse(503, "no"), "here")
+        async with fleet_of(replies, replies) as (fleet, _):
+            assert (await fleet.ask("hi")).timing.attempts == 3
 
     async def test_a_stale_connection_is_replaced_without_a_token(self) -> None:
         replies: tuple[Reply, ...] = ("first", Drop(), "again")
@@ -375,6 +392,16 @@ class TestBudget:
         assert budget.tokens == 1
         assert not budget._on_way
 
+    async def test_cancelled_while_it_waits(self) -> None:
+        budget = RetryBudget()
+        budget.tokens = 0
+        first = budget.begin()
+        with anyio.move_on_after(0.01):
+            await budget.take(math.inf)
+        assert not budget._waiting
+        budget.succeed(first)
+        assert budget.tokens == 1
+
     async def test_too_late(self) -> None:
         budget = RetryBudget()
         budget.tokens = 0
@@ -399,7 +426,7 @@ KINDS: dict[str, Callable[[], Reply]] = {
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     kinds=st.lists(
         st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=4), min_size=1, max_size=4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gprochat_anyio._request.endpoint import PreparedRequest
 from gprochat_anyio._request.incoming import IncomingReply
@@ -36,6 +36,7 @@ class FleetOpener:
         self._budget = RetryBudget()
         self._hedge_after = hedge_after if len(members) > 1 else None
         self._affinity = LoopAffinity("Fleet")
+        self._clock: Callable[[], float] | None = None
 
     @property
     def timeouts(self) -> Timeouts:
@@ -51,25 +52,18 @@ class FleetOpener:
         self, request: PreparedRequest, sink: TextSink, *, whole: bool = False
     ) -> IncomingReply:
         """Open a request; see `Opener.open`."""
-        reply, _ = await self.open_at_one(request, sink, whole=whole)
+        if self._hedge_after is None:
+            reply, _ = await self._prompt(request, whole=whole).open(sink)
+        else:
+            reply, _ = await self.open_at_one(request, sink)
         return reply
 
-    async def open_at_one(
-        self, request: PreparedRequest, sink: TextSink, *, whole: bool = False
-    ) -> Opened:
+    async def open_at_one(self, request: PreparedRequest, sink: TextSink) -> Opened:
         """Open a request, and return the endpoint with the reply."""
-        self._check_open()
-        hedge_after = self._hedge_after
-        prompt = FleetRequest(
-            self.roster,
-            self._budget,
-            request,
-            whole=whole and hedge_after is None,
-            clock=self._affinity.check().clock,
-        )
-        if hedge_after is None:
+        prompt = self._prompt(request)
+        if self._hedge_after is None:
             return await prompt.open(sink)
-        return await HedgedOpening(prompt, sink, hedge_after).run()
+        return await HedgedOpening(prompt, sink, self._hedge_after).run()
 
     def check_room(self) -> None:
         """Make sure of room for a consumer at each endpoint; see `Opener.check_room`."""
@@ -97,6 +91,13 @@ class FleetOpener:
                 failure = failure or error
         if failure is not None:
             raise failure
+
+    def _prompt(self, request: PreparedRequest, *, whole: bool = False) -> FleetRequest:
+        self._check_open()
+        clock = self._clock  # its endpoint makes sure of the event loop
+        if clock is None:
+            clock = self._clock = self._affinity.check().clock
+        return FleetRequest(self.roster, self._budget, request, whole=whole, clock=clock)
 
     def _check_open(self) -> None:
         if self.closed:

@@ -61,6 +61,7 @@ class Member:
         "client",
         "ejections",
         "endpoint",
+        "is_ejected",
         "load",
         "paused_until",
         "retry",
@@ -76,6 +77,8 @@ class Member:
         """The time from which it may be asked; infinite while a probe is on its way."""
         self.paused_until = -inf
         """When the pause ends that a rate limit asked for."""
+        self.is_ejected = False
+        """True from its ejection until an answer."""
         self.ejections = 0
         """How many there were."""
         self._eject_after = eject_after
@@ -89,11 +92,6 @@ class Member:
         self._ejected_until: float | None = None
         self._row = 0  # ejections without a complete reply between them
         self._is_probed = False
-
-    @property
-    def is_ejected(self) -> bool:
-        """True from its ejection until an answer."""
-        return self._ejected_until is not None
 
     def is_paused(self, now: float) -> bool:
         """Return True if a rate limit has asked for no requests at this time."""
@@ -131,7 +129,7 @@ class Member:
             now = self.endpoint.check_usable()
             self.endpoint.observers.recovered(now - self._ejected_at)
             self._ejected_until = None
-            self._is_probed = False
+            self.is_ejected = self._is_probed = False
             self._failures = self._eject_after - 1  # a failure in the middle of a reply ejects it
             self._update()
 
@@ -179,6 +177,7 @@ class Member:
         if self._ejected_until is None:
             self._ejected_at = now
         self._ejected_until = now + seconds
+        self.is_ejected = True
         self._is_probed = False
         self._update()
         self.endpoint.observers.ejected(error, seconds)
@@ -204,7 +203,7 @@ class MemberRequest:
 
     def answered(self) -> None:
         """Take note of the first text."""
-        if self._tells:
+        if self._member.is_ejected and self._tells:
             self._end_probe()
             self._member.answered()
 

@@ -54,8 +54,14 @@ class RetryBudget:
 
     def succeed(self, number: int) -> None:
         """Count a request that was answered. It gives a token."""
-        self._give()
-        self.end(number)
+        if self._waiting:
+            self._give()
+            self.end(number)
+        else:
+            del self._on_way[number]
+            self._renewed = self._latest
+            if self.tokens < _MOST:
+                self.tokens += 1
 
     def end(self, number: int) -> None:
         """Count a request that ended in another way."""

@@ -12,10 +12,13 @@ from .member import Member
 class Roster:
     """The endpoints of a fleet."""
 
-    __slots__ = ("_random", "members")
+    __slots__ = ("_pairs", "_random", "is_single", "members")
 
     def __init__(self, members: Sequence[Member], random: random.Random) -> None:
         self.members = tuple(members)
+        self._pairs = len(self.members) * (len(self.members) - 1)
+        self.is_single = len(self.members) == 1
+        """True for a fleet of one, which is its client in everything."""
         self._random = random
 
     def choose(self, now: float) -> Member | None:
@@ -23,11 +26,12 @@ class Roster:
 
         :return: None if all that are not ejected are paused
         """
-        members, random = self.members, self._random.random
-        count = len(members)
-        first = int(random() * count)
-        second = (first + 1 + int(random() * (count - 1))) % count
-        one, other = members[first], members[second]
+        members = self.members
+        if self.is_single:
+            return members[0]  # its client waits itself
+        others = len(members) - 1
+        first, second = divmod(int(self._random.random() * self._pairs), others)
+        one, other = members[first], members[second if second < first else second + 1]
         if one.available_at <= now and other.available_at <= now:
             return one if one.load <= other.load else other
         return self.choose_from(self.candidates(now, ()))

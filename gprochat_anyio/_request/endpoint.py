@@ -78,18 +78,21 @@ class Endpoint:
         """The connections; None if a transport of the caller's has them."""
         return self._sender.pool if isinstance(self._sender, NativeSender) else None
 
-    def attempts(self, request: PreparedRequest) -> Attempts:
-        """Return the attempts to open a request, with its deadlines, which begin now.
+    def attempts(
+        self, request: PreparedRequest, *, retry: Retry | None, began: float | None
+    ) -> Attempts:
+        """Return the attempts to open a request, with its deadlines.
 
+        :param retry: in the place of the endpoint's
+        :param began: when its `total` began; None for now, or for its turn by a limiter
         :raises RuntimeError: If this is closed, or belongs to another event loop or process.
         """
         now = self.check_usable()
-        began = now if request.began is None else request.began
         return Attempts(
-            Deadlines(self.timeouts.under(request.timeouts), began),
-            request.retry or self.retry,
+            Deadlines(self.timeouts.under(request.timeouts), now if began is None else began),
+            retry or self.retry,
             self._permits(request),
-            waits_off_clock=request.limiter is not None and request.began is None,
+            waits_off_clock=request.limiter is not None and began is None,
         )
 
     async def open(
@@ -111,7 +114,7 @@ class Endpoint:
             )
 
         if attempts is None:
-            attempts = self.attempts(request)
+            attempts = self.attempts(request, retry=request.retry, began=request.began)
         watch = self.observers.watch(attempts.follows)
         try:
             reply = await open_reply(
