@@ -70,12 +70,10 @@ Fleets = tuple[Any, list[ScriptedSite]]
 async def fleet_of(*replies: Reply | tuple[Reply, ...], **settings: Any) -> AsyncIterator[Fleets]:
     with anyio.fail_after(30):
         async with AsyncExitStack() as stack:
-            sites = [
-                await stack.enter_async_context(
-                    live_site(*(reply if isinstance(reply, tuple) else (reply,)))
-                )
-                for reply in replies
-            ]
+            sites: list[ScriptedSite] = []
+            for reply in replies:
+                several: Any = reply if isinstance(reply, tuple) else (reply,)
+                sites.append(await stack.enter_async_context(live_site(*several)))
             # quick, where a site says no again and again
             retry = Retry(backoff=0.01, backoff_max=0.01)
             fleet = Fleet([site.client(retry=retry) for site in sites], **settings)

@@ -104,7 +104,7 @@ class Route:
             await self._back_off()
         number = await self._budget.take(self._ends)
         if not number:
-            if left := len(self._untried()):
+            if left := sum(member not in self._errors for member in self._untried()):
                 error.add_note(
                     f"{left} more were not asked: most requests to this Fleet fail at the moment"
                 )
