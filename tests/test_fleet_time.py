@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -220,6 +222,26 @@ class TestEjection:
                 assert sum(len(site.requests) for site in sites) == number + 1
             assert [state.state for state in fleet.states] == ["open"] * 2
 
+    async def test_an_older_request_does_not_end_an_ejection(self) -> None:
+        replies = ([Pause(5), Say("old")], Refuse(500, "no"))
+        async with fleet_of(replies, Hang(), eject_after=1, eject_for=60) as (fleet, sites):
+            async with anyio.create_task_group() as tg:
+                while len(sites[0].requests) < 2:
+                    tg.start_soon(fleet.ask, "hi")
+                    await anyio.sleep(0.1)
+                await anyio.sleep(10)
+                assert sites[0].requests[0].outcome == "complete"
+                assert fleet.states[0].state == "ejected"
+                tg.cancel_scope.cancel()
+
+    @pytest.mark.parametrize("attempts", [1, 2, 4])
+    async def test_as_many_rounds_as_attempts(self, attempts: int) -> None:
+        retry = Retry(attempts=attempts)
+        async with fleet_of(DOWN, DOWN, retry=retry, eject_after=99) as (fleet, sites):
+            with pytest.raises(SiteError):
+                await fleet.ask("hi")
+            assert [len(site.requests) for site in sites] == [attempts] * 2
+
     async def test_silence_in_the_middle_of_a_reply_does_not_count(self) -> None:
         silent = [Say("a"), Hang()]
         async with fleet_of(silent, silent, eject_after=1) as (fleet, _):
@@ -395,12 +417,17 @@ class TestHedging:
             assert sites[0].requests[0].outcome == "left"
             assert fleet.states[0].error is None
 
-    async def test_both_at_the_same_moment(self) -> None:
+    async def test_both_at_the_same_moment(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.DEBUG, "gprochat_anyio")
         replies = [[Pause(seconds), Say("a"), Pause(1), Say("b")] for seconds in (4, 2)]
         async with fleet_of(*replies, *replies, hedge_after=2.0) as (fleet, sites):
             for _ in range(50):
                 assert (await fleet.ask("hi")).text == "ab"
             assert sum(request.outcome == "left" for s in sites for request in s.requests) > 5
+        events = Counter(record.__dict__["gprochat_event"] for record in caplog.records)
+        assert events["request.done"] == 50
+        lost = events["request.left"] + events["request.cancelled"]
+        assert lost == events["request.started"] - 50 > 5
 
     async def test_not_for_a_fast_endpoint(self) -> None:
         async with fleet_of([Pause(1), Say("a")], [Pause(1), Say("a")], hedge_after=2.0) as (
@@ -453,6 +480,7 @@ class TestHedging:
         async with fleet_of("a", "a", hedge_after=2.0) as (fleet, _sites):
             limiter = Limiter(max_per_second=0.1)
             outcomes = await gather(fleet, ["x"] * 5, limiter=limiter)
+            assert fleet._opener._budget.tokens == 15  # no hedge has taken one
             assert [outcome.unwrap().timing.attempts for outcome in outcomes] == [1] * 5
 
     async def test_cancelled_it_closes_both(self) -> None:
