@@ -9,7 +9,7 @@ import math
 import random
 import traceback
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +299,28 @@ async def test_events(caplog: pytest.LogCaptureFixture) -> None:
     assert (hedge["gprochat_after"], hedge["gprochat_site"]) == (hosts[2], hosts[3])
     assert "gprochat_error" not in hedge
     assert "S3CRET" not in caplog.text
+
+
+@pytest.mark.parametrize("event", ["fleet.ejected", "fleet.recovered", "fleet.failover"])
+async def test_a_log_that_fails_leaves_nothing_behind(event: str) -> None:
+    def break_at(record: logging.LogRecord) -> bool:
+        if record.__dict__["gprochat_event"] == event:
+            raise LookupError("broken")
+        return True
+
+    logger = logging.getLogger("gprochat_anyio")
+    logger.addFilter(break_at)
+    logger.setLevel(logging.INFO)
+    try:
+        first = (FAILS, [Say("a"), Drop()], "back")
+        async with fleet_of(first, "here", eject_after=1, eject_for=0.01) as (fleet, sites):
+            while fleet.states[0].error is None or fleet.states[0].state != "open":
+                with suppress(LookupError, GPROChatError):
+                    await fleet.ask("hi")
+            await nothing_left(fleet, sites)
+    finally:
+        logger.removeFilter(break_at)
+        logger.setLevel(logging.NOTSET)
 
 
 class TestInThePlaceOfAClient:

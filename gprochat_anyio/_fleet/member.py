@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Final, Literal
@@ -127,7 +128,8 @@ class Member:
         """Take note of an answer."""
         if self._ejected_until is not None:
             now = self.endpoint.check_usable()
-            self.endpoint.observers.recovered(now - self._ejected_at)
+            with suppress(Exception):  # the reply is open already
+                self.endpoint.observers.recovered(now - self._ejected_at)
             self._ejected_until = None
             self.is_ejected = self._is_probed = False
             self._failures = self._eject_after - 1  # a failure in the middle of a reply ejects it
@@ -180,7 +182,8 @@ class Member:
         self.is_ejected = True
         self._is_probed = False
         self._update()
-        self.endpoint.observers.ejected(error, seconds)
+        with suppress(Exception):  # the reactor may be calling, where nothing may raise
+            self.endpoint.observers.ejected(error, seconds)
 
     def _update(self) -> None:
         ejected = -inf if self._ejected_until is None else self._ejected_until

@@ -53,7 +53,9 @@ class Site(NamedTuple):
     def words_of(self, error: Exception) -> str:
         """What to say of a failure; of a model's what it says itself, as there is no site."""
         own: str | None = getattr(error, "site_message", None)
-        return own if own and self.inside else str(error)
+        said = own if own and self.inside else str(error)
+        notes = getattr(error, "__notes__", ()) if self.members else ()  # of the other sites
+        return "; ".join((said, *notes))
 
     def client(self, **settings: Any) -> Client | Fleet:
         """A client of it, or a fleet of clients, which the caller closes.

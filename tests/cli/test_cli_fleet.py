@@ -82,6 +82,15 @@ def test_is_asked(file: Path, tmp_path: Path) -> None:
         assert "here" in result.stdout
 
 
+def test_that_is_down_says_so_of_each_site(file: Path) -> None:
+    sites = "".join(f'[sites.{n}]\nurl = "http://127.0.0.1:{n}"\n' for n in (1, 2))
+    file.write_text(f'{sites}[fleets.all]\nsites = ["1", "2"]\n')
+    result = CliRunner().invoke(gprochat, ["ask", "--site", "all", "hi"])
+    assert result.exit_code == 3
+    assert "127.0.0.1:1" in result.stderr
+    assert "127.0.0.1:2" in result.stderr
+
+
 def test_is_not_checked_as_a_whole(file: Path) -> None:
     file.write_text(f'{SITES}[fleets.all]\nsites = ["b", "a"]\n')
     result = CliRunner().invoke(gprochat, ["check", "--site", "all"])
