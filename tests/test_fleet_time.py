@@ -27,7 +27,7 @@ from gprochat_anyio import (
     gather,
 )
 from gprochat_anyio._request.chat_client import opener_of
-from gprochat_anyio._request.endpoint import PreparedRequest
+from gprochat_anyio._request.opener import PreparedRequest
 from gprochat_anyio._request.sinks import Collector
 from gprochat_anyio.testing import (
     Drop,

@@ -10,8 +10,8 @@ import anyio
 from gprochat_anyio._client import Client
 from gprochat_anyio._errors import InvalidPromptError
 from gprochat_anyio._request.chat_client import ChatClient
-from gprochat_anyio._request.endpoint import PreparedRequest
 from gprochat_anyio._request.incoming import IncomingReply
+from gprochat_anyio._request.opener import PreparedRequest
 from gprochat_anyio._request.sinks import ChannelSink
 from gprochat_anyio._request.stream import ReplyStream
 from gprochat_anyio._settings import Retry, Timeouts

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from gprochat_anyio._request.endpoint import PreparedRequest
 from gprochat_anyio._request.incoming import IncomingReply
 from gprochat_anyio._request.loop_affinity import LoopAffinity
+from gprochat_anyio._request.opener import PreparedRequest
 from gprochat_anyio._request.sinks import TextSink
 from gprochat_anyio._settings import Retry, Timeouts
 

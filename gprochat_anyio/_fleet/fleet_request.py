@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gprochat_anyio._errors import GPROChatError
-from gprochat_anyio._request.endpoint import PreparedRequest
 from gprochat_anyio._request.incoming import IncomingReply
 from gprochat_anyio._request.limiter import Limiter, starts_of
 from gprochat_anyio._request.observers import Failure, Predecessor
+from gprochat_anyio._request.opener import PreparedRequest
 from gprochat_anyio._request.sinks import TextSink
 from gprochat_anyio._settings import Retry
 

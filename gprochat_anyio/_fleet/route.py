@@ -11,7 +11,7 @@ import anyio
 from gprochat_anyio._errors import GPROChatError, RateLimitError
 from gprochat_anyio._redaction import strip_traceback
 from gprochat_anyio._request.attempts import Attempts
-from gprochat_anyio._request.endpoint import PreparedRequest
+from gprochat_anyio._request.opener import PreparedRequest
 
 from .faults import Fault, fault_of
 from .member import Member
