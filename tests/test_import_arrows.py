@@ -30,7 +30,7 @@ ARROWS = {
     # one request to one site, then one site, then many requests
     "_request": "_errors _redaction _settings _version _wire transport",
     "_client": "_redaction _request _settings _wire",
-    "_fanout": "_client _errors _redaction _request _settings _wire",
+    "_fanout": "_errors _redaction _request _settings _wire",
     "_fleet": "_client _errors _fanout _redaction _request _settings _wire",
     "_conversation": "_errors _request _settings _wire",
     # other ways to the same

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from gprochat_anyio._client import MAX_REPLY_SIZE, Client
 from gprochat_anyio._conversation.conversation import Conversation
@@ -223,7 +223,7 @@ class SyncClient:
         return self._loop.run(
             partial(
                 gather,
-                cast("Client", self._client),  # a fleet will do
+                self._client,
                 prompts,
                 max_at_once=max_at_once,
                 max_per_second=max_per_second,

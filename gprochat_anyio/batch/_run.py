@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import cast
 
 import anyio
 from anyio import to_thread
@@ -102,7 +101,7 @@ async def run_batch(
     at_once = max_at_once or limiter.max_at_once or 16
     batch = Runner(records, journal, on_bad_line, limiter, at_once)
     outcomes = as_completed(
-        cast("Client", client),  # a fleet will do
+        client,
         batch.prompts(),
         max_at_once=max_at_once,
         max_per_second=max_per_second,
