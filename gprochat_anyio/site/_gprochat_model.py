@@ -16,9 +16,9 @@ from gprochat_anyio import (
     RequestTimeoutError,
     SiteConnectionError,
 )
-from gprochat_anyio.site import ModelError, Turn
+from gprochat_anyio._wire.admission import Turn
 
-from ._api_answers import spoken
+from ._models import ModelError, spoken
 
 
 class GPROChatModel:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from itertools import groupby
 from typing import Literal, Self
 
 from anyio import sleep
@@ -64,6 +65,19 @@ class Finish(str):
         self = super().__new__(cls)
         self.reason = reason
         return self
+
+
+def spoken(turns: tuple[Turn, ...]) -> Iterator[Turn]:
+    """Return the turns as models want them: no blank ones, neighbours of one role joined.
+
+    :raises ModelError: if the user's last text is blank
+    """
+    if not turns[-1].text.strip():
+        raise ModelError("The question is blank.", status=400)
+    said = (turn for turn in turns if turn.text.strip())
+    for _, run in groupby(said, key=lambda turn: turn.role):
+        first, *rest = run
+        yield Turn(first.role, "\n\n".join([first.text, *(turn.text for turn in rest)]))
 
 
 async def offline_model(turns: tuple[Turn, ...], *, delay: float = 0.02) -> AsyncIterator[str]:

@@ -8,9 +8,10 @@ from urllib.parse import quote
 
 from gprochat_anyio import Timeouts
 from gprochat_anyio.site import Finish, ModelError, Turn
+from gprochat_anyio.site._models import spoken
 
 from ._api import Api
-from ._api_answers import shown, spoken
+from ._api_answers import shown
 
 GEMINI_URL: Final = "https://generativelanguage.googleapis.com/v1beta"
 GEMINI_MODEL: Final = "gemini-flash-latest"

@@ -7,9 +7,9 @@ from typing import Any
 
 from gprochat_anyio import Timeouts
 from gprochat_anyio.site import Finish, ModelError, Turn
+from gprochat_anyio.site._models import spoken
 
 from ._api import Api
-from ._api_answers import spoken
 
 
 class OpenAIModel:
