@@ -120,6 +120,7 @@ async def test_one_is_down_one_refuses_its_key_and_one_is_limited(
         began = anyio.current_time()
         texts = Counter[int]()
         finished: dict[int, str] = {}
+        state = fleet.states[0]
         async with fan_out(fleet, map(str, range(200))) as events:
             async for event in events:
                 if isinstance(event, Chunk):
