@@ -16,7 +16,7 @@ from ._model import OFFLINE, opened
 from ._sites import Site
 
 if TYPE_CHECKING:
-    from gprochat_anyio import Client
+    from gprochat_anyio import Client, Fleet
     from gprochat_anyio.site import Model
 
 _PATIENCE: Final = {"first_chunk": 300.0, "idle": 120.0, "total": inf}
@@ -26,9 +26,9 @@ _PATIENCE: Final = {"first_chunk": 300.0, "idle": 120.0, "total": inf}
 @asynccontextmanager
 async def opened_client(
     site: Site, *, tell: Callable[[str], None] = say, **settings: Any
-) -> AsyncIterator[Client]:
-    """A client, for the time of the block. A site inside this process is served as long, for
-    this client alone: others on this machine could use the model, too.
+) -> AsyncIterator[Client | Fleet]:
+    """A client or a fleet, for the time of the block. A site inside this process is served as
+    long, for this client alone: others on this machine could use the model, too.
 
     :param tell: is told that the embedded site answers, if it does
     :param settings: of `Client`, besides

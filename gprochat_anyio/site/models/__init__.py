@@ -12,9 +12,10 @@ the first text. Needs the extra `models`.
 
 from __future__ import annotations
 
+from gprochat_anyio.site._gprochat_model import GPROChatModel
+
 try:
     from ._gemini import GEMINI_MODEL, GEMINI_URL, GeminiModel
-    from ._gprochat_model import GPROChatModel
     from ._openai import OpenAIModel
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("httpx", "httpx_sse"):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
-from itertools import groupby
 from typing import Any, Protocol
 
 from gprochat_anyio._wire.error_responses import parse_retry_after
-from gprochat_anyio.site import Finish, ModelError, Turn
+from gprochat_anyio.site import Finish, ModelError
 
 _SHOWN = 500
 _DELAY = re.compile(r"(\d+(?:\.\d+)?)s")
@@ -34,19 +33,6 @@ class Reader(Protocol):
         :raises ModelError: if it is not complete
         """
         ...
-
-
-def spoken(turns: tuple[Turn, ...]) -> Iterator[Turn]:
-    """The turns as models want them: no blank ones, neighbours of one role joined.
-
-    :raises ModelError: if the user's last text is blank
-    """
-    if not turns[-1].text.strip():
-        raise ModelError("The question is blank.", status=400)
-    said = (turn for turn in turns if turn.text.strip())
-    for _, run in groupby(said, key=lambda turn: turn.role):
-        first, *rest = run
-        yield Turn(first.role, "\n\n".join([first.text, *(turn.text for turn in rest)]))
 
 
 def loads(data: str | bytes) -> Any:

@@ -7,10 +7,11 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from gprochat_anyio import Timeouts
+from gprochat_anyio._wire.model_api import spoken
 from gprochat_anyio.site import Finish, ModelError, Turn
 
 from ._api import Api
-from ._api_answers import shown, spoken
+from ._api_answers import shown
 
 GEMINI_URL: Final = "https://generativelanguage.googleapis.com/v1beta"
 GEMINI_MODEL: Final = "gemini-flash-latest"

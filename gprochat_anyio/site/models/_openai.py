@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from gprochat_anyio import Timeouts
+from gprochat_anyio._wire.model_api import spoken
 from gprochat_anyio.site import Finish, ModelError, Turn
 
 from ._api import Api
-from ._api_answers import spoken
 
 
 class OpenAIModel:

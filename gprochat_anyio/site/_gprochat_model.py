@@ -8,6 +8,7 @@ from gprochat_anyio import (
     AuthenticationError,
     Client,
     EmptyReplyError,
+    Fleet,
     GPROChatError,
     InvalidPromptError,
     Message,
@@ -15,21 +16,19 @@ from gprochat_anyio import (
     RequestTimeoutError,
     SiteConnectionError,
 )
-from gprochat_anyio.site import ModelError, Turn
-
-from ._api_answers import spoken
+from gprochat_anyio._wire.model_api import ModelError, Turn, spoken
 
 
 class GPROChatModel:
-    """Answers by what another site answers.
+    """Answers by what another site, or one of a fleet, answers.
 
-    :param client: of that site; stays its owner's to close
+    :param client: Of that site, or a `Fleet` of several. It stays its owner's to close.
     """
 
     name = "gprochat"
     """What it is called: the site behind does not say which model it has."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client | Fleet) -> None:
         self._client = client
 
     def __repr__(self) -> str:
