@@ -57,6 +57,7 @@ class ModelDecoder:
 class ModelWire:
     """A model in this process. A request's body is the history that it gets."""
 
+    provider = "in_process"
     path = ""
     headers: Mapping[str, str] = {}
 
