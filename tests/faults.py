@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 from deaf_site import Take
 from scripted import Endless, reply
+from support.apis import GPROCHAT, Api
 
 from gprochat_anyio import (
     Client,
@@ -91,9 +92,11 @@ class Fault:
     """How many requests a client with `Retry(attempts=3)` makes of it."""
     clock: Phase | None = None
     text: str = ""
+    api: Api = GPROCHAT
 
     def __str__(self) -> str:
-        return f"{self.phase}: {self.kind}"
+        name = f"{self.phase}: {self.kind}"
+        return name if self.api is GPROCHAT else f"{self.api}: {name}"
 
     @property
     def greets(self) -> bool:

@@ -174,4 +174,4 @@ async def test_over_sockets(recording: Recording, end: Drop, *, slow: bool) -> N
                             if slow:
                                 await closed(site)
                             async for piece in chunks:
-                                pieces.append(piece)  # noqa: PERF401
+                                pieces.append(piece)

@@ -85,8 +85,8 @@ class Expected:
         caught: list[GPROChatError] = []
         try:
             yield caught
-        except GPROChatError as error:
-            caught.append(error)
+        except GPROChatError as failure:
+            caught.append(failure)
         got = self.text if pieces is None else "".join(pieces)
         if exact or got == self.text:
             assert got == self.text
