@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ._fanout.outcomes import Finished as Finished
     from ._fanout.outcomes import Outcome as Outcome
     from ._fanout.race import race as race
+    from ._fleet.fleet import Fleet as Fleet
+    from ._fleet.member import EndpointState as EndpointState
     from ._g4f_provider import GPROChat as GPROChat
     from ._request.limiter import Limiter as Limiter
     from ._request.limiter import LimiterStatistics as LimiterStatistics
@@ -53,6 +55,8 @@ _NAMES = {
     "_fanout.fan_out": "as_completed fan_out gather",
     "_fanout.outcomes": "Chunk Failed Finished Outcome",
     "_fanout.race": "race",
+    "_fleet.fleet": "Fleet",
+    "_fleet.member": "EndpointState",
     "_g4f_provider": "GPROChat",
     "_request.limiter": "Limiter LimiterStatistics",
     "_request.reply": "Reply Timing",

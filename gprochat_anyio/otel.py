@@ -22,9 +22,10 @@ except ModuleNotFoundError as missing:
         "OpenTelemetry is not installed: pip install 'gprochat-anyio[otel]'", name=missing.name
     ) from missing
 
-from gprochat_anyio._request.observers import End, Failure, Observers
+from gprochat_anyio._request.observers import End, Failure, Observe, Observers, Predecessor
 
 from ._client import Client
+from ._fleet.fleet import Fleet
 from ._request.chat_client import opener_of
 from ._version import __version__
 
@@ -36,15 +37,16 @@ _Attributes = dict[str, str | int]
 
 
 def instrument(
-    client: Client | None = None,
+    client: Client | Fleet | None = None,
     *,
     tracer_provider: trace.TracerProvider | None = None,
     meter_provider: metrics.MeterProvider | None = None,
 ) -> None:
     """Record the requests that begin from now on, until `uninstrument`.
 
-    :param client: only this one's, in the place of what is recorded for all; None is every
-        client of the process, those inside a `SyncClient` and a `GPROChat` included
+    :param client: only this one's (of a fleet, those of its clients), in the place of what is
+        recorded for all; None is every client of the process, those inside a `SyncClient` and a
+        `GPROChat` included
     :param tracer_provider: in the place of the global one
     :param meter_provider: in the place of the global one
     """
@@ -52,10 +54,10 @@ def instrument(
     if client is None:
         Observers.everywhere = telemetry.observe
     else:
-        opener_of(client).observers.observe = telemetry.observe
+        _observe(client, telemetry.observe)
 
 
-def uninstrument(client: Client | None = None) -> None:
+def uninstrument(client: Client | Fleet | None = None) -> None:
     """Take `instrument` back. Requests that have begun are recorded to their end.
 
     :param client: the one that was given to `instrument`
@@ -63,7 +65,12 @@ def uninstrument(client: Client | None = None) -> None:
     if client is None:
         Observers.everywhere = None
     else:
-        opener_of(client).observers.observe = None
+        _observe(client, None)
+
+
+def _observe(client: Client | Fleet, observe: Observe | None) -> None:
+    for one in client.clients if isinstance(client, Fleet) else (client,):
+        opener_of(one).observers.observe = observe
 
 
 class _Telemetry:
@@ -115,6 +122,13 @@ class _SpanObserver:
             "chat",
             kind=trace.SpanKind.CLIENT,
             attributes={**attributes, "gen_ai.request.stream": True},
+        )
+
+    def took_over(self, before: Predecessor) -> None:
+        why: _Attributes = {} if before.failure is None else _described(before.failure)
+        event = "gprochat.hedge" if before.failure is None else "gprochat.failover"
+        self._span.add_event(
+            event, {"gprochat.after": before.site, "gprochat.seconds": before.seconds, **why}
         )
 
     def connected(self, seconds: float | None) -> None:

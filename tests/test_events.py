@@ -17,7 +17,17 @@ from loops import VIRTUAL_LOOPS
 from prompted import closed, pool_of
 from scripted import reply
 
-from gprochat_anyio import Client, GPROChat, GPROChatError, Retry, Timeouts, fan_out, gather, race
+from gprochat_anyio import (
+    Client,
+    Fleet,
+    GPROChat,
+    GPROChatError,
+    Retry,
+    Timeouts,
+    fan_out,
+    gather,
+    race,
+)
 from gprochat_anyio._request.observers import Observers
 from gprochat_anyio.testing import (
     Drop,
@@ -405,6 +415,16 @@ async def test_the_document_has_every_event_and_field(heard: Any) -> None:
                 played.append(script)
                 with suppress(GPROChatError, LookupError):
                     await way(client)
+    hurt = (Refuse(500, "no"), "back")
+    async with scripted_site(*hurt) as first, scripted_site("a") as second:
+        async with Fleet([first.client(), second.client()], eject_after=1, eject_for=1) as fleet:
+            while fleet.states[0].error is None or fleet.states[0].state != "open":
+                await fleet.ask("hi")
+                await anyio.sleep(1)
+    async with scripted_site(Hang()) as first, scripted_site("a") as second:
+        async with Fleet([first.client(), second.client()], hedge_after=1) as fleet:
+            while not first.requests:
+                await fleet.ask("hi")
     seen: dict[str, tuple[str, set[str]]] = {}
     for record in heard.records:
         given = fields(record)
@@ -413,5 +433,6 @@ async def test_the_document_has_every_event_and_field(heard: Any) -> None:
     table = documented()
     assert seen.keys() == table.keys()
     for event, (level, shown) in seen.items():
-        common = {"site"} if event == "rate_limit.pause" else {"site", "request"}
+        alone = {"rate_limit.pause", "fleet.ejected", "fleet.recovered"}
+        common = {"site"} if event in alone else {"site", "request"}
         assert (level, shown - common) == (table[event][0], shown & table[event][1]), event

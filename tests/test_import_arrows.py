@@ -30,12 +30,13 @@ ARROWS = {
     # one request to one site, then one site, then many requests
     "_request": "_errors _redaction _settings _version _wire transport",
     "_client": "_redaction _request _settings _wire",
-    "_fanout": "_client _errors _redaction _request _settings _wire",
-    "_conversation": "_client _errors _request _settings _wire",
+    "_fanout": "_errors _redaction _request _settings _wire",
+    "_fleet": "_client _errors _fanout _redaction _request _settings _wire",
+    "_conversation": "_errors _request _settings _wire",
     # other ways to the same
     "_sync": "_client _conversation _errors _fanout _redaction _request _settings _wire",
     "_g4f_provider": "_client _errors _redaction _request _settings _wire",
-    "otel": "_client _request _version",
+    "otel": "_client _fleet _request _version",
     # built on the public names; `PRIVATE` has the exceptions
     "batch": "_fanout _wire gprochat_anyio",
     "site": "_errors _request _wire gprochat_anyio transport",

@@ -15,7 +15,7 @@ from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 from opentelemetry.trace import SpanKind, StatusCode
 
-from gprochat_anyio import GPROChatError, otel
+from gprochat_anyio import Fleet, GPROChatError, otel
 from gprochat_anyio.testing import Pause, Refuse, Say, scripted_site
 
 
@@ -91,3 +91,30 @@ class TestExported:
         used = {name for span in exported.spans for name in span.attributes}
         assert {name for name in used if name.startswith("gen_ai.")} <= {*map(str, attributes)}
         assert exported.histograms.keys() <= {*map(str, metrics)}
+
+    async def test_a_fleet_has_a_span_for_each_site_that_is_asked(self) -> None:
+        exported = Exported()
+        async with scripted_site(Refuse(500, "No.")) as down, scripted_site("here") as up:
+            async with Fleet([down.client(), up.client()]) as fleet:
+                otel.instrument(
+                    fleet,
+                    tracer_provider=exported.tracer_provider,
+                    meter_provider=exported.meter_provider,
+                )
+                while len(exported.spans) < 2 or not down.requests:
+                    await fleet.ask("Hi")
+                otel.uninstrument(fleet)
+                count = len(exported.spans)
+                await fleet.ask("Hi")
+                assert len(exported.spans) == count
+        failed, moved = exported.spans[-2:]
+        assert failed.status.status_code is StatusCode.ERROR
+        assert failed.attributes["server.address"] in down.url
+        assert "gprochat.failover" not in [event.name for event in failed.events]
+        assert moved.status.status_code is StatusCode.UNSET
+        assert moved.attributes["server.address"] in up.url
+        failover = moved.events[0]
+        assert failover.name == "gprochat.failover"
+        assert failover.attributes["gprochat.after"] == f"{down.url.removeprefix('https://')}:443"
+        assert failover.attributes["error.type"] == "SiteError"
+        assert failover.attributes["http.response.status_code"] == 500

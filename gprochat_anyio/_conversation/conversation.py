@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from gprochat_anyio._client import Client
 from gprochat_anyio._errors import InvalidPromptError
+from gprochat_anyio._request.chat_client import ChatClient
 from gprochat_anyio._request.reply import Reply
 from gprochat_anyio._request.stream import ReplyStream
-from gprochat_anyio._settings import Timeouts, check
+from gprochat_anyio._settings import Timeouts
 from gprochat_anyio._wire.messages import Message, checked
 
 from .serialization import MAX_MESSAGES, Saved, checked_count, read, write
 from .turn import Turns, TurnStream
+
+if TYPE_CHECKING:
+    from gprochat_anyio._client import Client
+    from gprochat_anyio._fleet.fleet import Fleet
 
 
 class Conversation:
@@ -40,7 +44,7 @@ class Conversation:
     A turn is recorded as a whole or not at all, wherever a cancellation comes. One turn is asked
     at a time. A `repr` shows nothing of the texts.
 
-    :param client: stays open, and is the caller's to close
+    :param client: A `Client` or a `Fleet`. It stays open, and is the caller's to close.
     :param system: instructions, put before the first user message that is sent, whichever it is
     :param max_messages: how many messages are sent at the most, the question included; the oldest
         stay behind, and what is sent begins with the user's. None sends all. `messages` and
@@ -50,11 +54,12 @@ class Conversation:
 
     def __init__(
         self,
-        client: Client,
+        client: Client | Fleet,
         system: str | None = None,
         max_messages: int | None = MAX_MESSAGES,
     ) -> None:
-        check("client", client, Client)
+        if not isinstance(client, ChatClient):
+            raise ValueError(f"client must be a Client or a Fleet, not {type(client).__name__}")
         self._client = client
         self._system: Message | None = None
         self.system = system
@@ -139,7 +144,7 @@ class Conversation:
 
     @classmethod
     def from_json(
-        cls, client: Client, data: str | bytes | Mapping[str, Any] | Sequence[Any]
+        cls, client: Client | Fleet, data: str | bytes | Mapping[str, Any] | Sequence[Any]
     ) -> Self:
         """A conversation as `to_json` gave it, to be gone on with.
 

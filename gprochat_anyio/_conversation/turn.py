@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 
-from gprochat_anyio._client import Client
 from gprochat_anyio._errors import GPROChatError, InvalidPromptError
 from gprochat_anyio._request.chat_client import opener_of
 from gprochat_anyio._request.incoming import IncomingReply
@@ -16,6 +15,10 @@ from gprochat_anyio._request.sinks import ChannelSink
 from gprochat_anyio._request.stream import ReplyStream, open_channel
 from gprochat_anyio._settings import Timeouts, check
 from gprochat_anyio._wire.messages import Message, history
+
+if TYPE_CHECKING:
+    from gprochat_anyio._client import Client
+    from gprochat_anyio._fleet.fleet import Fleet
 
 
 class Turns:
@@ -104,7 +107,7 @@ class TurnStream(ReplyStream):
 
     def __init__(
         self,
-        client: Client,
+        client: Client | Fleet,
         turns: Turns,
         question: Message | InvalidPromptError | None,
         *,

@@ -21,6 +21,7 @@ from .scheduler import Job, Scheduler
 
 if TYPE_CHECKING:
     from gprochat_anyio._client import Client
+    from gprochat_anyio._fleet.fleet import Fleet
 
 
 class _EventScheduler(Scheduler[Event]):
@@ -57,7 +58,7 @@ class _OutcomeScheduler(Scheduler[Outcome]):
 
 
 def fan_out(
-    client: Client,
+    client: Client | Fleet,
     prompts: Prompts,
     *,
     max_at_once: int | None = None,
@@ -126,7 +127,7 @@ def fan_out(
 
 
 def as_completed(
-    client: Client,
+    client: Client | Fleet,
     prompts: Prompts,
     *,
     max_at_once: int | None = None,
@@ -163,7 +164,7 @@ def as_completed(
 
 
 async def gather(
-    client: Client,
+    client: Client | Fleet,
     prompts: Prompts,
     *,
     max_at_once: int | None = None,

@@ -14,6 +14,7 @@ from .prompts import Prompts, PromptSource
 
 if TYPE_CHECKING:
     from gprochat_anyio._client import Client
+    from gprochat_anyio._fleet.fleet import Fleet
 
 _WORKERS = 16
 
@@ -36,7 +37,7 @@ class Plan:
     @classmethod
     def of(
         cls,
-        client: Client,
+        client: Client | Fleet,
         prompts: Prompts,
         *,
         max_at_once: int | None,

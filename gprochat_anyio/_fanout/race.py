@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import anyio
 
-from gprochat_anyio._client import Client
 from gprochat_anyio._errors import GPROChatError, InvalidPromptError
 from gprochat_anyio._redaction import strip_traceback
 from gprochat_anyio._request.chat_client import ChatClient, opener_of
@@ -21,6 +21,10 @@ from gprochat_anyio._wire.messages import Prompt
 
 from .bare_task_group import BareTaskGroup, KeptFailures
 
+if TYPE_CHECKING:
+    from gprochat_anyio._client import Client
+    from gprochat_anyio._fleet.fleet import Fleet
+
 
 class RaceStream(ReplyStream):
     """The reply of the first site that gave text, as it arrives; see `race` and `ReplyStream`."""
@@ -30,7 +34,7 @@ class RaceStream(ReplyStream):
         self._race = race
 
     @property
-    def client(self) -> Client:
+    def client(self) -> Client | Fleet:
         """The client that won.
 
         :raises RuntimeError: before the block is entered
@@ -49,7 +53,7 @@ class RaceStream(ReplyStream):
 
 
 def race(
-    clients: Client | Sequence[Client],
+    clients: Client | Fleet | Sequence[Client | Fleet],
     prompt: Prompt,
     *,
     hedge_after: float = 0.0,
@@ -87,7 +91,7 @@ def race(
         or not clients
         or not all(isinstance(client, ChatClient) for client in clients)
     ):
-        raise ValueError("clients must be a Client or a sequence of at least one")
+        raise ValueError("clients must be a Client, a Fleet, or a sequence of at least one")
     if (
         isinstance(hedge_after, bool)
         or not isinstance(hedge_after, int | float)
@@ -106,7 +110,7 @@ class Race:
 
     def __init__(
         self,
-        clients: tuple[Client, ...],
+        clients: tuple[Client | Fleet, ...],
         request: PreparedRequest | InvalidPromptError,
         hedge_after: float,
     ) -> None:
@@ -158,7 +162,7 @@ class Race:
             self._changed = anyio.Event()
             await self._changed.wait()
 
-    async def _try(self, number: int, client: Client, request: PreparedRequest) -> None:
+    async def _try(self, number: int, client: Client | Fleet, request: PreparedRequest) -> None:
         with self._failures:
             try:
                 opened = await open_channel(opener_of(client), request)

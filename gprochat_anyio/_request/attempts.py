@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 
 import anyio
@@ -12,6 +12,7 @@ from gprochat_anyio._redaction import strip_traceback
 from gprochat_anyio._settings import Retry
 
 from .deadlines import Deadlines
+from .observers import Predecessor
 from .starts import Permit
 
 
@@ -25,14 +26,16 @@ class Attempts:
     """
 
     __slots__ = (
-        "_deadlines",
         "_error",
         "_failures",
         "_is_off_clock",
         "_retry",
         "_sleep",
         "_waits_off_clock",
+        "deadlines",
+        "follows",
         "number",
+        "on_start",
         "permits",
     )
 
@@ -47,7 +50,11 @@ class Attempts:
         self.number = 0
         """The number of attempts that have started."""
         self.permits = permits
-        self._deadlines = deadlines
+        self.follows: Predecessor | None = None
+        """The request to another endpoint that this one takes over from."""
+        self.on_start: Callable[[], None] | None = None
+        """Called as an attempt starts; must not raise."""
+        self.deadlines = deadlines
         self._retry = retry
         self._waits_off_clock = self._is_off_clock = waits_off_clock
         self._failures = 0  # those that count
@@ -64,12 +71,14 @@ class Attempts:
         if self.permits and not await self._acquire():
             raise strip_traceback(self._error or self._too_late())
         self.number += 1
+        if self.on_start is not None:
+            self.on_start()
 
     def _too_late(self) -> GPROChatError:
         now = anyio.current_time()
         pause = max(permit.pause(now) for permit in self.permits)
-        if now + pause < self._deadlines.ends or now >= self._deadlines.ends:
-            return self._deadlines.total_error(now)
+        if now + pause < self.deadlines.ends or now >= self.deadlines.ends:
+            return self.deadlines.total_error(now)
         return RateLimitError(
             f"an earlier request was refused, and the endpoint asked for a pause: it ends in "
             f"{pause:g} s, after this request's Timeouts.total; ask then, or give total more",
@@ -78,7 +87,7 @@ class Attempts:
         )
 
     async def _acquire(self) -> bool:
-        ends = inf if self._is_off_clock else self._deadlines.ends
+        ends = inf if self._is_off_clock else self.deadlines.ends
         try:
             for permit in self.permits:
                 if not await permit.start(anyio.current_time(), ends):
@@ -88,7 +97,7 @@ class Attempts:
             self.release()
             raise
         if self._is_off_clock:
-            self._deadlines.restart(anyio.current_time())
+            self.deadlines.restart(anyio.current_time())
         return True
 
     def release(self) -> None:
@@ -119,6 +128,6 @@ class Attempts:
             stale = isinstance(error, SiteConnectionError) and error.stale
             self._sleep = pause = 0.0 if stale else self._retry.wait(self._failures, error)
             again = self._failures < self._retry.attempts
-        if not again or not self._retry.covers(error) or now + pause >= self._deadlines.ends:
+        if not again or not self._retry.covers(error) or now + pause >= self.deadlines.ends:
             return None
         return pause

@@ -131,6 +131,10 @@ class ChatClient(Generic[_AnyOpener]):
                 raise
 
 
+@overload
+def opener_of(client: ChatClient[_AnyOpener]) -> _AnyOpener: ...
+@overload
+def opener_of(client: ChatClient[Any]) -> Opener: ...
 def opener_of(client: ChatClient[_AnyOpener]) -> _AnyOpener:
     """Return what opens a client's requests: for fan-outs, races and conversations."""
     return client._opener  # noqa: SLF001 - this module's own

@@ -83,32 +83,49 @@ class Endpoint:
         """The library's own connections, if there are any."""
         return self._sender.pool
 
+    def attempts(
+        self, request: PreparedRequest, *, retry: Retry | None, began: float | None
+    ) -> Attempts:
+        """Return the attempts to open a request, with its deadlines.
+
+        :param retry: in the place of the endpoint's
+        :param began: when its `total` began; None for now, or for its turn by a limiter
+        :raises RuntimeError: If this is closed, or belongs to another event loop or process.
+        """
+        now = self.check_usable()
+        return Attempts(
+            Deadlines(self.timeouts.under(request.timeouts), now if began is None else began),
+            retry or self.retry,
+            self._permits(request),
+            waits_off_clock=request.limiter is not None and began is None,
+        )
+
     async def open(
-        self, request: PreparedRequest, sink: TextSink, *, whole: bool = False
+        self,
+        request: PreparedRequest,
+        sink: TextSink,
+        *,
+        whole: bool = False,
+        attempts: Attempts | None = None,
     ) -> IncomingReply:
-        """Open a request; see `Opener.open`."""
+        """Open a request; see `Opener.open`.
+
+        :param attempts: of this request, if they are there already
+        """
 
         def encode() -> Any:  # unlike a partial, it shows no secrets in tracebacks
             return self.wire.encode(request.messages)
 
-        now = self.check_usable()
-        began = now if request.began is None else request.began
-        permits = self._permits(request)
-        watch = self.observers.watch()
-        deadlines = Deadlines(self.timeouts.under(request.timeouts), began)
-        attempts = Attempts(
-            deadlines,
-            request.retry or self.retry,
-            permits,
-            waits_off_clock=request.limiter is not None,
-        )
+        if attempts is None:
+            attempts = self.attempts(request, retry=request.retry, began=request.began)
+        watch = self.observers.watch(attempts.follows)
         try:
             reply = await open_reply(
                 self._sender,
                 request.path or self.wire.path,
                 encode,
                 sink,
-                deadlines=deadlines,
+                deadlines=attempts.deadlines,
                 attempts=attempts,
                 wire=self.wire,
                 max_size=self._max_reply_size,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gprochat_anyio._errors import (
     GPROChatError,
@@ -57,6 +57,7 @@ class IncomingReply(IncomingResponse):
         "attempts",
         "characters",
         "complete",
+        "on_over",
         "permits",
     )
 
@@ -77,6 +78,8 @@ class IncomingReply(IncomingResponse):
         self.attempts = 1
         self.permits: Sequence[Permit] = ()
         """Told of the first text, and released as the reply ends, unless it was refused."""
+        self.on_over: Callable[[IncomingReply], None] | None = None
+        """Is told once that it has ended, if it is set before; must not raise."""
         self.affinity: LoopAffinity
         """The client's."""
         self._wire = wire
@@ -187,6 +190,8 @@ class IncomingReply(IncomingResponse):
             assert self.ended_at is not None
             for permit in self.permits:
                 permit.release(self.ended_at)
+        if self.on_over is not None:
+            self.on_over(self)
         if self._chunks:  # otherwise a further attempt may have the sink
             self._sink.end()
 

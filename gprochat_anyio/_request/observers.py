@@ -57,8 +57,24 @@ class End:
     failure: Failure | None
 
 
+@dataclass(frozen=True, slots=True)
+class Predecessor:
+    """A request to another endpoint of a fleet, for the same prompt."""
+
+    site: str
+    """Host and port."""
+    failure: Failure | None
+    """Why it failed; None if it is still waiting for its first text."""
+    seconds: float
+    """Since the prompt was first sent."""
+
+
 class Observer(Protocol):
     """Is told what happens to one request, in the task where it happens. `ended` comes last."""
+
+    def took_over(self, before: Predecessor) -> None:
+        """The request was sent because another endpoint failed, or is slow; comes first."""
+        ...
 
     def connected(self, seconds: float | None) -> None:
         """A connection was made in so many seconds; None: it was there already."""
@@ -152,26 +168,44 @@ class Observers:
         self._host, self._port = host, port
         self.observe: Observe | None = None
 
-    def watch(self) -> Watch | None:
-        """Return the watch of a request that begins; None if nobody wants to know."""
+    def watch(self, before: Predecessor | None = None) -> Watch | None:
+        """Return the watch of a request that begins; None if nobody wants to know.
+
+        :param before: the request to another endpoint that it takes over from
+        """
         observe = self.observe or Observers.everywhere
         if observe is None and not _log.isEnabledFor(logging.INFO):
             return None
         observers: list[Observer] = []
         if _log.isEnabledFor(logging.INFO):
-            observers.append(_LogObserver(self._site))
+            observers.append(_LogObserver(self.site))
         if observe is not None:
             observers.append(observe(self._host, self._port))
+        if before is not None:
+            for observer in observers:
+                observer.took_over(before)
         return Watch(observers)
 
     def paused(self, pause: float, at_once: float) -> None:
         """Tell that a rate limit makes the requests of a limiter wait, and how many run then."""
         if _log.isEnabledFor(logging.INFO):
             given = {} if at_once == inf else {"at_once": int(at_once)}
-            _say(logging.INFO, "rate_limit.pause", site=self._site, pause=pause, **given)
+            _say(logging.INFO, "rate_limit.pause", site=self.site, pause=pause, **given)
+
+    def ejected(self, error: Exception, seconds: float) -> None:
+        """A fleet leaves the endpoint alone for so many seconds."""
+        if _log.isEnabledFor(logging.INFO):
+            why = _reason(Failure.of(error))
+            _say(logging.INFO, "fleet.ejected", site=self.site, **why, seconds=seconds)
+
+    def recovered(self, seconds: float) -> None:
+        """An endpoint answers again, so many seconds after a fleet has ejected it."""
+        if _log.isEnabledFor(logging.INFO):
+            _say(logging.INFO, "fleet.recovered", site=self.site, seconds=seconds)
 
     @property
-    def _site(self) -> str:
+    def site(self) -> str:
+        """Host and port."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"{host}:{self._port}"
 
@@ -186,6 +220,10 @@ class _LogObserver:
         self._request = next(_numbers)
         self._is_debugged = _log.isEnabledFor(logging.DEBUG)
         self._debug("request.started")
+
+    def took_over(self, before: Predecessor) -> None:
+        event = "fleet.hedge" if before.failure is None else "fleet.failover"
+        self._say(logging.INFO, event, before.failure, after=before.site, seconds=before.seconds)
 
     def connected(self, seconds: float | None) -> None:
         if seconds is None:
@@ -213,11 +251,13 @@ class _LogObserver:
         if self._is_debugged:
             self._say(logging.DEBUG, event, failure, **fields)
 
-    def _say(self, level: int, event: str, failure: Failure | None, **fields: float) -> None:
-        why: dict[str, str | int | None] = {}
-        if failure is not None:
-            why = {"error": failure.error, "status": failure.status, "phase": failure.phase}
+    def _say(self, level: int, event: str, failure: Failure | None, **fields: str | float) -> None:
+        why = {} if failure is None else _reason(failure)
         _say(level, event, request=self._request, site=self._site, **why, **fields)
+
+
+def _reason(failure: Failure) -> dict[str, str | int | None]:
+    return {"error": failure.error, "status": failure.status, "phase": failure.phase}
 
 
 def _say(level: int, event: str, **fields: str | float | None) -> None:

@@ -18,6 +18,7 @@ from gprochat_anyio._fanout.plan import OnError
 from gprochat_anyio._fanout.prompts import PromptSource
 from gprochat_anyio._redaction import hide_arguments
 from gprochat_anyio._request.building import MAX_REPLY_SIZE
+from gprochat_anyio._request.chat_client import ChatClient
 from gprochat_anyio._request.limiter import Limiter
 from gprochat_anyio._request.reply import Reply
 from gprochat_anyio._request.stream import ReplyStream
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from gprochat_anyio._fleet.fleet import Fleet
     from gprochat_anyio._settings import Retry
 
 
@@ -110,7 +112,26 @@ class SyncClient:
         client._wrap(Client.from_env(**overrides), backend)  # noqa: SLF001 - its own
         return client
 
-    def _wrap(self, client: Client, backend: Backend) -> None:
+    @classmethod
+    def of(cls, client: Client | Fleet, *, backend: Backend = "asyncio") -> Self:
+        """Return a client over a `Fleet`, or over a `Client` that was set up elsewhere.
+
+        ::
+
+            with SyncClient.of(Fleet([Client(url_a), Client(url_b)])) as client:
+                print(client.ask("Hello").text)
+
+        :param client: Not used in an event loop before, nor from then on. `close()` closes it.
+        :param backend: The event loop, "asyncio" or "trio".
+        :raises ValueError: If an argument is invalid. The message names it.
+        """
+        if not isinstance(client, ChatClient):
+            raise ValueError(f"client must be a Client or a Fleet, not {type(client).__name__}")
+        sync = cls.__new__(cls)
+        sync._wrap(client, backend)  # noqa: SLF001 - its own
+        return sync
+
+    def _wrap(self, client: Client | Fleet, backend: Backend) -> None:
         self._client = client
         self._loop = LoopThread(client, backend=backend, name=type(self).__name__)
         self._finalizer = weakref.finalize(self, self._loop.forsake)

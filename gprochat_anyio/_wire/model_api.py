@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal, Self
 
 from .usage import Usage
@@ -18,7 +19,8 @@ class Turn:
     :param text: may be blank. Its `repr` never shows it, so that prompts stay out of logs.
     """
 
-    role: Literal["user", "model"]
+    role: Literal["user", "model", "system"]
+    """`"system"` is only for models that have a `takes_system` that is True: the first turn."""
     text: str
 
     def __repr__(self) -> str:
@@ -85,3 +87,16 @@ class Finish(str):
         self.reason = reason
         self.usage = usage
         return self
+
+
+def spoken(turns: tuple[Turn, ...]) -> Iterator[Turn]:
+    """Return the turns as models want them: no blank ones, neighbours of one role joined.
+
+    :raises ModelError: If the user's last text is blank.
+    """
+    if not turns[-1].text.strip():
+        raise ModelError("The question is blank.", status=400)
+    said = (turn for turn in turns if turn.text.strip())
+    for _, run in groupby(said, key=lambda turn: turn.role):
+        first, *rest = run
+        yield Turn(first.role, "\n\n".join([first.text, *(turn.text for turn in rest)]))

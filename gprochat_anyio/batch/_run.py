@@ -9,7 +9,7 @@ from functools import partial
 import anyio
 from anyio import to_thread
 
-from gprochat_anyio import Client, Limiter, Timeouts, as_completed
+from gprochat_anyio import Client, Fleet, Limiter, Timeouts, as_completed
 
 from ._batch_errors import OutputError
 from ._input import Source, records_of
@@ -20,7 +20,7 @@ from ._summary import BatchSummary
 
 
 async def run_batch(
-    client: Client,
+    client: Client | Fleet,
     source: Source,
     sink: str | os.PathLike[str],
     *,
@@ -71,7 +71,8 @@ async def run_batch(
     :param retry_failed: ask those again whose line is an error; such lines are taken out first
     :param format: `"jsonl"` or `"text"`; None: by the suffix of a path (`.jsonl`, `.ndjson` and
         `.json` are JSON lines), by the first character of another file (`{`)
-    :param site: what the keys call the site; None: its URL. For a site that moves.
+    :param site: The name of the site in the keys. None is its URL, or the URLs of a fleet, sorted
+        and with spaces between. Give a name for a site that moves, or a fleet that changes.
     :param on_progress: called with the summary so far, four times a second and at the end,
         however that comes
     :param on_bad_line: called with the number of a line that holds no prompt, and why. Such a

@@ -9,7 +9,7 @@ import anyio
 import click
 from anyio import to_thread
 
-from gprochat_anyio import Client, GPROChatError, ReplyStream, Timing
+from gprochat_anyio import Client, Fleet, GPROChatError, ReplyStream, Timing
 
 from ._exits import EPILOG, FAILED, exit_status, say
 from ._inside import opened_client
@@ -85,7 +85,7 @@ class _PromptRun:
             return 0  # the reader has what it wanted, as with `| head`
         return 0 if self._failure is None else exit_status(self._failure)
 
-    async def _stream(self, client: Client) -> None:
+    async def _stream(self, client: Client | Fleet) -> None:
         async with client.stream(self._prompt) as chunks:
             self._chunks = chunks
             async for chunk in chunks:

@@ -159,14 +159,19 @@ class _Running:
                 client,
                 self._source,
                 self._out,
-                # its port is another one each time, so the keys must not hold it
-                site="embedded" if self._site.inside else None,
+                site=self._key_name(),
                 on_progress=self._see,
                 on_bad_line=None if self._progress is None else self._progress.bad_line,
                 stop=self._ctrl_c.stop,
                 grace=self._grace,
                 **self._settings,
             )
+
+    def _key_name(self) -> str | None:
+        """The site's name in the keys; None is its URL."""
+        if self._site.inside:
+            return "embedded"  # its port is another one each time
+        return f"fleet {self._site.name}" if self._site.members else None  # its sites may change
 
     def _see(self, summary: BatchSummary) -> None:
         self._summary = summary

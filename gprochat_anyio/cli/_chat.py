@@ -21,7 +21,7 @@ from ._sites import Site, chosen_sites, embedded_site, kept_site, named_site, si
 from ._store import Kept, LoggedTurn, Store, StoreError, store_path
 
 if TYPE_CHECKING:
-    from gprochat_anyio import Client
+    from gprochat_anyio import Client, Fleet
 
     from ._speaker import Speaker
 
@@ -125,7 +125,7 @@ class _Chat:
         self._last = last
         self._system = system
         self._plain = plain
-        self._clients: dict[tuple[str | None, ...], Client] = {}
+        self._clients: dict[tuple[str | None, ...], Client | Fleet] = {}
 
     async def run(self, store: Store | None, history: Sequence[str]) -> int:
         """The exit status, once the person has left.
@@ -153,7 +153,7 @@ class _Chat:
             before = part or (self._last[0] if self._last else Kept(None, None, None, ()))
             system = before.system if self._system is None else self._system
             speakers.append(await self._speaker(site, before.turns, system))
-        sites = list(self._config.sites)
+        sites = list(self._config.names)
         commands = Commands(speakers, sites=sites, open_speakers=self._open, tell=tell)
         arguments = {name: command.argument for name, command in COMMANDS.items()}
         repl = Repl(

@@ -54,6 +54,9 @@ def check(ctx: click.Context, /, *, backend: str, **_: Any) -> None:
         raise click.UsageError(
             "no site: give --url or --site, set GPROCHAT_URL, or configure a default."
         )
+    if site.members:
+        names = ", ".join(member.label for member in site.members)
+        raise click.UsageError(f"check takes one site; {site.label} is a fleet of {names}.")
     try:
         status = anyio.run(_Check(site).run, backend=backend)
     except PipeClosedError:
@@ -74,7 +77,7 @@ class _Check:
     async def run(self) -> int:
         step = "settings"
         try:
-            async with self._site.client(retry=Retry(attempts=1)) as client:
+            async with self._site.own_client(retry=Retry(attempts=1)) as client:
                 assert self._site.url is not None
                 address = SiteAddress(self._site.url, proxy=self._site.proxy)
                 self._output.write(f"{address.url}\n")

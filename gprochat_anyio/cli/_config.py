@@ -47,10 +47,17 @@ class Config(NamedTuple):
     """What the configuration file says; all defaults if there is none."""
 
     sites: Mapping[str, NamedSite] = MappingProxyType({})
+    fleets: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    """Names of sites that are asked as one."""
     default: str | None = None
     log: bool = True
     """Whether chats are kept."""
     path: Path | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its sites and fleets."""
+        return (*self.sites, *self.fleets)
 
     def site(self, name: str) -> NamedSite:
         """The site of that name.
@@ -58,7 +65,7 @@ class Config(NamedTuple):
         :raises ConfigError: if there is none
         """
         if name not in self.sites:
-            known = ", ".join(self.sites) or "it has none"
+            known = ", ".join(self.names) or "it has none"
             raise ConfigError(f"{self.path} has no site {name!r} ({known}): add [sites.{name}]")
         return self.sites[name]
 
@@ -113,7 +120,7 @@ class _File:
         except tomllib.TOMLDecodeError as error:
             reason, line, _ = (*re.split(r" \(at line (\d+),.*", str(error)), "", "")[:3]
             self._refuse(f"{reason[:1].lower()}{reason[1:]}", line=line)
-        self._check_keys(table, ("default", "log", "sites"), ())
+        self._check_keys(table, ("default", "fleets", "log", "sites"), ())
         default, log = table.get("default"), table.get("log", True)
         if not isinstance(log, bool):
             self._refuse("log must be true or false", "log")
@@ -121,11 +128,34 @@ class _File:
         if not isinstance(named, dict):
             self._refuse("sites must be tables: [sites.NAME]", "sites")
         sites = {name: self._site(name, site) for name, site in named.items()}
-        if default is not None and default not in sites:
+        fleets = self._fleets(table.get("fleets", {}), sites)
+        if default is not None and default not in sites and default not in fleets:
             self._refuse(
                 f"default must be the name of a site; there is no [sites.{default}]", "default"
             )
-        return Config(MappingProxyType(sites), default, log, self._path)
+        return Config(MappingProxyType(sites), MappingProxyType(fleets), default, log, self._path)
+
+    def _fleets(self, named: object, sites: Mapping[str, NamedSite]) -> dict[str, tuple[str, ...]]:
+        if not isinstance(named, dict):
+            self._refuse("fleets must be tables: [fleets.NAME]", "fleets")
+        return {name: self._fleet(name, fleet, sites) for name, fleet in named.items()}
+
+    def _fleet(self, name: str, fleet: object, sites: Mapping[str, NamedSite]) -> tuple[str, ...]:
+        where = ("fleets", name)
+        if not isinstance(fleet, dict):
+            self._refuse(f"a fleet is a table: [fleets.{name}]", *where)
+        self._check_keys(fleet, ("sites",), where)
+        if name in sites:
+            self._refuse(f"{name} is a site already; give the fleet another name", *where)
+        names = fleet.get("sites")
+        if not isinstance(names, list) or not names:
+            self._refuse('sites must be a list of names: ["a", "b"]', *where, "sites")
+        for number, member in enumerate(names):
+            if not isinstance(member, str) or member not in sites:
+                self._refuse(f"there is no [sites.{member}]", *where, "sites")
+            if member in names[:number]:
+                self._refuse(f"{member} must be listed once", *where, "sites")
+        return tuple(names)
 
     def _site(self, name: str, site: object) -> NamedSite:
         where = ("sites", name)

@@ -15,7 +15,7 @@ from ._model import api_url
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from gprochat_anyio import Client
+    from gprochat_anyio import Client, Fleet
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _CREDENTIALS: Final = (("secret_key", "GPROCHAT_SECRET_KEY"), ("password", "GPROCHAT_PASSWORD"))
@@ -32,6 +32,8 @@ class Site(NamedTuple):
     password: str | None = None
     proxy: str | None = None
     timeouts: Mapping[str, float] = {}
+    members: tuple[Site, ...] = ()
+    """The sites of a fleet; its `url` has all addresses then."""
     model: str | None = None
     """What `--model` says, and after a slash what `--model-name` says."""
 
@@ -45,20 +47,28 @@ class Site(NamedTuple):
 
     @property
     def inside(self) -> bool:
-        """Whether it is inside this process, to be served first."""
+        """True if no site is asked: a model in this process, or the API of one."""
         return self.url is None or self.model is not None
 
     def words_of(self, error: Exception) -> str:
-        """What to say of a failure; of a model's what it says itself, as there is no site."""
-        own: str | None = getattr(error, "site_message", None)
-        return own if own and self.inside else str(error)
+        """Return what to say of a failure."""
+        notes = getattr(error, "__notes__", ()) if self.members else ()  # of the other sites
+        return "; ".join((str(error), *notes))
 
-    def client(self, **settings: Any) -> Client:
-        """A client of it, which the caller closes.
+    def client(self, **settings: Any) -> Client | Fleet:
+        """A client of it, or a fleet of clients, which the caller closes.
 
         :param settings: of `Client`, besides
         :raises ValueError: for a setting that can not be
         """
+        if self.members:
+            from gprochat_anyio import Fleet  # noqa: PLC0415 - as below
+
+            return Fleet([member.own_client(**settings) for member in self.members])
+        return self.own_client(**settings)
+
+    def own_client(self, **settings: Any) -> Client:
+        """Return a client of it, which is no fleet; see `client`."""
         from gprochat_anyio import Client, Timeouts  # noqa: PLC0415 - not for `--help`
 
         own: dict[str, Any] = {
@@ -81,10 +91,12 @@ def complete_site(_: click.Context, __: click.Parameter, incomplete: str) -> lis
     from click.shell_completion import CompletionItem  # noqa: PLC0415 - only for the shell
 
     try:
-        sites = read_config().sites
+        config = read_config()
     except ConfigError:
         return []
-    return [CompletionItem(n, help=s.url) for n, s in sites.items() if n.startswith(incomplete)]
+    known = {name: site.url for name, site in config.sites.items()}
+    known |= {name: ", ".join(members) for name, members in config.fleets.items()}
+    return [CompletionItem(n, help=h) for n, h in known.items() if n.startswith(incomplete)]
 
 
 def site_option(*, multiple: bool = False) -> Callable[[_F], _F]:
@@ -94,7 +106,7 @@ def site_option(*, multiple: bool = False) -> Callable[[_F], _F]:
         metavar="NAME",
         multiple=multiple,
         shell_complete=complete_site,
-        help="A site of the configuration file.",
+        help="A site or a fleet of the configuration file.",
     )
 
 
@@ -139,11 +151,14 @@ def named_site(
     given: Mapping[str, Any] | None = None,
     env: Mapping[str, Any] | None = None,
 ) -> Site:
-    """A site of the configuration.
+    """A site or a fleet of the configuration.
 
     :param given: settings that go before those of the file
     :raises ConfigError: if it has none of that name
     """
+    if name in config.fleets:
+        members = tuple(named_site(config, n, given, env) for n in config.fleets[name])
+        return Site(" ".join(str(member.url) for member in members), name, members=members)
     site = config.site(name)
     file = {key: value for key, value in site._asdict().items() if value is not None}
     del file["url"], file["timeouts"]
@@ -193,7 +208,7 @@ def kept_site(
     if model is not None or url is None:
         return _site(url, None, given)._replace(model=model)
     elsewhere = os.environ.get("GPROCHAT_URL") or url
-    if name in config.sites:
+    if name in config.names:
         return named_site(config, str(name), given, _environment() if elsewhere == url else {})
     return environment_site(ctx, url) if elsewhere == url else _site(url, None, given)
 

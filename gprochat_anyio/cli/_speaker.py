@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import anyio
 
-from gprochat_anyio import Client, Conversation, GPROChatError, ReplyStream
+from gprochat_anyio import Client, Conversation, Fleet, GPROChatError, ReplyStream
 
 from ._sites import Site
 from ._store import Kept, LoggedTurn
@@ -24,7 +24,7 @@ class Speaker:
     def __init__(
         self,
         site: Site,
-        client: Client,
+        client: Client | Fleet,
         turns: Iterable[LoggedTurn] = (),
         system: str | None = None,
     ) -> None:

@@ -11,11 +11,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from gprochat_anyio import Client, Fleet
 from gprochat_anyio._wire.admission import Gate, Refusal
 from gprochat_anyio._wire.gprochat import AUTH_PATH, GENERATE_PATH
 from gprochat_anyio._wire.model_api import Model
 
 from ._access import AccessLog
+from ._client_model import ClientModel
 from ._intake import Intake, to_response
 from ._limits import AtMost
 from ._openai_api import openai_routes
@@ -28,7 +30,7 @@ HEALTH_PATH: Final = "/healthz"
 
 
 def create_app(
-    model: Model | None = None,
+    model: Model | Client | Fleet | None = None,
     *,
     secret_key: str = "",
     passwords: Iterable[str] = (),
@@ -40,7 +42,8 @@ def create_app(
 
     The app's `state.protected` says whether it asks for a password.
 
-    :param model: answers the histories; None takes `offline_model`
+    :param model: Answers the histories. A `Client` or a `Fleet` makes the site a gateway, and stays
+        its owner's to close. None is `offline_model`.
     :param secret_key: what requests have to be signed with
     :param passwords: any of them is right; none at all lets everybody in. Guesses are neither
         delayed nor counted, as behind a proxy all clients have one address: take a long random
@@ -55,7 +58,10 @@ def create_app(
     :raises TypeError: for passwords given as one string
     """
     gate = Gate.of(secret_key, passwords)
+    if isinstance(model, Client | Fleet):
+        model = ClientModel(model)
     answering = offline_model if model is None else model
+    takes_system = bool(getattr(answering, "takes_system", False))
     name = model_name or str(getattr(answering, "name", "gprochat"))
     if max_at_once is not None:
         answering = AtMost(answering, max_at_once)
@@ -80,7 +86,7 @@ def create_app(
             Route(GENERATE_PATH, generate, methods=["POST"]),
             Route(AUTH_PATH, auth, methods=["POST"]),
             Route(HEALTH_PATH, health, methods=["GET"]),
-            *openai_routes(answering, gate, name),
+            *openai_routes(answering, gate, name, takes_system=takes_system),
         ],
         middleware=[
             Middleware(AccessLog),

@@ -14,6 +14,7 @@ from anyio import TASK_STATUS_IGNORED, Event, create_task_group, getaddrinfo, sl
 from anyio.abc import TaskStatus
 from starlette.applications import Starlette
 
+from gprochat_anyio import Client, Fleet
 from gprochat_anyio._wire.model_api import Model
 
 from ._app import create_app
@@ -24,7 +25,7 @@ UNREAD_SECONDS: Final = 60.0
 
 
 async def serve(
-    app_or_model: Starlette | Model | None = None,
+    app_or_model: Starlette | Model | Client | Fleet | None = None,
     *,
     host: str = "127.0.0.1",
     port: int = 0,
@@ -41,8 +42,8 @@ async def serve(
     connection and the listening socket, and ends within about a second whatever the clients do.
     Before that, a client that reads nothing of its reply for a minute is cut off, on Linux.
 
-    :param app_or_model: an app of `create_app`, or a model to make one for; None takes
-        `offline_model`
+    :param app_or_model: An app of `create_app`, or the model of a new one, which may be a `Client`
+        or a `Fleet`. None is `offline_model`.
     :param host: the address to listen on. Anything but loopback needs a password.
     :param port: 0 lets the system choose
     :param secret_key: as for `create_app`; an app that is given has its own already
