@@ -23,7 +23,11 @@ class OpenAI(Peer):
 
     async def reply(self, prompt: str, take: Take) -> None:
         async with await self._client.chat.completions.create(
-            model="bench", messages=[{"role": "user", "content": prompt}], stream=True
+            model="bench",
+            messages=[{"role": "user", "content": prompt}],
+            stream=True,
+            stream_options={"include_usage": True},
         ) as events:
             async for event in events:
-                take(event.choices[0].delta.content or "")
+                if event.choices and (text := event.choices[0].delta.content):
+                    take(text)
