@@ -122,10 +122,10 @@ _ALL = (
     ),
     Workload(
         "S-B",
-        "OpenAI's API, 1,000 in turn, 10 tokens in one write",
+        "OpenAI's API, 2,000 in turn, 10 tokens in one write",
         "request",
         Shape(10, size=_TOKEN, per_write=10),
-        1000,
+        2000,
         200,
     ),
     Workload("S-C-500", "OpenAI's API, 500 at once, 50 chunks 10 ms apart", "reply", _SLOWLY, 500),
