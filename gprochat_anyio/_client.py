@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from gprochat_anyio._request.address import SiteAddress
 from gprochat_anyio._request.chat_client import ChatClient
 from gprochat_anyio._request.endpoint import Endpoint, sender_to
 from gprochat_anyio._request.limiter import Limiter
-from gprochat_anyio._wire.reply_decoder import TextDecoder
+from gprochat_anyio._wire.gprochat_wire import GPROChatWire
 
 from ._redaction import hide_arguments
 from ._settings import Retry, Timeouts, check
@@ -89,8 +88,14 @@ class Client(ChatClient[Endpoint]):
                 raise ValueError(f"max_{name} must be at least 1, or None for no bound")
         if transport is not None and (proxy is not None or ssl_context is not None):
             raise ValueError("proxy and ssl_context are the transport's business: set them there")
+        wire = GPROChatWire(secret_key=secret_key, password=password, failure_marker=failure_marker)
         address = SiteAddress(
-            url, proxy=proxy, headers=headers, trust_env=trust_env and transport is None
+            url,
+            proxy=proxy,
+            fields=wire.headers,
+            from_page=True,
+            headers=headers,
+            trust_env=trust_env and transport is None,
         )
         if password and proxy is None and transport is None:
             address.warn_if_plain()
@@ -102,12 +107,11 @@ class Client(ChatClient[Endpoint]):
                 ssl_context=ssl_context,
                 max_connections=max_connections,
             ),
-            secret_key=secret_key,
-            password=password,
+            wire,
             timeouts=timeouts or Timeouts(),
             retry=retry or Retry(),
             limiter=limiter,
-            decoder=partial(TextDecoder, failure_marker=failure_marker, max_size=max_reply_size),
+            max_reply_size=max_reply_size,
         )
 
     @classmethod

@@ -28,6 +28,7 @@ from gprochat_anyio import (
 )
 from gprochat_anyio._request.chat_client import opener_of
 from gprochat_anyio._wire.gprochat import sign
+from gprochat_anyio._wire.gprochat_wire import GPROChatWire
 from gprochat_anyio.testing import Drop, Fail, Raw, Reply, Say, live_site
 from gprochat_anyio.testing._steps import answer
 
@@ -169,8 +170,9 @@ def test_from_env(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPROCHAT_SECRET_KEY", "k")
     monkeypatch.setenv("GPROCHAT_PASSWORD", "p")
     client = Client.from_env(retry=Retry(attempts=1))
-    endpoint = opener_of(client)
-    assert (repr(client), endpoint._secret_key, endpoint._password) == (
+    wire = opener_of(client).wire
+    assert isinstance(wire, GPROChatWire)
+    assert (repr(client), wire._secret_key, wire.password) == (
         "<Client of https://env>",
         "k",
         "p",
@@ -206,7 +208,7 @@ async def test_check_password(data: bytes, outcome: bool | type[Exception] | Non
 
 async def test_check_password_of_a_site_that_is_down() -> None:
     async with Client(f"http://127.0.0.1:{unused_port()}") as client:
-        with pytest.raises(SiteConnectionError, match="check the site's URL") as caught:
+        with pytest.raises(SiteConnectionError, match="check the URL") as caught:
             await client.check_password()
     assert caught.value.__cause__ is caught.value.__context__ is None
 

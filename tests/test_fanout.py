@@ -347,6 +347,19 @@ class TestFailures:
             await closed(site)
             assert len(site.requests) <= 18
 
+    async def test_nothing_is_pulled_after_the_failure(self) -> None:
+        pulled = []
+
+        def prompts() -> Iterator[str]:
+            for prompt in ("a", " ", "b", "c", "d"):
+                pulled.append(prompt)
+                yield prompt
+
+        async with prompted(by_name) as (client, _):
+            with pytest.raises(InvalidPromptError):
+                await gather(client, prompts(), on_error="raise")
+        assert pulled == ["a", " "]
+
     @pytest.mark.parametrize("bad", ["refused canary", "closed"])
     async def test_no_prompt_in_a_traceback(self, bad: str) -> None:
         async with prompted(Refuse(400, "no")) as (client, _):

@@ -159,7 +159,7 @@ def test_in_a_callback(
                 if when == "stage":
                     patch.setattr(Deadlines, "start", interrupted)
                 else:
-                    patch.setattr("gprochat_anyio._request.endpoint.encode_generate", interrupted)
+                    patch.setattr("gprochat_anyio._wire.gprochat_wire.encode_generate", interrupted)
                 with pytest.raises(kind) as caught:
                     await client.ask("hello")
                 assert caught.value is error

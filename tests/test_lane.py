@@ -14,7 +14,7 @@ REFUSED = RateLimitError("", status=429)
 def started(lane: Lane, count: int, *, may_be_held: bool = False) -> list[LaneRequest]:
     requests = [LaneRequest(may_be_held=may_be_held) for _ in range(count)]
     for request in requests:
-        lane.start(request)
+        lane.start(request, 0.0)
     return requests
 
 
@@ -39,14 +39,14 @@ def test_one_probe_at_a_time_after_enough_answers() -> None:
     first, second, third = started(lane, 3)
     refuse(lane, third)
     assert lane.limit == 2
-    lane.answered(first)
+    lane.answered(first, 0.0)
     assert not has_room(lane)
-    lane.answered(second)
+    lane.answered(second, 0.0)
     assert has_room(lane)
     (probe,) = started(lane, 1)
     assert probe.is_probe
     assert not has_room(lane)
-    lane.answered(probe)
+    lane.answered(probe, 0.0)
     assert lane.limit == 3
 
 
@@ -58,7 +58,7 @@ def test_a_refused_probe_keeps_the_limit_and_the_next_waits_twice_as_long() -> N
     for _ in range(8):
         answers = 0
         while not has_room(lane):
-            lane.answered(first)
+            lane.answered(first, 0.0)
             answers += 1
         waits.append(answers)
         refuse(lane, *started(lane, 1))
@@ -70,8 +70,8 @@ def test_a_probe_that_took_the_place_of_another_does_not_count() -> None:
     lane = Lane(16, adaptive=True)
     first, second, refused = started(lane, 3)
     refuse(lane, refused)
-    lane.answered(first)
-    lane.answered(second)
+    lane.answered(first, 0.0)
+    lane.answered(second, 0.0)
     assert has_room(lane)
     (probe,) = started(lane, 1)
     lane.end(first)
@@ -79,8 +79,29 @@ def test_a_probe_that_took_the_place_of_another_does_not_count() -> None:
     assert has_room(lane)
     (next_one,) = started(lane, 1)
     refuse(lane, next_one)
-    lane.answered(probe)
+    lane.answered(probe, 0.0)
     assert lane.limit == 1
+
+
+def test_an_endpoint_that_says_nothing_for_a_while_is_probed() -> None:
+    """Whatever runs may go on for minutes. Each refusal doubles the silence, up to 32 s."""
+    lane = Lane(16, adaptive=True)
+    _, refused = started(lane, 2)
+    refuse(lane, refused)
+    now, waits, probe = 0.0, [], refused
+    for _ in range(7):
+        waits.append(lane.has_room_from(for_consumer=False) - now)
+        now += waits[-1]
+        probe = LaneRequest(may_be_held=False)
+        lane.start(probe, now)
+        assert probe.is_probe
+        lane.refused(probe, REFUSED, STEADY, now)
+    assert waits == [1, 2, 4, 8, 16, 32, 32]
+    probe.is_probe = False
+    lane.start(probe, now + 32)
+    lane.answered(probe, now + 33)
+    assert lane.limit == 2
+    assert lane.has_room_from(for_consumer=False) == now + 34
 
 
 def test_a_consumer_may_start_where_all_others_wait_for_it() -> None:
@@ -98,7 +119,7 @@ def test_a_consumer_may_start_where_all_others_wait_for_it() -> None:
 def test_pauses_without_an_answer_are_given_up() -> None:
     lane = Lane(4, adaptive=True)
     assert [refuse(lane, *started(lane, 1)) for _ in range(3)] == [True, True, False]
-    lane.answered(*started(lane, 1))
+    lane.answered(started(lane, 1)[0], 0.0)
     assert not lane.given_up(STEADY)
 
 
@@ -108,11 +129,11 @@ def test_a_request_that_is_refused_while_others_are_answered_is_given_up() -> No
     verdicts = []
     for _ in range(4):
         started(lane, 2)
-        lane.start(unlucky)
+        lane.start(unlucky, 0.0)
         unlucky.is_probe = False
         verdicts.append(refuse(lane, unlucky))
         (later,) = started(lane, 1)
-        lane.answered(later)
+        lane.answered(later, 0.0)
     assert verdicts == [True, True, True, False]
 
 

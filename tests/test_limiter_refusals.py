@@ -13,7 +13,15 @@ from anyio.lowlevel import checkpoint
 from http_libraries import httpx
 from loops import VIRTUAL_LOOPS
 
-from gprochat_anyio import Chunk, Client, Limiter, RateLimitError, Retry, as_completed, fan_out
+from gprochat_anyio import (
+    Chunk,
+    Client,
+    Limiter,
+    RateLimitError,
+    Retry,
+    as_completed,
+    fan_out,
+)
 from gprochat_anyio._request.limiter import starts_of
 from gprochat_anyio.testing import Hang, Refuse, Request, Say, Script, scripted_site
 
@@ -121,3 +129,39 @@ async def test_those_that_left_do_not_pile_up() -> None:
             assert limiter.statistics().waiting == 1
             assert sum(map(len, (lane._free, lane._held_up))) < 150
             tasks.cancel_scope.cancel()
+
+
+@virtual
+async def test_a_stream_that_is_open_does_not_keep_another_request_from_probing() -> None:
+    """The refusal lowers the limit to the caller's own stream, which ends after the request."""
+    asked = 0
+
+    def answer(request: Request) -> Script:
+        nonlocal asked
+        asked += request.prompt == "inner"
+        return Refuse(429) if asked == 1 else (Say("a"), Hang()) if not asked else Say("b")
+
+    async with scripted_site(answer) as site, site.client(limiter=Limiter()) as client:
+        async with client.stream("outer") as chunks:
+            assert await chunks.receive() == "a"
+            began = anyio.current_time()
+            assert (await client.ask("inner")).text == "b"
+            assert anyio.current_time() - began < 2
+
+
+@virtual
+@pytest.mark.filterwarnings("ignore:a ReplyStream was dropped:ResourceWarning")
+@pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")
+async def test_a_stream_that_is_dropped_ends_in_the_event_loops_next_turn() -> None:
+    """Not in the finalizer, which may run within the limiter's or the pool's own code."""
+    limiter = Limiter(max_at_once=1)
+    async with scripted_site([Say("a"), Hang()], [Say("b")]) as site:
+        async with site.client(limiter=limiter) as client:
+            cycle: list[object] = [client.stream("1")]
+            await cycle[0].__aenter__()  # type: ignore[attr-defined]
+            cycle.append(cycle)
+            del cycle
+            gc.collect()
+            assert limiter.statistics().running == 1
+            assert (await client.ask("2")).text == "b"
+            assert limiter.statistics().running == 0

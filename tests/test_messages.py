@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gprochat_anyio import GPROChatError, InvalidPromptError, Message, format_prompt
-from gprochat_anyio._wire.messages import history
+from gprochat_anyio._wire.messages import folded, history
 
 USER, MODEL, SYSTEM = (
     {"role": "user", "content": "u"},
@@ -24,12 +24,18 @@ USER, MODEL, SYSTEM = (
         ([USER], [("user", "u")]),
         ((USER, MODEL, USER), [("user", "u"), ("model", "m"), ("user", "u")]),
         ([USER, Message("model", "x"), USER], [("user", "u"), ("model", "x"), ("user", "u")]),
-        ([SYSTEM, USER], [("user", "s\n\nu")]),
-        ([USER, MODEL, SYSTEM, USER], [("user", "s\n\nu"), ("model", "m"), ("user", "u")]),
-        ([SYSTEM, {"role": "developer", "content": "d"}, USER], [("user", "s\n\nd\n\nu")]),
+        ([SYSTEM, USER], [("system", "s"), ("user", "u")]),
+        (
+            [USER, MODEL, SYSTEM, USER],
+            [("system", "s"), ("user", "u"), ("model", "m"), ("user", "u")],
+        ),
+        (
+            [SYSTEM, {"role": "developer", "content": "d"}, USER],
+            [("system", "s\n\nd"), ("user", "u")],
+        ),
         ([USER, USER], [("user", "u\n\nu")]),
         ([MODEL, USER], [("model", "m"), ("user", "u")]),
-        ([SYSTEM, MODEL, USER], [("model", "m"), ("user", "s\n\nu")]),
+        ([SYSTEM, MODEL, USER], [("system", "s"), ("model", "m"), ("user", "u")]),
         (
             [{"role": "user", "content": [{"type": "text", "text": "a"}, {"text": "b"}]}],
             [("user", "ab")],
@@ -39,6 +45,21 @@ USER, MODEL, SYSTEM = (
 )
 def test_history(prompt: Any, expected: list[tuple[str, str]]) -> None:
     assert [(m.wire_role, m.content) for m in history(prompt)] == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ([USER], [("user", "u")]),
+        ([SYSTEM, USER], [("user", "s\n\nu")]),
+        ([SYSTEM, MODEL, USER], [("model", "m"), ("user", "s\n\nu")]),
+        ([USER, MODEL, SYSTEM, USER], [("user", "s\n\nu"), ("model", "m"), ("user", "u")]),
+    ],
+)
+def test_a_system_text_goes_before_the_first_text_of_the_user(
+    prompt: Any, expected: list[tuple[str, str]]
+) -> None:
+    assert [(m.wire_role, m.content) for m in folded(history(prompt))] == expected
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ from loops import VIRTUAL_LOOPS
 
 import gprochat_anyio
 from gprochat_anyio import Client, Retry
+from gprochat_anyio._request.model_texts import CLOSING_SECONDS, Texts
 from gprochat_anyio.batch._journal import Journal
 from gprochat_anyio.site import Turn
-from gprochat_anyio.site._texts import CLOSING_SECONDS, Texts
 
 PACKAGE = Path(gprochat_anyio.__file__).parent
 
@@ -31,7 +31,7 @@ SHIELDS = Counter(
         "_fanout/bare_task_group.py": 1,  # tasks that a block cancels: test_promptness.py
         "_request/foreign.py": 2,  # a second, for a foreign transport's closing: below
         "batch/_journal.py": 1,  # at most 8 MiB to the disk, in a worker thread: below
-        "site/_texts.py": 1,  # a second, for a model's closing: below
+        "_request/model_texts.py": 1,  # a second, for a model's closing: below
         "site/_hypercorn.py": 1,  # serving, until `stop` cuts all off: test_site_serve.py
     }
 )

@@ -327,13 +327,13 @@ async def test_stream_to() -> None:
 
 
 async def test_stream_to_returns_the_reply() -> None:
-    async with client_of("one") as (client, _):
+    async with client_of("canary") as (client, _):
         send, receive = anyio.create_memory_object_stream[str](16)
         with receive:
             result = await client.stream_to("hi", send)
-            assert (result.text, str(result)) == ("one", "one")
-            assert "one" not in repr(result)
-            assert receive.receive_nowait() == "one"
+            assert (result.text, str(result)) == ("canary", "canary")
+            assert "canary" not in repr(result)
+            assert receive.receive_nowait() == "canary"
 
 
 @pytest.mark.parametrize("kind", ["full", "another", "stapled"])

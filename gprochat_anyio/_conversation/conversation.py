@@ -112,7 +112,7 @@ class Conversation:
         del text
         async with chunks:
             await chunks.read()
-        return Reply(chunks.text, chunks.timing)
+        return Reply(chunks.text, chunks.timing, chunks.finish_reason, chunks.usage)
 
     def retry(self, *, timeouts: Timeouts | None = None) -> ReplyStream:
         """Ask the last turn again: `async with conversation.retry() as chunks`.

@@ -116,7 +116,7 @@ class Scheduler(ABC, Generic[_Item]):
         """Pull prompts, never more than `workers + 1` ahead of the outcomes taken."""
         failure: Exception | None = None
         try:
-            while failure is None:
+            while failure is None and self.failure is None:
                 await self._wait_for_room()
                 try:
                     prompt = await self._source.next()

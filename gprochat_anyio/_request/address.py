@@ -13,7 +13,6 @@ from urllib.parse import quote
 from gprochat_anyio._errors import InsecureSiteWarning
 from gprochat_anyio._redaction import Hidden
 from gprochat_anyio._version import __version__
-from gprochat_anyio._wire.gprochat import REQUEST_CONTENT_TYPE
 from gprochat_anyio.transport._target import Proxy, Target, ascii_host, environment_proxy, split_url
 
 USER_AGENT = f"gprochat-anyio/{__version__}"
@@ -29,6 +28,8 @@ class SiteAddress:
 
     :param url: `http://` or `https://`, with or without a path below which the site lives
     :param proxy: the URL of a proxy
+    :param fields: the API's own header fields
+    :param from_page: True to name the site's own page as the origin of requests
     :param headers: header fields to add, or to replace the library's own by
     :param trust_env: whether the environment's proxy is used when none is given
     :raises ValueError: that names the argument, for what can not be
@@ -39,6 +40,8 @@ class SiteAddress:
         url: str,
         *,
         proxy: str | None = None,
+        fields: Mapping[str, str] | None = None,
+        from_page: bool = False,
         headers: Mapping[str, str] | None = None,
         trust_env: bool = True,
     ) -> None:
@@ -60,7 +63,7 @@ class SiteAddress:
         self.path = quote(parts.path.rstrip("/"), safe=_IN_A_PATH)
         self.origin = f"{parts.scheme}://{self.target.authority}"
         self.url = self.origin + self.path
-        self.headers = self._headers(headers or {})
+        self.headers = self._headers(dict(fields or {}), headers or {}, from_page=from_page)
 
     def __repr__(self) -> str:
         return f"SiteAddress({self.url!r})"
@@ -93,15 +96,12 @@ class SiteAddress:
         lines = [f"POST {place} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
         return Hidden("\r\n".join([*lines, "Content-Length: "]).encode("latin-1"))
 
-    def _headers(self, given: Mapping[str, str]) -> dict[str, str]:
-        fields = {
-            "Accept": "*/*",
-            "Accept-Encoding": "identity",
-            "Content-Type": REQUEST_CONTENT_TYPE,
-            "Origin": self.origin,
-            "Referer": f"{self.url}/",
-            "User-Agent": USER_AGENT,
-        }
+    def _headers(
+        self, api: dict[str, str], given: Mapping[str, str], *, from_page: bool
+    ) -> dict[str, str]:
+        fields = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT, **api}
+        if from_page:
+            fields |= {"Origin": self.origin, "Referer": f"{self.url}/"}
         own = {name.lower(): name for name in fields}
         for name, value in given.items():
             _check_header(name, value)

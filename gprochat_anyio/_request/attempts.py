@@ -69,11 +69,22 @@ class Attempts:
         if self._sleep is not None:
             await anyio.sleep(self._sleep)
         if self.permits and not await self._acquire():
-            error = self._error or self.deadlines.total_error(anyio.current_time())
-            raise strip_traceback(error)
+            raise strip_traceback(self._error or self._too_late())
         self.number += 1
         if self.on_start is not None:
             self.on_start()
+
+    def _too_late(self) -> GPROChatError:
+        now = anyio.current_time()
+        pause = max(permit.pause(now) for permit in self.permits)
+        if now + pause < self.deadlines.ends or now >= self.deadlines.ends:
+            return self.deadlines.total_error(now)
+        return RateLimitError(
+            f"an earlier request was refused, and the endpoint asked for a pause: it ends in "
+            f"{pause:g} s, after this request's Timeouts.total; ask then, or give total more",
+            status=429,
+            retry_after=pause,
+        )
 
     async def _acquire(self) -> bool:
         ends = inf if self._is_off_clock else self.deadlines.ends

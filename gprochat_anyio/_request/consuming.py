@@ -30,7 +30,7 @@ async def collect(opener: Opener, request: PreparedRequest) -> Reply:
     finally:
         reply.end()
         await reply.wait_closed()
-    return Reply(sink.text, reply.timing)
+    return reply.result(sink.text)
 
 
 async def forward(
@@ -77,7 +77,7 @@ async def forward(
     finally:
         reply.end()
         await reply.wait_closed()
-    return Reply(sink.text, reply.timing)
+    return reply.result(sink.text)
 
 
 def puts_into(

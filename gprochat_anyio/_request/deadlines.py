@@ -8,11 +8,14 @@ from typing import Literal
 from gprochat_anyio._errors import Phase, RequestTimeoutError
 from gprochat_anyio._settings import Timeouts
 
+_LINGERS = 1.0
+"""Seconds: an API's last events come with the text's end, or at once behind it."""
+
 PhaseWithLimit = Literal["connect", "first_chunk", "idle"]
 """The phases with a limit of their own; `total` spans all of them."""
 
 _ADVICE: dict[Phase, tuple[str, str]] = {
-    "connect": ("no connection to the site", "check its URL and the network"),
+    "connect": ("no connection", "check the URL and the network"),
     "first_chunk": ("no text of the reply", "give first_chunk more for a model that thinks long"),
     "idle": ("no more text of the reply", "ask again, or give idle more"),
     "total": ("no end of the request", "give total more, or ask for less"),
@@ -26,7 +29,7 @@ class Deadlines:
     :param began: when the request began, by the event loop's clock
     """
 
-    __slots__ = ("_limit", "_phase", "began", "ends", "since", "timeouts")
+    __slots__ = ("_limit", "_phase", "began", "ends", "lingers", "since", "timeouts")
 
     def __init__(self, timeouts: Timeouts, began: float) -> None:
         self.timeouts = timeouts
@@ -35,6 +38,8 @@ class Deadlines:
         """When `total` runs out."""
         self.since = began
         """When the phase began, or its limit was renewed: assign the time of the latest text."""
+        self.lingers = False
+        """True once only the end of the response is missing."""
         self._phase: Phase = "total"
         self._limit = inf
 
@@ -53,6 +58,11 @@ class Deadlines:
     def suspend(self) -> None:
         """Leave only `total`: the request waits for a connection slot, or for the next attempt."""
         self._phase, self._limit, self.since = "total", inf, self.began
+
+    def linger(self, now: float) -> None:
+        """Wait a little longer for the end of a response whose text is complete."""
+        self.lingers = True
+        self._limit, self.since = _LINGERS, now
 
     def due(self) -> float:
         """Return the time of the next deadline, as things stand."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -11,9 +10,9 @@ from gprochat_anyio._wire.gprochat import (
     AUTH_PATH,
     decode_auth,
     encode_auth,
-    encode_generate,
 )
-from gprochat_anyio._wire.reply_decoder import TextDecoder
+from gprochat_anyio._wire.gprochat_wire import GPROChatWire
+from gprochat_anyio._wire.wire import Wire
 from gprochat_anyio.transport._pool import Pool
 
 from .attempts import Attempts
@@ -41,20 +40,19 @@ _AUTH_RESPONSE_LIMIT = 4096
 class Endpoint:
     """A site, and the connections to it.
 
-    :param decoder: makes the decoder of a reply
+    :param max_reply_size: of a reply's body in bytes, None for no limit
     """
 
     def __init__(
         self,
         address: SiteAddress,
         sender: Sender,
+        wire: Wire,
         *,
-        secret_key: str,
-        password: str | None,
         timeouts: Timeouts,
         retry: Retry,
         limiter: Limiter | None,
-        decoder: Callable[[], TextDecoder],
+        max_reply_size: int | None,
     ) -> None:
         self.address = address
         self.timeouts = timeouts
@@ -63,9 +61,8 @@ class Endpoint:
         self.observers = Observers(address.target.host, address.target.port)
         self.closed = False
         self._sender = sender
-        self._secret_key = secret_key
-        self._password = password
-        self._decoder = decoder
+        self.wire = wire
+        self._max_reply_size = max_reply_size
         self._affinity = LoopAffinity("Client")
         self._connections: Starts | None = None
         if self.pool is not None and self.pool.max_connections is not None:
@@ -109,9 +106,7 @@ class Endpoint:
         """
 
         def encode() -> bytes:  # unlike a partial, it shows no secrets in tracebacks
-            return encode_generate(
-                request.messages, secret_key=self._secret_key, password=self._password
-            )
+            return self.wire.encode(request.messages)
 
         if attempts is None:
             attempts = self.attempts(request, retry=request.retry, began=request.began)
@@ -119,12 +114,13 @@ class Endpoint:
         try:
             reply = await open_reply(
                 self._sender,
-                request.path,
+                request.path or self.wire.path,
                 encode,
                 sink,
                 deadlines=attempts.deadlines,
                 attempts=attempts,
-                decoder=self._decoder,
+                wire=self.wire,
+                max_size=self._max_reply_size,
                 watch=watch,
                 whole=whole and watch is None,
             )
@@ -143,7 +139,9 @@ class Endpoint:
         :raises GPROChatError: If the site does not say.
         """
         self.check_usable()
-        body = encode_auth(self._password)
+        if not isinstance(self.wire, GPROChatWire):
+            raise TypeError("only a GPROChat site has a password to check")
+        body = encode_auth(self.wire.password)
         return decode_auth(
             await ask_once(
                 self._sender, AUTH_PATH, body, timeouts=self.timeouts, limit=_AUTH_RESPONSE_LIMIT

@@ -30,7 +30,7 @@ def fields_of(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
 def error_of(failure: TransportFailure) -> GPROChatError:
     """Return what a failure to get a response's first text means to the caller."""
     if isinstance(failure, ConnectFailure):
-        advice = "" if failure.final else "; check the site's URL, and whether it is up"
+        advice = "" if failure.final else "; check the URL, and whether the server is up"
         error = SiteConnectionError(f"{failure}{advice}")
         error.retryable = not failure.final
         return error
@@ -38,9 +38,9 @@ def error_of(failure: TransportFailure) -> GPROChatError:
         phase: Phase = "connect" if failure.connecting else "first_chunk"
         return RequestTimeoutError(f"the transport's own limit: {failure}", phase=phase)
     if isinstance(failure, ConnectionLost) and not failure.answered:
-        error = SiteConnectionError(f"{failure}; the site may be restarting: ask again")
+        error = SiteConnectionError(f"{failure}; the server may be restarting: ask again")
         error.stale = failure.stale
         return error
     if isinstance(failure, ConnectionLost):
         return ReplyInterruptedError(f"{failure}; ask again")
-    return UnexpectedResponseError(f"{failure}; check the site's URL")
+    return UnexpectedResponseError(f"{failure}; check the URL")

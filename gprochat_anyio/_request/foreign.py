@@ -212,7 +212,7 @@ def _failure(library: ModuleType, error: Exception, *, answered: bool) -> Transp
         if isinstance(
             error, library.ConnectError | library.ProxyError | library.UnsupportedProtocol
         ):
-            return ConnectFailure(f"could not connect to the site: {reason}")
+            return ConnectFailure(f"could not connect to the server: {reason}")
     return _lost(reason, answered=answered)
 
 

@@ -13,8 +13,8 @@ from gprochat_anyio._errors import (
     SiteError,
 )
 from gprochat_anyio._redaction import strip_traceback
-from gprochat_anyio._wire.error_responses import check_reply_head
-from gprochat_anyio._wire.reply_decoder import TextDecoder
+from gprochat_anyio._wire.usage import Usage
+from gprochat_anyio._wire.wire import ReplyDecoder, Wire
 from gprochat_anyio.transport._failures import (
     TransportFailure,
 )
@@ -23,7 +23,7 @@ from .deadlines import Deadlines
 from .failed_response import fields_of
 from .loop_affinity import LoopAffinity
 from .observers import Watch
-from .reply import Timing
+from .reply import Reply, Timing
 from .response import Head, IncomingResponse
 from .sinks import TextSink
 from .starts import Permit
@@ -35,7 +35,8 @@ HIGH, LOW = 64 * 1024, 32 * 1024
 class IncomingReply(IncomingResponse):
     """A reply, pushed into a sink by the reactor as its text arrives.
 
-    :param decoder: of its body, fresh
+    :param wire: decodes it
+    :param max_size: of its body in bytes, None for no limit
     :param wait_for_end: True if nobody waits for the first text
     """
 
@@ -47,6 +48,7 @@ class IncomingReply(IncomingResponse):
         "_sink",
         "_wait_for_end",
         "_watch",
+        "_wire",
         "affinity",
         "attempts",
         "characters",
@@ -58,9 +60,10 @@ class IncomingReply(IncomingResponse):
     def __init__(
         self,
         deadlines: Deadlines,
-        decoder: TextDecoder,
+        wire: Wire,
         sink: TextSink,
         *,
+        max_size: int | None = None,
         wait_for_end: bool = False,
     ) -> None:
         super().__init__(deadlines)
@@ -75,7 +78,8 @@ class IncomingReply(IncomingResponse):
         """Is told once that it has ended, if it is set before; must not raise."""
         self.affinity: LoopAffinity
         """The client's."""
-        self._decoder = decoder
+        self._wire = wire
+        self._decoder: ReplyDecoder = wire.decoder(max_size)
         self._sink = sink
         self._wait_for_end = wait_for_end
         self._chunks = 0
@@ -95,6 +99,20 @@ class IncomingReply(IncomingResponse):
             characters=self.characters,
             attempts=self.attempts,
         )
+
+    def result(self, text: str) -> Reply:
+        """Return the reply that has ended, with its text."""
+        return Reply(text, self.timing, self.finish_reason, self.usage)
+
+    @property
+    def finish_reason(self) -> str | None:
+        """The reason why the reply ended, as far as the API has said."""
+        return self._decoder.finish_reason
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens that it took, as far as the API has said."""
+        return self._decoder.usage
 
     @property
     def has_pending(self) -> bool:
@@ -164,7 +182,7 @@ class IncomingReply(IncomingResponse):
             self.close()
 
     def _after_closing(self) -> None:
-        if self.permits and not isinstance(self.error, RateLimitError):
+        if self.permits and (self._chunks or not isinstance(self.error, RateLimitError)):
             assert self.ended_at is not None
             for permit in self.permits:
                 permit.release(self.ended_at)
@@ -175,16 +193,23 @@ class IncomingReply(IncomingResponse):
 
     def _check(self, response: Head) -> SiteError | None:
         framed = response.framing in ("chunked", "length")
-        if response.status == 200 and _is_good(tuple(response.headers), framed):
+        check = self._wire.check_reply_head
+        if response.status == 200 and _is_good(check, tuple(response.headers), framed):
             return None
-        return check_reply_head(response.status, fields_of(response.headers), framed=framed)
+        return check(response.status, fields_of(response.headers), framed=framed)
+
+    def _read_error(self, status: int, headers: dict[str, str], body: bytes) -> SiteError:
+        return self._wire.read_error(status, headers, body)
 
     def _take(self, data: bytes) -> None:
         decoder = self._decoder
         if text := decoder.feed(data):
             self._push(text)
         if decoder.failure is not None:
-            self._interrupt(decoder.failure)
+            self._fail_as(decoder.failure)
+        elif decoder.is_whole and not self.deadlines.lingers:
+            self.deadlines.linger(self._reactor.now)
+            self._arm()
 
     def _push(self, text: str) -> None:
         self.deadlines.since = now = self._reactor.now
@@ -211,23 +236,34 @@ class IncomingReply(IncomingResponse):
         if text:
             self._push(text)
         if self._decoder.failure is not None:
-            self._interrupt(self._decoder.failure)
+            self._fail_as(self._decoder.failure)
         else:
-            self.complete = not self.over
-            self.close()
+            self._complete()
+
+    def _complete(self) -> None:
+        self.complete = not self.over
+        self.close()
+
+    def expire(self) -> None:
+        if self._decoder.is_whole:
+            self._complete()
+        else:
+            super().expire()
 
     def _break_off(self, failure: TransportFailure) -> None:
-        if self._chunks or self.headed:
-            self._interrupt(str(failure))
+        if self._decoder.is_whole:
+            self._complete()
+        elif self._chunks or self.headed:
+            self._fail_as(str(failure))
         else:
             super()._break_off(failure)
 
-    def _interrupt(self, reason: str) -> None:
-        self._fail(
-            ReplyInterruptedError(
-                f"the reply broke off: {reason}; ask again, or go on from partial_text"
+    def _fail_as(self, failure: str | GPROChatError) -> None:
+        if isinstance(failure, str):
+            failure = ReplyInterruptedError(
+                f"the reply broke off: {failure}; ask again, or go on from partial_text"
             )
-        )
+        self._fail(failure)
 
     def _fail(self, error: BaseException) -> None:
         if self.over:
@@ -242,5 +278,7 @@ class IncomingReply(IncomingResponse):
 
 
 @lru_cache(maxsize=64)  # a site sends nearly the same head each time
-def _is_good(headers: tuple[tuple[bytes, bytes], ...], framed: bool) -> bool:
-    return check_reply_head(200, fields_of(list(headers)), framed=framed) is None
+def _is_good(
+    check: Callable[..., SiteError | None], headers: tuple[tuple[bytes, bytes], ...], framed: bool
+) -> bool:
+    return check(200, fields_of(list(headers)), framed=framed) is None

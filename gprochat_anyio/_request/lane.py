@@ -15,6 +15,10 @@ from gprochat_anyio._settings import Retry
 _LONGEST_WAIT = 32
 """Answers between two probes that are refused, at the most, unless the limit is higher."""
 
+_SHORTEST_SILENCE, _LONGEST_SILENCE = 1.0, 32.0
+"""Seconds without an answer after which a request probes, however few answers there were: replies
+that go on for minutes would otherwise keep all others waiting."""
+
 _PAUSES_BETWEEN = 8
 """A probe costs the pause that its refusal asks for: so many times that passes before the next."""
 
@@ -66,6 +70,7 @@ class Lane:
         "_answers",
         "_backoff",
         "_fruitless",
+        "_heard",
         "_held",
         "_latest_answer",
         "_latest_pause",
@@ -74,6 +79,7 @@ class Lane:
         "_probe",
         "_probe_from",
         "_serial",
+        "_silence",
         "_unrefused",
         "_wait",
         "limit",
@@ -98,6 +104,8 @@ class Lane:
         self._wait = 1  # answers before the next probe
         self._backoff = 0  # the latest wait after a refusal
         self._probe_from = -inf
+        self._heard = -inf  # when the endpoint last answered or refused
+        self._silence = _SHORTEST_SILENCE  # seconds since then, before the next probe
 
     def has_room_from(self, *, for_consumer: bool) -> float:
         """Return the time from which a request may start, apart from pauses.
@@ -111,19 +119,18 @@ class Lane:
             return -inf
         if for_consumer and self.running == self._held:
             return -inf
-        return self._probe_from if self._may_probe() else inf
+        return self._may_probe_from()
 
-    def _may_probe(self) -> bool:
-        return (
-            self._probe is None
-            and self.limit < self._most
-            and self.running == self.limit
-            and self._answers >= self._wait
-        )
+    def _may_probe_from(self) -> float:
+        if self._probe is not None or self.running != self.limit or self.limit == self._most:
+            return inf
+        if self._answers >= self._wait:
+            return self._probe_from
+        return max(self._probe_from, self._heard + self._silence)
 
-    def start(self, request: LaneRequest) -> None:
+    def start(self, request: LaneRequest, now: float) -> None:
         """Count a request that starts."""
-        request.is_probe = self._may_probe()
+        request.is_probe = now >= self._may_probe_from()
         request.is_beyond = self.running >= self.limit and not request.is_probe
         request.backoff = 0.0
         if request.is_probe:
@@ -133,8 +140,9 @@ class Lane:
         self._serial += 1
         request.serial = self._serial
 
-    def answered(self, request: LaneRequest) -> None:
+    def answered(self, request: LaneRequest, now: float) -> None:
         """Count a request whose first text has come."""
+        self._heard = now
         self._latest_answer = max(self._latest_answer, request.serial)
         self._fruitless = 0
         self._answers += 1
@@ -143,6 +151,7 @@ class Lane:
             self._probe = None
             self.limit = min(self.limit + 1, self._most)
             self._answers, self._wait, self._probe_from = 0, 1, -inf
+            self._silence = _SHORTEST_SILENCE
 
     def end(self, request: LaneRequest) -> None:
         """Count a request that ended, in whatever way."""
@@ -159,6 +168,7 @@ class Lane:
         :return: True to ask again, at the lane's next start
         """
         was_probe = self._probe is request
+        self._heard = now
         self.end(request)
         if not self._adaptive:
             if error.retry_after is not None:
@@ -172,7 +182,9 @@ class Lane:
             else:
                 self._pause(now + pause)
             return request.refusals < retry.attempts
-        if not was_probe:
+        if was_probe:
+            self._silence = min(2 * self._silence, _LONGEST_SILENCE)
+        else:
             self.limit = max(1, min(self.limit, self.running))
             if self._probe is not None and self._probe.serial < request.serial:
                 self._probe = None  # it has only taken the place of this one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from threading import get_ident
 
 from gprochat_anyio.transport._loops import EventLoop, current_loop
@@ -52,6 +53,14 @@ class LoopAffinity:
                 "it by anyio.from_thread, or use a SyncClient"
             )
 
-    def is_here(self) -> bool:
-        """Return True in the process and the thread of the first use."""
-        return self._pid == os.getpid() and self._thread == get_ident()
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Call a function for a finalizer, which may run at any point of the library's own code,
+        and in any thread: in the event loop's next turn, or at once if that is not running here.
+        Not in a forked child.
+        """
+        if self._loop is None or self._pid != os.getpid():
+            return
+        if self._thread == get_ident() and not self._loop.is_running():
+            function()
+        else:
+            self._loop.call_soon(function)

@@ -6,7 +6,6 @@ from typing import NamedTuple, Protocol
 
 from gprochat_anyio._errors import InvalidPromptError
 from gprochat_anyio._settings import Retry, Timeouts, check
-from gprochat_anyio._wire.gprochat import GENERATE_PATH
 from gprochat_anyio._wire.messages import Message, Prompt, checked, history
 
 from .incoming import IncomingReply
@@ -20,8 +19,8 @@ class PreparedRequest(NamedTuple):
     messages: tuple[Message, ...]
     timeouts: Timeouts | None = None
     """Override the endpoint's, field by field."""
-    path: str = GENERATE_PATH
-    """Below the site's own."""
+    path: str | None = None
+    """Below the site's own, in the place of its wire's."""
     retry: Retry | None = None
     """In the place of the endpoint's."""
     began: float | None = None

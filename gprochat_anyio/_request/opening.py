@@ -10,7 +10,7 @@ import anyio
 from gprochat_anyio._errors import EmptyReplyError, GPROChatError
 from gprochat_anyio._redaction import strip_traceback
 from gprochat_anyio._settings import Timeouts
-from gprochat_anyio._wire.reply_decoder import TextDecoder
+from gprochat_anyio._wire.wire import Wire
 
 from .attempts import Attempts
 from .deadlines import Deadlines
@@ -39,7 +39,8 @@ async def open_reply(
     *,
     deadlines: Deadlines,
     attempts: Attempts,
-    decoder: Callable[[], TextDecoder],
+    wire: Wire,
+    max_size: int | None,
     watch: Watch | None = None,
     whole: bool = False,
 ) -> IncomingReply:
@@ -50,14 +51,15 @@ async def open_reply(
     :param path: below the site's own
     :param encode: makes the body of an attempt, freshly signed
     :param sink: takes the text
-    :param decoder: makes the decoder of an attempt's response
+    :param wire: decodes the responses
+    :param max_size: of a reply's body in bytes, None for no limit
     :param watch: is told what happens on the way there
     :param whole: True to return the reply once all of it has arrived, or it has failed
     :raises GPROChatError: The last attempt's error. Its chain holds no transport exception.
     """
     while True:
         await attempts.start()
-        reply = IncomingReply(deadlines, decoder(), sink, wait_for_end=whole)
+        reply = IncomingReply(deadlines, wire, sink, max_size=max_size, wait_for_end=whole)
         reply.permits = attempts.permits
         if watch is not None:
             reply.on_connected = watch.connected
@@ -76,7 +78,7 @@ async def open_reply(
                 reply.attempts = attempts.number
                 return reply
             error = reply.error or EmptyReplyError(
-                "the site's reply is complete and empty; ask again, or differently"
+                "the reply is complete and empty; ask again, or differently"
             )
         if not isinstance(error, GPROChatError):
             attempts.release()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gprochat_anyio._wire.usage import Usage
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -30,6 +32,11 @@ class Reply:
 
     text: str = field(repr=False)
     timing: Timing
+    finish_reason: str | None = None
+    """The reason why the reply ended: `"stop"`, `"length"` at a limit of tokens, or another of the
+    API's words. None if the API does not say, as GPROChat's."""
+    usage: Usage | None = None
+    """The tokens that the reply took; None if the API does not say."""
 
     def __str__(self) -> str:
         return self.text

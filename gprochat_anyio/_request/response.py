@@ -16,7 +16,7 @@ from gprochat_anyio._errors import (
     SiteError,
     UnexpectedResponseError,
 )
-from gprochat_anyio._wire.error_responses import ERROR_BODY_LIMIT, read_error
+from gprochat_anyio._wire.error_responses import ERROR_BODY_LIMIT
 from gprochat_anyio.transport._failures import TransportFailure, Unreadable
 from gprochat_anyio.transport._reactor import Deadline, Reactor
 from gprochat_anyio.transport._target import Proxy
@@ -123,6 +123,10 @@ class IncomingResponse(ABC):
         if phase == "first_chunk":
             self.sent_at = now
         self.deadlines.start(phase, now)
+        self._arm()
+
+    def _arm(self) -> None:
+        """Have the next deadline enforced, which may have become an earlier one."""
         earliest = self.deadlines.earliest()
         if self._entry is not None:
             if self._entry.at <= earliest:
@@ -243,6 +247,10 @@ class IncomingResponse(ABC):
         """Return what is wrong with a head, if anything."""
 
     @abstractmethod
+    def _read_error(self, status: int, headers: dict[str, str], body: bytes) -> SiteError:
+        """Return the error that a response with a status other than 200 stands for."""
+
+    @abstractmethod
     def _take(self, data: bytes) -> None:
         """Take some of the body of a success."""
 
@@ -260,7 +268,7 @@ class IncomingResponse(ABC):
     def _refuse(self) -> None:
         assert self._refusal is not None
         status, headers = self._status_headers
-        self._fail(read_error(status, headers, self._refusal[:ERROR_BODY_LIMIT]))
+        self._fail(self._read_error(status, headers, self._refusal[:ERROR_BODY_LIMIT]))
 
     def _fail(self, error: BaseException) -> None:
         if not self.over:

@@ -50,14 +50,14 @@ class Permit(QueuedRequest):
             self, self._lane, ends
         )
 
-    def begin(self) -> None:
+    def begin(self, now: float) -> None:
         """Count it among those that run."""
         self.is_running = True
-        self._lane.start(self)
+        self._lane.start(self, now)
 
     def answered(self, now: float) -> None:
         """Take note that the first text has come: another may probe for more, now or later."""
-        self._lane.answered(self)
+        self._lane.answered(self, now)
         self._starts.dispatch(now)
 
     def refused(self, error: RateLimitError, retry: Retry, now: float) -> bool:
@@ -210,7 +210,7 @@ class Starts:
         self._next = now + self._interval
         self.running += 1
         self._held += permit.may_be_held
-        permit.begin()
+        permit.begin(now)
 
     def _leave(self, permit: Permit, lane: StartQueue[Permit]) -> None:
         lane.remove(permit)

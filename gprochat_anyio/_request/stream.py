@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -13,11 +15,14 @@ from anyio.lowlevel import checkpoint
 from anyio.streams.memory import MemoryObjectStreamStatistics
 
 from gprochat_anyio._errors import InvalidPromptError
+from gprochat_anyio._wire.usage import Usage
 
 from .incoming import IncomingReply
 from .opener import Opener, PreparedRequest
 from .reply import Timing
 from .sinks import ChannelSink, TextBuffer, size_of
+
+_log = logging.getLogger("gprochat_anyio")
 
 _NOT_ENTERED = "a ReplyStream is entered first: async with client.stream(...)"
 
@@ -40,6 +45,16 @@ async def open_channel(
     except BaseException:
         sink.close()
         raise
+
+
+def _end_dropped(reply: IncomingReply, sink: ChannelSink) -> None:
+    """Close what a stream had that was dropped within its block."""
+    try:
+        reply.end()
+    except Exception:  # noqa: BLE001 - an observer's; the event loop calls this
+        _log.exception("an observer failed when a dropped ReplyStream ended")
+    finally:
+        sink.close()
 
 
 class ReplyStream(ObjectReceiveStream[str]):
@@ -105,8 +120,8 @@ class ReplyStream(ObjectReceiveStream[str]):
                     source=self,
                 )
         finally:  # the warning may be an error
-            if reply.affinity.is_here():
-                self._close()
+            assert self._sink is not None
+            reply.affinity.call_soon(partial(_end_dropped, reply, self._sink))
 
     @property
     def text(self) -> str:
@@ -119,6 +134,17 @@ class ReplyStream(ObjectReceiveStream[str]):
     def timing(self) -> Timing:
         """How the request went until now, or until it ended."""
         return self._entered.timing
+
+    @property
+    def finish_reason(self) -> str | None:
+        """The reason why the reply ended: `"stop"`, `"length"` at a limit of tokens, or another of
+        the API's words. None before the end, and if the API does not say, as GPROChat's."""
+        return self._entered.finish_reason
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens that the reply took; None before the end, and if the API does not say."""
+        return self._entered.usage
 
     def statistics(self) -> MemoryObjectStreamStatistics:
         """Return the channel's statistics, as AnyIO defines them.

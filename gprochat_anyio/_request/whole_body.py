@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gprochat_anyio._errors import SiteError
-from gprochat_anyio._wire.error_responses import check_head
+from gprochat_anyio._wire.error_responses import check_head, read_error
 
 from .deadlines import Deadlines
 from .failed_response import fields_of
@@ -25,6 +25,9 @@ class WholeBody(IncomingResponse):
 
     def _check(self, response: Head) -> SiteError | None:
         return check_head(response.status, fields_of(response.headers))
+
+    def _read_error(self, status: int, headers: dict[str, str], body: bytes) -> SiteError:
+        return read_error(status, headers, body)
 
     def _take(self, data: bytes) -> None:
         self.body = (self.body + data)[: self._limit]

@@ -60,7 +60,7 @@ class SyncConversation:
         del text
         with chunks:
             chunks.read()
-        return Reply(chunks.text, chunks.timing)
+        return Reply(chunks.text, chunks.timing, chunks.finish_reason, chunks.usage)
 
     def retry(self, *, timeouts: Timeouts | None = None) -> SyncReplyStream:
         """Ask the last turn again: `with conversation.retry() as chunks`."""

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Self
 import anyio
 from anyio.abc import TaskStatus
 
-from gprochat_anyio._request.reply import Timing
+from gprochat_anyio._request.reply import Reply, Timing
 from gprochat_anyio._request.stream import ReplyStream
+from gprochat_anyio._wire.usage import Usage
 
 if TYPE_CHECKING:
     from .loop_thread import LoopThread
@@ -47,7 +48,7 @@ class SyncReplyStream:
         self._leave: anyio.Event | None = None
         self._left: anyio.Event
         self._failed = False
-        self._final: tuple[str, Timing] | None = None
+        self._final: Reply | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -74,12 +75,22 @@ class SyncReplyStream:
     @property
     def text(self) -> str:
         """All text handed over so far, also after a failure."""
-        return self._final[0] if self._final else self._loop.run(self._text)
+        return self._final.text if self._final else self._loop.run(self._text)
 
     @property
     def timing(self) -> Timing:
         """How the request went until now, or until it ended."""
-        return self._final[1] if self._final else self._loop.run(self._timing)
+        return self._state.timing
+
+    @property
+    def finish_reason(self) -> str | None:
+        """The reason why the reply ended; see `Reply.finish_reason`. None before the end."""
+        return self._state.finish_reason
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens that the reply took; None before the end, and if the API does not say."""
+        return self._state.usage
 
     def read(self) -> str:
         """The rest of the text, to the end of the reply.
@@ -129,7 +140,7 @@ class SyncReplyStream:
                     self._check_body()
         finally:
             if self._leave is not None:
-                self._final = (self._stream.text, self._stream.timing)
+                self._final = await self._look()
             left.set()
 
     def _check_body(self) -> None:
@@ -148,8 +159,13 @@ class SyncReplyStream:
     async def _text(self) -> str:
         return self._stream.text
 
-    async def _timing(self) -> Timing:
-        return self._stream.timing
+    @property
+    def _state(self) -> Reply:
+        return self._final or self._loop.run(self._look)
+
+    async def _look(self) -> Reply:
+        stream = self._stream
+        return Reply(stream.text, stream.timing, stream.finish_reason, stream.usage)
 
     async def _close(self) -> None:
         assert self._leave is not None

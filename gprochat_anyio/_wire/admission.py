@@ -11,10 +11,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hmac import compare_digest
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from .gprochat import MODEL_FAILURE_CODE, REQUEST_CONTENT_TYPE, sign
 from .json_body import decode_json, encode_json
+from .model_api import Turn
 
 INVALID_HISTORY = "Invalid message history: The last message must be from user role."
 INVALID_PASSWORD = "Invalid password."  # noqa: S105 - a text of the wire
@@ -22,22 +23,6 @@ INVALID_ROLE = "The message history has a role other than user and model."
 INVALID_SIGNATURE = "Invalid signature."
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Turn:
-    """One message of a history as it arrived.
-
-    Not a `Message`, which is what a client may send: a site has to live with what it gets.
-
-    :param text: may be blank. Its `repr` never shows it, so that prompts stay out of logs.
-    """
-
-    role: Literal["user", "model"]
-    text: str
-
-    def __repr__(self) -> str:
-        return f"Turn(role={self.role!r}, {len(self.text)} characters)"
 
 
 @dataclass(frozen=True, slots=True)

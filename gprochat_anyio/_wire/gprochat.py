@@ -13,7 +13,7 @@ from gprochat_anyio._errors import UnexpectedResponseError
 from gprochat_anyio._redaction import Hidden
 
 from .json_body import decode_json_object, encode_json
-from .messages import Message
+from .messages import Message, folded
 
 GENERATE_PATH = "/api/generate"
 AUTH_PATH = "/api/auth"
@@ -51,6 +51,7 @@ def encode_generate(
     :param messages: as `messages.history` returns them; the last one is the user's
     :param timestamp: Unix time in milliseconds; `None` for the current time
     """
+    messages = folded(messages)
     if timestamp is None:
         timestamp = time.time_ns() // 1_000_000
     return Hidden(

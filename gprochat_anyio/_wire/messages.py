@@ -45,7 +45,7 @@ class Message:
 
     @property
     def wire_role(self) -> Literal["user", "model", "system"]:
-        """The role in the site's own terms; `"system"` is folded into a user's turn later."""
+        """The role in a GPROChat site's terms, which has no `"system"`: see `folded`."""
         return _ROLES[self.role]  # type: ignore[return-value]
 
 
@@ -54,13 +54,13 @@ Prompt = str | Message | Sequence[Message | Mapping[str, Any]]
 
 
 def history(prompt: Prompt) -> tuple[Message, ...]:
-    """The prompt as the history that a site expects: it alternates, and ends with the user.
+    """Return a prompt as the history that every API accepts: it alternates, and ends with the user.
 
-    System texts are put before the first user message, and neighbours of one role are joined,
-    both with a blank line between: a model behind a site refuses either, and the site's own
-    page drops all but the last of such neighbours.
+    Before that comes one message with all system texts, if there are any. Neighbours of one role
+    are joined, with a blank line between: models refuse them, and a GPROChat site's own page drops
+    all but the last.
 
-    :raises InvalidPromptError: for what a site would refuse or answer with nothing
+    :raises InvalidPromptError: For what an API would refuse or answer with nothing.
     """
     if isinstance(prompt, str):
         return (Message("user", prompt),)
@@ -75,10 +75,20 @@ def history(prompt: Prompt) -> tuple[Message, ...]:
         Message(role, "\n\n".join(m.content for m in run))
         for role, run in groupby(turns, key=attrgetter("wire_role"))
     ]
-    if system:
-        first = next(i for i, m in enumerate(merged) if m.role == "user")
-        merged[first] = Message("user", f"{system}\n\n{merged[first].content}")
-    return tuple(merged)
+    return (Message("system", system), *merged) if system else tuple(merged)
+
+
+def folded(messages: Sequence[Message]) -> Sequence[Message]:
+    """Return a history without a system message: its text is put before the user's first.
+
+    :param messages: as `history` returns them
+    """
+    if messages[0].wire_role != "system":
+        return messages
+    system, *rest = messages
+    first = next(i for i, m in enumerate(rest) if m.wire_role == "user")
+    rest[first] = Message("user", f"{system.content}\n\n{rest[first].content}")
+    return rest
 
 
 def checked(make: Callable[[_P], _T], prompt: _P) -> _T | InvalidPromptError:

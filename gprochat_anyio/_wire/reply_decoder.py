@@ -11,6 +11,7 @@ import codecs
 import sys
 
 from .gprochat import FAILURE_MARKER
+from .usage import Usage
 
 _FIRST = FAILURE_MARKER[:1]  # occurs nowhere else in the marker: a tail has one place to begin
 _LENGTH = len(FAILURE_MARKER)
@@ -25,6 +26,12 @@ class TextDecoder:
     """
 
     __slots__ = ("_failure_marker", "_held", "_max_size", "_room", "_undecoded", "failure")
+
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    """Both None: the API does not say."""
+    is_whole = False
+    """Only the end of the body is the end of the reply."""
 
     def __init__(self, *, failure_marker: bool = True, max_size: int | None = None) -> None:
         self.failure: str | None = None

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from gprochat_anyio import Message
+from gprochat_anyio._wire.messages import folded
 
 _KEPT: Final = 16
 _GROUPED_BY: Final = 3  # hex digits: 4,096 groups
@@ -15,7 +16,7 @@ _GROUPED_BY: Final = 3  # hex digits: 4,096 groups
 
 def key_of_messages(site: str, messages: Iterable[Message]) -> str:
     """SHA-256, in hex, of the JSON text `["<site>",[["<role>","<content>"],...]]`, in ASCII."""
-    turns = [[message.wire_role, message.content] for message in messages]
+    turns = [[message.wire_role, message.content] for message in folded(tuple(messages))]
     return _hex(json.dumps([site, turns], separators=(",", ":")).encode())
 
 

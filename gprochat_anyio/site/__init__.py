@@ -17,10 +17,10 @@ Needs the extra `site`.
 from __future__ import annotations
 
 try:
-    from gprochat_anyio._wire.admission import Turn
+    from gprochat_anyio._wire.model_api import Finish, Model, ModelError, Turn
 
     from ._app import create_app
-    from ._models import Finish, Model, ModelError, echo_model, offline_model
+    from ._sample_models import echo_model, offline_model
     from ._serving import serve
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("hypercorn", "starlette"):

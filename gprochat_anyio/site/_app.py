@@ -14,15 +14,16 @@ from starlette.routing import Route
 from gprochat_anyio import Client, Fleet
 from gprochat_anyio._wire.admission import Gate, Refusal
 from gprochat_anyio._wire.gprochat import AUTH_PATH, GENERATE_PATH
+from gprochat_anyio._wire.model_api import Model
 
 from ._access import AccessLog
 from ._gprochat_model import GPROChatModel
 from ._intake import Intake, to_response
 from ._limits import AtMost
-from ._models import Model, offline_model
 from ._openai_api import openai_routes
 from ._pages import OwnPages
 from ._reply_response import StreamedReply
+from ._sample_models import offline_model
 
 HEALTH_PATH: Final = "/healthz"
 """Answers without a password, and without the model."""

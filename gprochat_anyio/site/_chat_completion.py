@@ -14,12 +14,11 @@ from anyio.lowlevel import checkpoint
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gprochat_anyio._wire.admission import Turn
+from gprochat_anyio._request.model_texts import Texts
 from gprochat_anyio._wire.json_body import encode_json
+from gprochat_anyio._wire.model_api import Finish, Model, ModelError, Turn
 
 from ._asgi import end, head, part
-from ._models import Finish, Model, ModelError
-from ._texts import Texts
 
 KEEP_ALIVE_SECONDS: Final = 15.0
 """How long a stream may be silent. Then the client is sent a comment, which says nothing but that

@@ -16,9 +16,7 @@ from gprochat_anyio import (
     RequestTimeoutError,
     SiteConnectionError,
 )
-from gprochat_anyio._wire.admission import Turn
-
-from ._models import ModelError, spoken
+from gprochat_anyio._wire.model_api import ModelError, Turn, spoken
 
 
 class GPROChatModel:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Self
 
-from gprochat_anyio._wire.admission import Turn
-
-from ._models import Model, ModelError
+from gprochat_anyio._wire.model_api import Model, ModelError, Turn
 
 
 class AtMost:

@@ -18,12 +18,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from gprochat_anyio import InvalidPromptError, Message
-from gprochat_anyio._wire.admission import Gate, Turn
+from gprochat_anyio._wire.admission import Gate
 from gprochat_anyio._wire.json_body import decode_json
-from gprochat_anyio._wire.messages import history
+from gprochat_anyio._wire.messages import folded, history
+from gprochat_anyio._wire.model_api import Model, Turn
 
 from ._chat_completion import Completion, error_body, json_response
-from ._models import Model
 
 PREFIX: Final = "/v1"
 _ANY_METHOD: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -140,7 +140,7 @@ def _turns(messages: Any) -> tuple[Turn, ...]:
     except InvalidPromptError as error:
         refused = str(error)
     else:
-        return tuple(map(_turn, told))
+        return tuple(map(_turn, folded(told)))
     raise _BadRequestError(refused, "messages")
 
 

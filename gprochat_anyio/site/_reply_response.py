@@ -9,13 +9,13 @@ from typing import Final
 from anyio.lowlevel import checkpoint
 from starlette.types import Receive, Scope, Send
 
-from gprochat_anyio._wire.admission import Turn, model_failure
+from gprochat_anyio._request.model_texts import Texts
+from gprochat_anyio._wire.admission import model_failure
 from gprochat_anyio._wire.gprochat import FAILURE_MARKER, REPLY_CONTENT_TYPE
+from gprochat_anyio._wire.model_api import Model, ModelError, Turn
 
 from ._asgi import end, head, part
 from ._intake import to_response
-from ._models import Model, ModelError
-from ._texts import Texts
 
 _log = logging.getLogger("gprochat_anyio.site")
 

@@ -15,10 +15,10 @@ from anyio.abc import TaskStatus
 from starlette.applications import Starlette
 
 from gprochat_anyio import Client, Fleet
+from gprochat_anyio._wire.model_api import Model
 
 from ._app import create_app
 from ._hypercorn import BACKLOG, Server
-from ._models import Model
 
 UNREAD_SECONDS: Final = 60.0
 """How long a client may leave unread what it is sent, before its connection is cut (Linux)."""

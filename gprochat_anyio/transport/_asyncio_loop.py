@@ -72,6 +72,10 @@ class AsyncioLoop:
         context = _context.copy() if context is None else context
         return self._loop.create_task(function(), name=name, context=context).cancel
 
+    def call_soon(self, function: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # it is closed
+            self._loop.call_soon_threadsafe(function, context=_context.copy())
+
     def notify_closing(self, fd: int) -> None:
         _context.copy().run(anyio.notify_closing, fd)
 

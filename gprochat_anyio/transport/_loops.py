@@ -70,6 +70,13 @@ class EventLoop(Protocol):
         """
         ...
 
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Call a function, which must not raise, in the next turn: from any thread or finalizer.
+
+        Once the event loop has ended, it may never be called.
+        """
+        ...
+
     def notify_closing(self, fd: int) -> None:
         """Wake the tasks that wait for a descriptor by AnyIO: it is about to be closed."""
         ...

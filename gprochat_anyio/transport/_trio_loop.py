@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from math import inf
 
 import trio
@@ -69,6 +70,10 @@ class TrioLoop:
         context = contextvars.Context() if context is None else context
         trio.lowlevel.spawn_system_task(run, name=name, context=context)
         return scope.cancel
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(function)
 
     def notify_closing(self, fd: int) -> None:
         trio.lowlevel.notify_closing(fd)

@@ -20,8 +20,8 @@ from anyio.abc import SocketAttribute, SocketStream
 from site_wire import Wire, ask, connected, serving, signed
 from starlette.applications import Starlette
 
+from gprochat_anyio._request import model_texts as texts
 from gprochat_anyio.site import Turn, _hypercorn, create_app, serve
-from gprochat_anyio.site import _texts as texts
 
 
 async def waiting(turns: tuple[Turn, ...]) -> AsyncIterator[str]:

@@ -7,8 +7,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from gprochat_anyio import Timeouts
+from gprochat_anyio._wire.model_api import spoken
 from gprochat_anyio.site import Finish, ModelError, Turn
-from gprochat_anyio.site._models import spoken
 
 from ._api import Api
 from ._api_answers import shown

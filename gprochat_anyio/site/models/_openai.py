@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from gprochat_anyio import Timeouts
+from gprochat_anyio._wire.model_api import spoken
 from gprochat_anyio.site import Finish, ModelError, Turn
-from gprochat_anyio.site._models import spoken
 
 from ._api import Api
 

@@ -1,15 +1,28 @@
-"""What answers behind a site."""
+"""The interface of a model that runs in this process: its history, and how its texts can end."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterator
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal, Self
 
-from anyio import sleep
 
-from gprochat_anyio._wire.admission import Turn
+@dataclass(frozen=True, slots=True, repr=False)
+class Turn:
+    """One message of a history as it arrived.
+
+    Not a `Message`, which is what a client may send: a site has to live with what it gets.
+
+    :param text: may be blank. Its `repr` never shows it, so that prompts stay out of logs.
+    """
+
+    role: Literal["user", "model"]
+    text: str
+
+    def __repr__(self) -> str:
+        return f"Turn(role={self.role!r}, {len(self.text)} characters)"
+
 
 Model = Callable[[tuple[Turn, ...]], AsyncIterable[str]]
 """Answers a history, oldest turn first, the last one the user's, with texts.
@@ -78,30 +91,3 @@ def spoken(turns: tuple[Turn, ...]) -> Iterator[Turn]:
     for _, run in groupby(said, key=lambda turn: turn.role):
         first, *rest = run
         yield Turn(first.role, "\n\n".join([first.text, *(turn.text for turn in rest)]))
-
-
-async def offline_model(turns: tuple[Turn, ...], *, delay: float = 0.02) -> AsyncIterator[str]:
-    """Say what this is, and repeat what the user said, word by word; a blank text gets no answer.
-
-    Takes no network and no language model: `functools.partial(offline_model, delay=0)` is made
-    for tests, the default lets a person see the streaming.
-
-    :param delay: seconds between two words
-    """
-    said = turns[-1].text.strip()
-    if not said:
-        return
-    answer = (
-        f"This is the embedded site of gprochat_anyio; it runs no language model. You said: {said}"
-    )
-    first, *rest = re.findall(r"\s*\S+", answer)
-    yield first
-    for word in rest:
-        await sleep(delay)
-        yield word
-
-
-async def echo_model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
-    """Repeat what the user said, word by word."""
-    for word in re.findall(r"\s*\S+\s*", turns[-1].text):
-        yield word

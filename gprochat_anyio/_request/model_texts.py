@@ -9,9 +9,7 @@ from typing import Final
 
 from anyio import move_on_after
 
-from gprochat_anyio._wire.admission import Turn
-
-from ._models import Model, ModelError
+from gprochat_anyio._wire.model_api import Model, ModelError, Turn
 
 CLOSING_SECONDS: Final = 1.0
 """How long a model may take to clean up."""
