@@ -1,17 +1,20 @@
-"""The client of one site."""
+"""The client of one chat API: a GPROChat site, OpenAI's, Gemini's, or a model in this process."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
-from gprochat_anyio._request.address import SiteAddress
+from gprochat_anyio._request.building import MAX_REPLY_SIZE, endpoint_at, endpoint_of_model
 from gprochat_anyio._request.chat_client import ChatClient
-from gprochat_anyio._request.endpoint import Endpoint, sender_to
+from gprochat_anyio._request.endpoint import Endpoint
 from gprochat_anyio._request.limiter import Limiter
+from gprochat_anyio._wire.gemini import GEMINI_MODEL, GEMINI_URL, GeminiWire
 from gprochat_anyio._wire.gprochat_wire import GPROChatWire
+from gprochat_anyio._wire.model_api import Model
+from gprochat_anyio._wire.openai import OpenAIWire
 
 from ._redaction import hide_arguments
 from ._settings import Retry, Timeouts, check
@@ -21,12 +24,27 @@ if TYPE_CHECKING:
 
     import httpx
 
-MAX_REPLY_SIZE = 64 * 1024 * 1024
-"""Bytes: more than any model says, and little enough to hold once."""
+
+class ClientSettings(TypedDict, total=False):
+    """The settings that all kinds of clients with an address share; see `Client`."""
+
+    timeouts: Timeouts | None
+    retry: Retry | None
+    limiter: Limiter | None
+    proxy: str | None
+    ssl_context: ssl.SSLContext | None
+    headers: Mapping[str, str] | None
+    trust_env: bool
+    max_connections: int | None
+    max_reply_size: int | None
+    transport: httpx.AsyncBaseTransport | None
 
 
 class Client(ChatClient[Endpoint]):
-    """A client of one GPROChat site, for one event loop (asyncio or Trio) and many tasks.
+    """A client of one chat API, for one event loop (asyncio or Trio) and many tasks.
+
+    `Client(url)` is one of a GPROChat site, `Client.openai` of a server with OpenAI's API,
+    `Client.gemini` of Gemini's, and `Client.of` of a model in this process. All are used alike.
 
     `async with Client(url) as client` closes the kept connections at its end. Requests may run at
     the same time in any number of tasks, and none spawns a task that outlives its call or block.
@@ -79,40 +97,149 @@ class Client(ChatClient[Endpoint]):
     ) -> None:
         check("secret_key", secret_key, str)
         check("password", password, str, type(None))
-        check("timeouts", timeouts, Timeouts, type(None))
-        check("retry", retry, Retry, type(None))
-        check("limiter", limiter, Limiter, type(None))
-        for name, bound in (("connections", max_connections), ("reply_size", max_reply_size)):
-            check(f"max_{name}", bound, int, type(None))
-            if bound is not None and bound < 1:
-                raise ValueError(f"max_{name} must be at least 1, or None for no bound")
-        if transport is not None and (proxy is not None or ssl_context is not None):
-            raise ValueError("proxy and ssl_context are the transport's business: set them there")
-        wire = GPROChatWire(secret_key=secret_key, password=password, failure_marker=failure_marker)
-        address = SiteAddress(
+        self._opener = endpoint_at(
             url,
-            proxy=proxy,
-            fields=wire.headers,
+            GPROChatWire(secret_key=secret_key, password=password, failure_marker=failure_marker),
             from_page=True,
-            headers=headers,
-            trust_env=trust_env and transport is None,
-        )
-        if password and proxy is None and transport is None:
-            address.warn_if_plain()
-        self._opener = Endpoint(
-            address,
-            sender_to(
-                address,
-                transport=transport,
-                ssl_context=ssl_context,
-                max_connections=max_connections,
-            ),
-            wire,
-            timeouts=timeouts or Timeouts(),
-            retry=retry or Retry(),
+            secret="password" if password else None,
+            timeouts=timeouts,
+            retry=retry,
             limiter=limiter,
+            proxy=proxy,
+            ssl_context=ssl_context,
+            headers=headers,
+            trust_env=trust_env,
+            max_connections=max_connections,
             max_reply_size=max_reply_size,
+            transport=transport,
         )
+
+    @classmethod
+    @hide_arguments
+    def openai(
+        cls,
+        base_url: str,
+        *,
+        model: str,
+        api_key: str | None = None,
+        system: str | None = None,
+        fields: Mapping[str, Any] | None = None,
+        **settings: Unpack[ClientSettings],
+    ) -> Self:
+        """Return a client of a server with OpenAI's API (chat completions): OpenAI, Ollama,
+        llama.cpp, vLLM and many others.
+
+        :param base_url: The API's address, often with `/v1`: `"http://127.0.0.1:11434/v1"` is
+            Ollama's.
+        :param model: The model's name.
+        :param api_key: A key, if the server wants one. It is read from nowhere else, and never
+            shows in a repr, a log or an error.
+        :param system: A system text for every request, before the prompt's own.
+        :param fields: More fields of the request's body, such as `{"temperature": 0}`. None as a
+            value leaves a field out that the library would send: `{"stream_options": None}` for a
+            server that refuses to count tokens.
+        :param settings: As for `Client`.
+        :raises ValueError: For an argument that is invalid; the message names it.
+        """
+        wire = OpenAIWire(model, api_key=api_key, system=system, fields=fields)
+        return cls._over(wire, base_url, bool(api_key), settings)
+
+    @classmethod
+    @hide_arguments
+    def gemini(
+        cls,
+        model: str = GEMINI_MODEL,
+        *,
+        api_key: str | None = None,
+        base_url: str = GEMINI_URL,
+        system: str | None = None,
+        fields: Mapping[str, Any] | None = None,
+        **settings: Unpack[ClientSettings],
+    ) -> Self:
+        """Return a client of Gemini's API, or of a server that speaks it.
+
+        :param model: The model's name.
+        :param api_key: A key of aistudio.google.com. None reads GEMINI_API_KEY. It never shows in
+            a repr, a log or an error.
+        :param base_url: The API's address, its version included.
+        :param system: A system text for every request, before the prompt's own.
+        :param fields: More fields of the request's body, such as
+            `{"generationConfig": {"temperature": 0}}`.
+        :param settings: As for `Client`.
+        :raises ValueError: For an argument that is invalid, or if there is no key; the message
+            names it.
+        """
+        if api_key is None:
+            api_key = os.environ.get("GEMINI_API_KEY")
+        if not api_key:
+            raise ValueError("no api_key: set GEMINI_API_KEY to a key of aistudio.google.com")
+        wire = GeminiWire(model, api_key=api_key, system=system, fields=fields)
+        return cls._over(wire, base_url, True, settings)
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        *,
+        name: str | None = None,
+        timeouts: Timeouts | None = None,
+        retry: Retry | None = None,
+        limiter: Limiter | None = None,
+        max_reply_size: int | None = MAX_REPLY_SIZE,
+    ) -> Self:
+        """Return a client of a model in this process, which runs in the caller's event loop.
+
+        ::
+
+            async def shout(turns):
+                yield turns[-1].text.upper()
+
+            async with Client.of(shout) as client:
+                print((await client.ask("hello")).text)
+
+        Each request iterates over the model in a task of its own, in the caller's context. When it
+        is cancelled, or its block is left, the iteration is cancelled and an async generator
+        closed, for at most a second, before that returns. While 64 KiB of text wait for the
+        consumer, the model is not asked for more.
+
+        A `gprochat_anyio.site.ModelError` of the model's becomes a `SiteError`, or a
+        `RateLimitError` for status 429. Any other exception becomes a `SiteError` that does not
+        quote it, and the log says where it was raised.
+
+        :param model: A callable that takes a history, a tuple of `gprochat_anyio.site.Turn`, and
+            returns an async iterable of text. It may end with a `gprochat_anyio.site.Finish`.
+        :param name: The model's name. None takes its `name` or `__name__`.
+        :raises ValueError: For an argument that is invalid; the message names it.
+        """
+        if not callable(model):
+            raise ValueError("model must be a callable from a history to an async iterable of text")
+        return cls._of(
+            endpoint_of_model(
+                model,
+                name=name,
+                timeouts=timeouts,
+                retry=retry,
+                limiter=limiter,
+                max_reply_size=max_reply_size,
+            )
+        )
+
+    @classmethod
+    def _over(
+        cls, wire: OpenAIWire | GeminiWire, url: str, has_key: bool, settings: ClientSettings
+    ) -> Self:
+        secret = "API key" if has_key else None
+        return cls._of(
+            endpoint_at(
+                url, wire, url_argument="base_url", model=wire.model, secret=secret, **settings
+            )
+        )
+
+    @classmethod
+    def _of(cls, endpoint: Endpoint) -> Self:
+        client = cls.__new__(cls)
+        client._opener = endpoint  # noqa: SLF001 - this class's own
+        return client
 
     @classmethod
     @hide_arguments
@@ -138,7 +265,7 @@ class Client(ChatClient[Endpoint]):
 
     def __repr__(self) -> str:
         endpoint = getattr(self, "_opener", None)  # none yet in a traceback of `__init__`
-        return f"<Client of {endpoint.address.url if endpoint else 'nothing'}>"
+        return f"<Client of {endpoint or 'nothing'}>"
 
     def __del__(self) -> None:
         endpoint = getattr(self, "_opener", None)
@@ -155,8 +282,14 @@ class Client(ChatClient[Endpoint]):
 
     @property
     def url(self) -> str:
-        """The site's address, without credentials."""
-        return self._opener.address.url
+        """The API's address, without credentials; `model:` and its name for a model in this
+        process."""
+        return self._opener.url
+
+    @property
+    def model(self) -> str | None:
+        """The model's name; None for a GPROChat site, which chooses it."""
+        return self._opener.model
 
     @property
     def timeouts(self) -> Timeouts:
@@ -172,5 +305,6 @@ class Client(ChatClient[Endpoint]):
         """Return True if the site accepts this client's password, or has none.
 
         :raises GPROChatError: If the site does not say.
+        :raises TypeError: For another API than that of a GPROChat site.
         """
         return await self._opener.check_password()

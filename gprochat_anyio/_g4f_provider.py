@@ -14,12 +14,13 @@ from typing import Any, ClassVar
 
 from anyio.lowlevel import current_token
 
+from gprochat_anyio._request.building import MAX_REPLY_SIZE
 from gprochat_anyio._request.opener import PreparedRequest
 from gprochat_anyio._request.stream import ReplyStream, open_channel
 from gprochat_anyio._wire.gprochat import GENERATE_PATH, sign
 from gprochat_anyio._wire.messages import Message, checked, flattened
 
-from ._client import MAX_REPLY_SIZE, Client
+from ._client import Client
 from ._errors import InvalidPromptError
 from ._redaction import hide_arguments
 from ._request.chat_client import opener_of

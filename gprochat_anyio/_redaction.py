@@ -17,6 +17,15 @@ class Hidden(bytes):
         return f"<{len(self)} bytes of a request>"
 
 
+class HiddenText(str):
+    """A text with a secret, such as a header field with a key, which no repr is to show."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} characters>"
+
+
 def hide_arguments(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
     """For functions that are given secrets: what they raise about these leaves without a trace of
     them, which tracebacks with locals would show."""

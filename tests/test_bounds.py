@@ -20,7 +20,7 @@ from gprochat_anyio import (
     Timeouts,
     UnexpectedResponseError,
 )
-from gprochat_anyio._client import MAX_REPLY_SIZE
+from gprochat_anyio._request.building import MAX_REPLY_SIZE
 from gprochat_anyio._wire.error_responses import ERROR_BODY_LIMIT
 from gprochat_anyio.testing import Drop, Raw, Say, live_site, scripted_site
 from gprochat_anyio.testing._steps import LAST_CHUNK, REPLY_HEAD, chunk

@@ -96,6 +96,7 @@ def test_urls(url: str, origin: str, path: str) -> None:
     client = Client(url, trust_env=False)
     assert repr(client) == f"<Client of {origin}{path}>"
     address = opener_of(client).address
+    assert address is not None
     assert repr(address) == f"SiteAddress('{origin}{path}')"
     assert address.head("/x").startswith(f"POST {path}/x HTTP/1.1\r\nHost: ".encode())
 

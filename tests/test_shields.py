@@ -29,7 +29,8 @@ PACKAGE = Path(gprochat_anyio.__file__).parent
 SHIELDS = Counter(
     {
         "_fanout/bare_task_group.py": 1,  # tasks that a block cancels: test_promptness.py
-        "_request/foreign.py": 2,  # a second, for a foreign transport's closing: below
+        "_request/background_exchange.py": 1,  # a second, for its closing: below
+        "_request/foreign.py": 1,  # the same second, for a foreign transport: below
         "batch/_journal.py": 1,  # at most 8 MiB to the disk, in a worker thread: below
         "_request/model_texts.py": 1,  # a second, for a model's closing: below
         "site/_hypercorn.py": 1,  # serving, until `stop` cuts all off: test_site_serve.py

@@ -27,6 +27,7 @@ class SiteAddress:
     """Where a site is, and the header fields of requests to it.
 
     :param url: `http://` or `https://`, with or without a path below which the site lives
+    :param argument: the name of the caller's argument for the URL, for errors
     :param proxy: the URL of a proxy
     :param fields: the API's own header fields
     :param from_page: True to name the site's own page as the origin of requests
@@ -39,21 +40,22 @@ class SiteAddress:
         self,
         url: str,
         *,
+        argument: str = "url",
         proxy: str | None = None,
         fields: Mapping[str, str] | None = None,
         from_page: bool = False,
         headers: Mapping[str, str] | None = None,
         trust_env: bool = True,
     ) -> None:
-        parts, port = split_url("url", url, ("http", "https"))
+        parts, port = split_url(argument, url, ("http", "https"))
         if parts.username is not None or parts.password is not None:
             raise ValueError(
-                "url must not hold credentials, which end up in logs: give the site's password "
-                "as password=..., and a proxy's in proxy=..."
+                f"{argument} must not hold credentials, which end up in logs: give a password as "
+                "password=..., a key as api_key=..., and a proxy's in proxy=..."
             )
         if parts.query or parts.fragment:
-            raise ValueError("url must not have a query or a fragment: give the site's own address")
-        host = ascii_host("url", parts.hostname or "")
+            raise ValueError(f"{argument} must not have a query or a fragment: leave it out")
+        host = ascii_host(argument, parts.hostname or "")
         via: Proxy | None = None
         if proxy is not None:
             via = Proxy.from_url(proxy)
@@ -74,13 +76,16 @@ class SiteAddress:
         other.target = self.target._replace(proxy=proxy)
         return other
 
-    def warn_if_plain(self) -> None:
-        """Warn that a password would cross the network unencrypted, unless it stays on this
-        machine. The warning points at the first caller outside of the library."""
+    def warn_if_plain(self, secret: str) -> None:
+        """Warn that a secret would cross the network unencrypted, unless it stays on this machine.
+        The warning points at the first caller outside of the library.
+
+        :param secret: its name
+        """
         if self.target.scheme == "https" or _is_loopback(self.target.host):
             return
         warnings.warn(
-            f"the password goes to {self.origin} unencrypted: use https://, or a proxy=... that "
+            f"the {secret} goes to {self.origin} unencrypted: use https://, or a proxy=... that "
             "encrypts the way there",
             InsecureSiteWarning,
             stacklevel=_levels_to_the_caller(),

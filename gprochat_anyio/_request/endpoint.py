@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gprochat_anyio._settings import Retry, Timeouts
 from gprochat_anyio._wire.gprochat import (
@@ -20,7 +20,6 @@ from .deadlines import Deadlines
 from .incoming import IncomingReply
 from .limiter import Limiter, check_leaves_one, starts_of
 from .loop_affinity import LoopAffinity
-from .native import NativeSender
 from .observers import Observers
 from .opener import PreparedRequest
 from .opening import Sender, ask_once, open_reply
@@ -28,37 +27,38 @@ from .sinks import TextSink
 from .starts import Permit, Starts
 
 if TYPE_CHECKING:
-    import ssl
-
-    import httpx
-
     from .address import SiteAddress
 
 _AUTH_RESPONSE_LIMIT = 4096
 
 
 class Endpoint:
-    """A site, and the connections to it.
+    """One API at one address, or a model in this process, and the way to it.
 
+    :param address: None for a model in this process
+    :param model: the model's name; None if the API has no place for it
     :param max_reply_size: of a reply's body in bytes, None for no limit
     """
 
     def __init__(
         self,
-        address: SiteAddress,
         sender: Sender,
         wire: Wire,
         *,
+        address: SiteAddress | None,
+        model: str | None = None,
         timeouts: Timeouts,
         retry: Retry,
         limiter: Limiter | None,
         max_reply_size: int | None,
     ) -> None:
         self.address = address
+        self.model = model
         self.timeouts = timeouts
         self.retry = retry
         self.limiter = limiter
-        self.observers = Observers(address.target.host, address.target.port)
+        host, port = (address.target[1:3]) if address is not None else (self.url, 0)
+        self.observers = Observers(host, port)
         self.closed = False
         self._sender = sender
         self.wire = wire
@@ -71,9 +71,17 @@ class Endpoint:
             )
 
     @property
+    def url(self) -> str:
+        """The address, without credentials; `model:` and its name for a model in this process."""
+        return f"model:{self.model}" if self.address is None else self.address.url
+
+    def __str__(self) -> str:
+        return f"{self.model} at {self.url}" if self.address and self.model else self.url
+
+    @property
     def pool(self) -> Pool | None:
-        """The connections; None if a transport of the caller's has them."""
-        return self._sender.pool if isinstance(self._sender, NativeSender) else None
+        """The library's own connections, if there are any."""
+        return self._sender.pool
 
     def attempts(
         self, request: PreparedRequest, *, retry: Retry | None, began: float | None
@@ -105,7 +113,7 @@ class Endpoint:
         :param attempts: of this request, if they are there already
         """
 
-        def encode() -> bytes:  # unlike a partial, it shows no secrets in tracebacks
+        def encode() -> Any:  # unlike a partial, it shows no secrets in tracebacks
             return self.wire.encode(request.messages)
 
         if attempts is None:
@@ -181,24 +189,3 @@ class Endpoint:
             self._affinity.check()
         self.closed = True
         await self._sender.aclose()
-
-
-def sender_to(
-    address: SiteAddress,
-    *,
-    transport: httpx.AsyncBaseTransport | None,
-    ssl_context: ssl.SSLContext | None,
-    max_connections: int | None,
-) -> Sender:
-    """Return the way to a site. Closing it closes the connections, or the transport."""
-    if transport is None:
-        pool = Pool(max_connections=max_connections, ssl_context=ssl_context)
-        return NativeSender(address, pool)
-    from gprochat_anyio.transport._anyio_transport import connections_of  # noqa: PLC0415
-
-    from .foreign import ForeignSender  # noqa: PLC0415
-
-    own = connections_of(transport)
-    if own is not None:
-        return NativeSender(address.by(own.proxy), own.pool)
-    return ForeignSender(address.url, address.headers, transport)

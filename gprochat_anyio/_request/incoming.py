@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
 from gprochat_anyio._errors import (
     GPROChatError,
@@ -30,6 +29,11 @@ from .starts import Permit
 
 HIGH, LOW = 64 * 1024, 32 * 1024
 """Bytes of text that wait for the consumer when the connection is paused, and when it goes on."""
+
+
+_HEADS = 64
+_good_heads: set[tuple[type[Wire], bool, tuple[tuple[bytes, bytes], ...]]] = set()
+"""Heads in which their wires have found no error: a server sends nearly the same one each time."""
 
 
 class IncomingReply(IncomingResponse):
@@ -193,10 +197,16 @@ class IncomingReply(IncomingResponse):
 
     def _check(self, response: Head) -> SiteError | None:
         framed = response.framing in ("chunked", "length")
-        check = self._wire.check_reply_head
-        if response.status == 200 and _is_good(check, tuple(response.headers), framed):
+        head = (type(self._wire), framed, tuple(response.headers))
+        if response.status == 200 and head in _good_heads:
             return None
-        return check(response.status, fields_of(response.headers), framed=framed)
+        fields = fields_of(response.headers)
+        error = self._wire.check_reply_head(response.status, fields, framed=framed)
+        if error is None and response.status == 200:
+            if len(_good_heads) >= _HEADS:
+                _good_heads.clear()
+            _good_heads.add(head)
+        return error
 
     def _read_error(self, status: int, headers: dict[str, str], body: bytes) -> SiteError:
         return self._wire.read_error(status, headers, body)
@@ -275,10 +285,3 @@ class IncomingReply(IncomingResponse):
                 self._push(text)
         finally:
             super()._fail(error)
-
-
-@lru_cache(maxsize=64)  # a site sends nearly the same head each time
-def _is_good(
-    check: Callable[..., SiteError | None], headers: tuple[tuple[bytes, bytes], ...], framed: bool
-) -> bool:
-    return check(200, fields_of(list(headers)), framed=framed) is None

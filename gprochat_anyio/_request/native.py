@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
+from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -34,7 +35,7 @@ class NativeSender:
         self._heads: dict[str, bytes] = {}
 
     async def send(
-        self, path: str, encode: Callable[[], bytes], response: IncomingResponse, *, fresh: bool
+        self, path: str, encode: Callable[[], Any], response: IncomingResponse, *, fresh: bool
     ) -> None:
         """Send a request, and have its response fed by the reactor.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 
@@ -11,6 +11,7 @@ from gprochat_anyio._errors import EmptyReplyError, GPROChatError
 from gprochat_anyio._redaction import strip_traceback
 from gprochat_anyio._settings import Timeouts
 from gprochat_anyio._wire.wire import Wire
+from gprochat_anyio.transport._pool import Pool
 
 from .attempts import Attempts
 from .deadlines import Deadlines
@@ -24,8 +25,13 @@ from .whole_body import WholeBody
 class Sender(Protocol):
     """Sends requests to one site: over the library's own connections, or another transport."""
 
+    @property
+    def pool(self) -> Pool | None:
+        """The library's own connections, if it sends over them."""
+        ...
+
     async def send(
-        self, path: str, encode: Callable[[], bytes], response: IncomingResponse, *, fresh: bool
+        self, path: str, encode: Callable[[], Any], response: IncomingResponse, *, fresh: bool
     ) -> None: ...
 
     async def aclose(self) -> None: ...
@@ -34,7 +40,7 @@ class Sender(Protocol):
 async def open_reply(
     sender: Sender,
     path: str,
-    encode: Callable[[], bytes],
+    encode: Callable[[], Any],
     sink: TextSink,
     *,
     deadlines: Deadlines,

@@ -8,7 +8,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from gprochat_anyio._client import MAX_REPLY_SIZE, Client
+from gprochat_anyio._client import Client
 from gprochat_anyio._conversation.conversation import Conversation
 from gprochat_anyio._conversation.serialization import MAX_MESSAGES
 from gprochat_anyio._errors import InvalidPromptError
@@ -17,6 +17,7 @@ from gprochat_anyio._fanout.outcomes import Outcome
 from gprochat_anyio._fanout.plan import OnError
 from gprochat_anyio._fanout.prompts import PromptSource
 from gprochat_anyio._redaction import hide_arguments
+from gprochat_anyio._request.building import MAX_REPLY_SIZE
 from gprochat_anyio._request.chat_client import ChatClient
 from gprochat_anyio._request.limiter import Limiter
 from gprochat_anyio._request.reply import Reply

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from math import isfinite
 from typing import Any
@@ -24,21 +25,42 @@ _SHOWN = 300
 """Characters of a foreign text that an error message shows, at most."""
 
 
-def check_head(status: int, headers: Mapping[str, str]) -> SiteError | None:
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Names in the error messages about a server.
+
+    :param name: of the server
+    :param url: of the setting that leads to it
+    """
+
+    name: str
+    url: str
+
+    def said(self, message: str) -> str:
+        """Return a sentence that quotes the server."""
+        return f" {self.name[0].upper()}{self.name[1:]} says: {shown(message)}"
+
+
+SITE = Peer("the site", "the site's URL")
+
+
+def check_head(
+    status: int, headers: Mapping[str, str], peer: Peer = SITE
+) -> UnexpectedResponseError | None:
     """Return the error that any response with this head stands for, if its head shows one.
 
     :param headers: by lower-case name
     """
     if 300 <= status < 400:
         return UnexpectedResponseError(
-            f"the site answered with a redirect (status {status}), which is never followed; "
-            "check the site's URL",
+            f"{peer.name} answered with a redirect (status {status}), which is never followed; "
+            f"check {peer.url}",
             status=status,
         )
     if encoding := headers.get("content-encoding", "").strip().lower().replace("identity", ""):
         return UnexpectedResponseError(
-            f"the answer is compressed ({_shown(encoding)}) although that was not asked for; "
-            "something in front of the site changes its answers",
+            f"the answer is compressed ({shown(encoding)}) although that was not asked for; "
+            f"something in front of {peer.name} changes its answers",
             status=status,
         )
     return None
@@ -56,7 +78,7 @@ def check_reply_head(status: int, headers: Mapping[str, str], *, framed: bool) -
         return refused
     if (kind := headers.get("content-type")) is not None and not _is_utf8_text(kind):
         return UnexpectedResponseError(
-            f"the answer is {_shown(kind)} and not the plain text of a reply: something in front "
+            f"the answer is {shown(kind)} and not the plain text of a reply: something in front "
             "of the site (a CDN, a captcha, a login page) answered, or the URL is not the site's",
             status=status,
         )
@@ -85,11 +107,9 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> SiteErro
         "site_message": site_message,
         "retry_after": parse_retry_after(headers.get("retry-after"), headers.get("date")),
     }
-    said = f" The site says: {_shown(site_message)}" if site_message else ""
+    said = SITE.said(site_message) if site_message else ""
     if status == 429 or _is_hidden_rate_limit(site_message or ""):
-        wait = facts["retry_after"]
-        when = f"wait {wait:g} s" if wait is not None else "wait a while"
-        return RateLimitError(f"too many requests; {when}, or ask less at once.{said}", **facts)
+        return rate_limit_error(said, facts)
     if status == 401 and site_message is not None:
         what, setting = _rejected_credential(site_message)
         return AuthenticationError(
@@ -98,12 +118,23 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> SiteErro
     if site_message is None and (body.strip() or status != 500):
         kind = headers.get("content-type", "a body of no type")
         return UnexpectedResponseError(
-            f"the site answered with status {status} and {_shown(kind)}, not an error of a "
+            f"the site answered with status {status} and {shown(kind)}, not an error of a "
             "GPROChat site; check its URL, or whether it is down",
             **facts,
         )
     said = said or " The site gives no reason; the request may not be one it understands."
     return SiteError(f"the site answered with status {status}.{said}", **facts)
+
+
+def rate_limit_error(said: str, facts: dict[str, Any]) -> RateLimitError:
+    """Return the error of a server that asks for fewer requests.
+
+    :param said: a sentence with its own words, or nothing
+    :param facts: the error's attributes
+    """
+    wait = facts["retry_after"]
+    when = f"wait {wait:g} s" if wait is not None else "wait a while"
+    return RateLimitError(f"too many requests; {when}, or ask less at once.{said}", **facts)
 
 
 def parse_retry_after(value: str | None, date: str | None = None) -> float | None:
@@ -146,6 +177,7 @@ def _rejected_credential(site_message: str) -> tuple[str, str]:
     return "signature", "secret_key (GPROCHAT_SECRET_KEY)"
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """Return a foreign text as a message may show it: printable, and bounded."""
     printable = "".join(c if c.isprintable() else " " for c in text)
     return printable if len(printable) <= _SHOWN else printable[:_SHOWN] + "…"

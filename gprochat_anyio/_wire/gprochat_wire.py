@@ -36,9 +36,8 @@ class GPROChatWire:
         """Return the decoder of a reply."""
         return TextDecoder(failure_marker=self._failure_marker, max_size=max_size)
 
-    @staticmethod
     def check_reply_head(
-        status: int, headers: Mapping[str, str], *, framed: bool
+        self, status: int, headers: Mapping[str, str], *, framed: bool
     ) -> SiteError | None:
         """Return the error that the head of a response shows, if it shows one."""
         return check_reply_head(status, headers, framed=framed)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal, Self
 
+from .usage import Usage
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Turn:
@@ -70,20 +72,26 @@ class Finish(str):
     Clients of the OpenAI endpoint are told; the GPROChat wire has no place for it.
     """
 
-    __slots__ = ("reason",)
+    __slots__ = ("reason", "usage")
     reason: Literal["stop", "length"]
+    usage: Usage | None
 
-    def __new__(cls, reason: Literal["stop", "length"]) -> Self:
-        """`"length"`: the reply is cut off at a limit of tokens."""
+    def __new__(cls, reason: Literal["stop", "length"], usage: Usage | None = None) -> Self:
+        """Return the end of a reply.
+
+        :param reason: `"length"` if the reply is cut off at a limit of tokens
+        :param usage: the tokens that the reply took, if they are known
+        """
         self = super().__new__(cls)
         self.reason = reason
+        self.usage = usage
         return self
 
 
 def spoken(turns: tuple[Turn, ...]) -> Iterator[Turn]:
     """Return the turns as models want them: no blank ones, neighbours of one role joined.
 
-    :raises ModelError: if the user's last text is blank
+    :raises ModelError: If the user's last text is blank.
     """
     if not turns[-1].text.strip():
         raise ModelError("The question is blank.", status=400)

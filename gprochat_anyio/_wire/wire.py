@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from gprochat_anyio._errors import SiteError
 
@@ -61,8 +61,8 @@ class Wire(Protocol):
         """The header fields of every request that are the API's own."""
         ...
 
-    def encode(self, messages: Sequence[Message]) -> bytes:
-        """Return the body of a request.
+    def encode(self, messages: Sequence[Message]) -> Any:
+        """Return the body of a request: bytes, or what a model in this process is given.
 
         :param messages: as `messages.history` returns them
         """
@@ -75,13 +75,13 @@ class Wire(Protocol):
         """
         ...
 
-    @staticmethod
     def check_reply_head(
-        status: int, headers: Mapping[str, str], *, framed: bool
+        self, status: int, headers: Mapping[str, str], *, framed: bool
     ) -> SiteError | None:
         """Return the error that the head of a response shows, if it shows one.
 
         A status other than 200 gives None if the body should say more: pass it to `read_error`.
+        All wires of a class find an error in the same heads.
 
         :param headers: by lower-case name
         :param framed: True if the end of the body differs from a broken connection

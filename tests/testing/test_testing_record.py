@@ -177,6 +177,7 @@ async def recorded_connection(
 ) -> AsyncIterator[tuple[Connection, Listening]]:
     endpoint = opener_of(client)
     assert endpoint.pool is not None
+    assert endpoint.address is not None
     async with record(client, folder):
         connection = await endpoint.pool.acquire(endpoint.address.target, lambda _: None)
         connection.receiver = listening = Listening()

@@ -1,0 +1,91 @@
+"""An exchange that has to be awaited, in a background task: a foreign transport's, or a model's."""
+
+from __future__ import annotations
+
+import contextvars
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+
+from gprochat_anyio.transport._reactor import Reactor, current_reactor
+
+from .response import IncomingResponse
+
+_CLOSING_SECONDS = 1.0
+
+
+class BackgroundExchange(ABC):
+    """One request and its response, in a task that runs in the caller's context."""
+
+    proxy = None
+    """None: there is none, or the exchange alone knows it."""
+
+    def __init__(self, response: IncomingResponse) -> None:
+        self.paused = False
+        self.closed = False
+        self._response = response
+        self._reactor: Reactor = current_reactor()
+        self._resumed = self._reactor.signal()
+        self._scope = anyio.CancelScope()
+        self._ended = anyio.Event()
+
+    def start(self) -> None:
+        """Start the task."""
+        self._reactor.join()
+        self._response.begin(self, self._reactor)
+        self._reactor.spawn(self._run, "gprochat_anyio exchange", contextvars.copy_context())
+
+    def look(self) -> None:  # noqa: B027 - nothing to do for any of them
+        """Do nothing: what has arrived is with the response already."""
+
+    def pause(self) -> None:
+        """Ask for nothing more."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Go on."""
+        self.paused = False
+        self._resumed.set()
+
+    def close(self) -> None:
+        """Cancel the task. It still closes what it has opened."""
+        self.closed = True
+        self._scope.cancel()
+
+    async def wait_closed(self) -> None:
+        """Wait until the task has ended, or a second is over."""
+        with anyio.move_on_after(_CLOSING_SECONDS, shield=True):
+            await self._ended.wait()
+
+    async def _run(self) -> None:
+        """Run the exchange, in a scope: a native cancellation would break httpcore's pool."""
+        try:
+            with self._scope:
+                await self._exchange()
+        except anyio.get_cancelled_exc_class():  # the event loop ends, or what is awaited says so
+            self._feed(self._response.on_failure, self._cancelled())
+            raise
+        except BaseException as error:  # noqa: BLE001 - the application's own, raised where it waits
+            self._feed(self._response.on_failure, error)
+        finally:
+            self._ended.set()
+            self._reactor.leave()
+
+    @abstractmethod
+    async def _exchange(self) -> None:
+        """Feed the response."""
+
+    @abstractmethod
+    def _cancelled(self) -> BaseException:
+        """Return the failure that a cancellation by another than the caller is."""
+
+    async def _until_resumed(self) -> None:
+        while self.paused and not self.closed:
+            await self._resumed.wait()
+
+    def _feed(self, take: Callable[..., None], *args: Any) -> None:
+        if not self.closed:
+            self._reactor.now = self._reactor.clock()
+            take(*args)

@@ -1,0 +1,172 @@
+"""OpenAI's chat completions, as OpenAI, Ollama, llama.cpp, vLLM and many others serve them.
+
+A refusal of the model is text. Its reasoning is not, nor are calls of tools, and of several choices
+only the first is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from gprochat_anyio._redaction import Hidden, hide_arguments
+
+from .api_wire import ApiWire
+from .error_responses import Peer
+from .event_replies import UNDECODABLE, EventReplyDecoder
+from .json_body import encode_json
+from .messages import Message
+from .usage import Usage
+
+OPENAI_PEER = Peer("the model's server", "base_url (often it ends with /v1)")
+_ROLES = {"user": "user", "model": "assistant"}
+
+
+class OpenAIWire(ApiWire):
+    """The client's end of OpenAI's API.
+
+    :param model: the model's name
+    :param api_key: if the server wants one
+    :param system: a system text for every request, before the prompt's own
+    :param fields: more fields of the body, such as `{"temperature": 0}`. None leaves out
+        `stream_options`, which a few servers refuse.
+    :raises ValueError: If a setting is invalid. The message names it, and never shows the key.
+    """
+
+    @hide_arguments
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_key: str | None = None,
+        system: str | None = None,
+        fields: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            OPENAI_PEER,
+            "/chat/completions",
+            model=model,
+            api_key=api_key,
+            key_header=("Authorization", "Bearer "),
+            key_setting="api_key (OPENAI_API_KEY)",
+            system=system,
+            fields=fields,
+            default_fields={"stream_options": {"include_usage": True}},
+        )
+
+    def encode(self, messages: Sequence[Message]) -> bytes:
+        """Return the body of a request."""
+        system, turns = self._split(messages)
+        said = [{"role": "system", "content": system}] if system else []
+        said += [{"role": _ROLES[turn.wire_role], "content": turn.content} for turn in turns]
+        body = {**self._fields, "model": self.model, "stream": True, "messages": said}
+        return Hidden(encode_json(body))
+
+    def decoder(self, max_size: int | None) -> OpenAIDecoder:
+        """Return a fresh decoder for the body of one reply."""
+        return OpenAIDecoder(self._errors, max_size)
+
+
+class _Delta(msgspec.Struct, gc=False):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+    index: int = 0
+
+
+class _Tokens(msgspec.Struct, gc=False):
+    prompt_tokens: int
+    completion_tokens: int = 0
+
+
+class _ChunkEvent(msgspec.Struct, gc=False):
+    choices: tuple[_Choice, ...] | None = None
+    usage: _Tokens | None = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(_ChunkEvent).decode
+
+
+class OpenAIDecoder(EventReplyDecoder):
+    """Incremental decoder of one reply of OpenAI's API."""
+
+    __slots__ = ()
+
+    def _read(self, data: bytes) -> str:
+        try:
+            event = _decode(data)
+        except UNDECODABLE:
+            event = _tolerated(self._object_in(data))
+        if event.usage is not None:
+            self.usage = Usage(event.usage.prompt_tokens, event.usage.completion_tokens)
+        choices = event.choices
+        if event.error or choices is None:
+            self._look_for_error(data)
+            return ""
+        for choice in choices:
+            if choice.index == 0:
+                delta = choice.delta
+                text = "" if delta is None else delta.content or delta.refusal or ""
+                if choice.finish_reason:
+                    self._take_reason(choice.finish_reason, text)
+                return text
+        return ""
+
+    def _take_reason(self, reason: str, text: str) -> None:
+        if reason == "content_filter":
+            self._fail(self._errors.of_reply("held the reply back", code=reason))
+        elif reason == "error":
+            self._fail(self._errors.of_reply("gave the reply up", code=reason))
+        else:
+            self._ended(reason, text)
+
+
+def _tolerated(value: Mapping[str, Any]) -> _ChunkEvent:
+    """Return what can be used of an event whose fields have other types."""
+    choices = value.get("choices")
+    return _ChunkEvent(
+        choices=tuple(_choices_in(choices)) if isinstance(choices, list) else None,
+        usage=_tokens_in(value.get("usage")),
+        error=value.get("error"),
+    )
+
+
+def _choices_in(values: list[Any]) -> Iterator[_Choice]:
+    for value in values:
+        if not isinstance(value, dict):
+            continue
+        reason, index, delta = value.get("finish_reason"), value.get("index"), value.get("delta")
+        if not isinstance(delta, dict):
+            delta = {}
+        yield _Choice(
+            delta=_Delta(_text_in(delta.get("content")), _text_in(delta.get("refusal"))),
+            finish_reason=reason if isinstance(reason, str) else None,
+            index=index if isinstance(index, int) else 0,
+        )
+
+
+def _text_in(content: object) -> str:
+    """Return the text of a content, which a few servers send as a list of parts."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    return "".join(
+        text
+        for part in parts
+        if isinstance(part, dict) and part.get("type", "text") == "text"
+        if isinstance(text := part.get("text"), str)
+    )
+
+
+def _tokens_in(usage: object) -> _Tokens | None:
+    if not isinstance(usage, dict):
+        return None
+    given, made = usage.get("prompt_tokens"), usage.get("completion_tokens", 0)
+    return _Tokens(given, made) if isinstance(given, int) and isinstance(made, int) else None
