@@ -98,8 +98,9 @@ def soak(session: nox.Session) -> None:
 def fuzz(session: nox.Session) -> None:
     """Fuzz what reads foreign bytes, guided by coverage; `nox -s fuzz -- --seconds 600`."""
     session.install(wheel(session), "atheris")
-    for target in ("decoder", "answers", "errors", "site_requests"):
-        session.run("python", f"tests/fuzz/{target}.py", *session.posargs)
+    for target in ("decoder", "answers", "errors", "api_replies", "site_requests"):
+        script = f"tests/fuzz/{target}.py"
+        session.run("python", script, *session.posargs, env={"PYTHONPATH": "tests"})
 
 
 @nox.session(python=OLDEST)

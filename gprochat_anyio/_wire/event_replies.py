@@ -121,6 +121,10 @@ class EventReplyDecoder(ABC):
         if not self._closed and (error := error_in(self._object_in(data))):
             self._fail(self._errors.in_stream(error))
 
+    def _count(self, input_tokens: int, output_tokens: int) -> None:
+        """Take note of the usage until here."""
+        self.usage = Usage(input_tokens, output_tokens)
+
     def _ended(self, reason: str, text: str) -> None:
         """Take note of the finish reason.
 

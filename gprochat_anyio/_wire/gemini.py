@@ -20,7 +20,6 @@ from .event_replies import UNDECODABLE, EventReplyDecoder
 from .json_body import encode_json
 from .messages import Message
 from .server_sent_events import Event
-from .usage import Usage
 
 GEMINI_URL = "https://generativelanguage.googleapis.com/v1beta"
 GEMINI_MODEL = "gemini-flash-latest"
@@ -63,11 +62,12 @@ class GeminiWire(ApiWire):
     ) -> None:
         if not api_key:
             raise ValueError(f"{_KEY_SETTING} is empty; aistudio.google.com has keys")
-        name = str(model).removeprefix("models/")
+        if isinstance(model, str):
+            model = model.removeprefix("models/")
         super().__init__(
             GEMINI_PEER,
-            f"/models/{quote(name, safe='')}:streamGenerateContent?alt=sse",
-            model=name,
+            f"/models/{quote(str(model), safe='')}:streamGenerateContent?alt=sse",
+            model=model,
             api_key=api_key,
             key_header=("x-goog-api-key", ""),
             key_setting=_KEY_SETTING,
@@ -143,7 +143,7 @@ class GeminiDecoder(EventReplyDecoder):
         tokens = self._tokens
         if tokens is not None:  # once for all events: each counts anew
             made = tokens.candidates_token_count + tokens.thoughts_token_count
-            self.usage = Usage(tokens.prompt_token_count, made)
+            self._count(tokens.prompt_token_count, made)
         return text
 
     def _read(self, data: bytes) -> str:

@@ -19,7 +19,8 @@ class Turn:
     :param text: may be blank. Its `repr` never shows it, so that prompts stay out of logs.
     """
 
-    role: Literal["user", "model"]
+    role: Literal["user", "model", "system"]
+    """`"system"` is only for models that have a `takes_system` that is True: the first turn."""
     text: str
 
     def __repr__(self) -> str:

@@ -18,7 +18,6 @@ from .error_responses import Peer
 from .event_replies import UNDECODABLE, EventReplyDecoder
 from .json_body import encode_json
 from .messages import Message
-from .usage import Usage
 
 OPENAI_PEER = Peer("the model's server", "base_url (often it ends with /v1)")
 _ROLES = {"user": "user", "model": "assistant"}
@@ -105,7 +104,7 @@ class OpenAIDecoder(EventReplyDecoder):
         except UNDECODABLE:
             event = _tolerated(self._object_in(data))
         if event.usage is not None:
-            self.usage = Usage(event.usage.prompt_tokens, event.usage.completion_tokens)
+            self._count(event.usage.prompt_tokens, event.usage.completion_tokens)
         choices = event.choices
         if event.error or choices is None:
             self._look_for_error(data)

@@ -1,74 +1,44 @@
-"""A client of who is asked; before it the site itself, where that is inside this process."""
+"""A client of who is asked: a site, a fleet, a model's API, or a model in this process."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
-from math import inf
-from secrets import token_urlsafe
-from typing import TYPE_CHECKING, Any, Final
-
-import anyio
+from typing import TYPE_CHECKING, Any
 
 from ._exits import say
-from ._model import OFFLINE, opened
+from ._model import OFFLINE, PATIENCE, api_client, sample_model
 from ._sites import Site
 
 if TYPE_CHECKING:
     from gprochat_anyio import Client, Fleet
-    from gprochat_anyio.site import Model
-
-_PATIENCE: Final = {"first_chunk": 300.0, "idle": 120.0, "total": inf}
-"""As models have it themselves: one may have to be loaded first, or to think."""
 
 
 @asynccontextmanager
 async def opened_client(
     site: Site, *, tell: Callable[[str], None] = say, **settings: Any
 ) -> AsyncIterator[Client | Fleet]:
-    """A client or a fleet, for the time of the block. A site inside this process is served as
-    long, for this client alone: others on this machine could use the model, too.
+    """A client or a fleet, for the time of the block.
 
-    :param tell: is told that the embedded site answers, if it does
+    :param tell: is told that a model in this process answers, if nothing else was asked for
     :param settings: of `Client`, besides
-    :raises ValueError: for a setting that can not be, or is missing
-    :raises ImportError: without an extra that it needs
-    :raises OSError: if it can not be served
+    :raises ValueError: For a setting that is invalid, or missing.
+    :raises ImportError: Without an extra that it needs.
     """
-    if not site.inside:
-        async with site.client(**settings) as client:
-            yield client
-        return
-    kind, _, name = (site.model or OFFLINE).partition("/")
-    key = token_urlsafe()
-    async with (
-        opened(kind, name or None, site.url, site.proxy) as model,
-        _served(model, key) as url,
-    ):
-        if site.model is None:
+    async with _client_of(site, **settings) as client:
+        if site.inside and site.model is None:
             tell("no --url, --site or GPROCHAT_URL: the embedded site answers, offline")
-        site = site._replace(
-            url=url,
-            secret_key=key,
-            password=None,
-            proxy=None,
-            timeouts=_PATIENCE | dict(site.timeouts),
-        )
-        async with site.client(trust_env=False, **settings) as client:
-            yield client
+        yield client
 
 
-@asynccontextmanager
-async def _served(model: Model, key: str) -> AsyncIterator[str]:
-    from gprochat_anyio.site import serve  # noqa: PLC0415 - 100 ms
+def _client_of(site: Site, **settings: Any) -> Client | Fleet:
+    if not site.inside:
+        return site.client(**settings)
+    from gprochat_anyio import Client, Timeouts  # noqa: PLC0415 - not for `--help`
 
-    failure: Exception | None = None
-    async with anyio.create_task_group() as tg:
-        try:
-            yield await tg.start(partial(serve, app_or_model=model, secret_key=key))
-        except Exception as error:  # noqa: BLE001 - bare; the task group would wrap it
-            failure = error
-        tg.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    kind, _, name = (site.model or OFFLINE).partition("/")
+    timeouts = Timeouts(**PATIENCE | dict(site.timeouts))
+    model = sample_model(kind, name, site.url, site.proxy)
+    if model is not None:
+        return Client.of(model, timeouts=timeouts)
+    return api_client(kind, name or None, site.url, proxy=site.proxy, timeouts=timeouts, **settings)

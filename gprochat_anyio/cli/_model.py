@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 if TYPE_CHECKING:
+    from gprochat_anyio import Client
     from gprochat_anyio.site import Model
 
 OFFLINE: Final = "offline"
 IN_PROCESS: Final = (OFFLINE, "echo", "gemini", "openai")
 BEHIND_A_SITE: Final = (*IN_PROCESS, "gprochat")
+
+PATIENCE: Final = {"first_chunk": 300.0, "idle": 120.0, "total": inf}
+"""Seconds: a model may have to be loaded first, or to think."""
 
 _OPENAI_URL: Final = "https://api.openai.com/v1"
 
@@ -36,37 +39,47 @@ def api_url(kind: str, given: str | None) -> str | None:
     return given
 
 
-@asynccontextmanager
-async def opened(
+def sample_model(
     kind: str, name: str | None = None, url: str | None = None, proxy: str | None = None
-) -> AsyncIterator[Model]:
-    """The model, for the time of the block. Keys come from the environment alone.
+) -> Model | None:
+    """Return the model of a kind that needs no API; None for another kind.
 
-    :param kind: one of `BEHIND_A_SITE`
-    :param name: which of the API's models
-    :param url: of the API, or of the site behind
-    :raises ValueError: for a setting that can not be, or is missing
-    :raises ImportError: without an extra that it needs
+    :raises ValueError: For a setting that it does not take.
+    :raises ImportError: Without the extra that it needs.
     """
+    if kind not in (OFFLINE, "echo"):
+        return None
+    if name or url or proxy:
+        raise ValueError(f"--model {kind} takes no --url, no --proxy and no --model-name")
     from gprochat_anyio.site import echo_model, offline_model  # noqa: PLC0415 - 100 ms
 
-    if kind in (OFFLINE, "echo"):
-        if name or url or proxy:
-            raise ValueError(f"--model {kind} takes no --url, no --proxy and no --model-name")
-        yield echo_model if kind == "echo" else offline_model
-        return
-    from gprochat_anyio.site import models  # noqa: PLC0415
+    return echo_model if kind == "echo" else offline_model
 
+
+def api_client(
+    kind: str, name: str | None = None, url: str | None = None, **settings: Any
+) -> Client:
+    """Return a client of a model's API, or of a site. Keys come from the environment alone.
+
+    :param kind: one of `BEHIND_A_SITE` that is not a sample
+    :param name: the name of one of the API's models
+    :param url: of the API, or of the site
+    :param settings: of `Client`, besides
+    :raises ValueError: For a setting that is invalid, or missing.
+    """
+    from gprochat_anyio import Client, Timeouts  # noqa: PLC0415 - not for `--help`
+    from gprochat_anyio._wire.gemini import GEMINI_MODEL, GEMINI_URL  # noqa: PLC0415
+
+    settings = {"timeouts": Timeouts(**PATIENCE), **settings}
     if kind == "gemini":
         key = os.environ.get("GEMINI_API_KEY", "").strip()
         if not key:
             raise ValueError(
                 "--model gemini needs a key of aistudio.google.com: set GEMINI_API_KEY"
             )
-        yield models.GeminiModel(
-            key, name or models.GEMINI_MODEL, base_url=url or models.GEMINI_URL, proxy=proxy
-        )
-    elif kind == "openai":
+        settings |= {"api_key": key, "base_url": url or GEMINI_URL}
+        return Client.gemini(name or GEMINI_MODEL, **settings)
+    if kind == "openai":
         if not name:
             raise ValueError("--model openai needs --model-name, one of the server's models")
         url = api_url(kind, url) or ""
@@ -76,21 +89,14 @@ async def opened(
                 "--model openai needs a key: set OPENAI_API_KEY; or give --base-url for a server "
                 "of your own, such as http://127.0.0.1:11434/v1"
             )
-        yield models.OpenAIModel(url, name, api_key=key, proxy=proxy)
-    else:
-        if name:
-            raise ValueError("a GPROChat site chooses its model; leave --model-name out")
-        url = url or os.environ.get("GPROCHAT_UPSTREAM_URL")
-        if not url:
-            raise ValueError("--model gprochat needs the site to ask: give --url")
-        from gprochat_anyio import Client, Retry, Timeouts  # noqa: PLC0415 - not for `--help`
-
-        async with Client(
-            url,
-            secret_key=os.environ.get("GPROCHAT_UPSTREAM_SECRET_KEY", ""),
-            password=os.environ.get("GPROCHAT_UPSTREAM_PASSWORD"),
-            timeouts=Timeouts(first_chunk=300, idle=120, total=None),  # its own clients have theirs
-            retry=Retry(attempts=2),
-            proxy=proxy,
-        ) as client:
-            yield models.GPROChatModel(client)
+        return Client.openai(url, model=name, api_key=key or None, **settings)
+    if name:
+        raise ValueError("a GPROChat site chooses its model; leave --model-name out")
+    url = url or os.environ.get("GPROCHAT_UPSTREAM_URL")
+    if not url:
+        raise ValueError("--model gprochat needs the site to ask: give --url")
+    settings |= {
+        "secret_key": os.environ.get("GPROCHAT_UPSTREAM_SECRET_KEY", ""),
+        "password": os.environ.get("GPROCHAT_UPSTREAM_PASSWORD"),
+    }
+    return Client(url, **settings)

@@ -7,14 +7,19 @@ import os
 import signal
 import ssl
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
 
 from ._exits import FAILED, USAGE, say
-from ._model import BEHIND_A_SITE, OFFLINE, model_name_option, opened
+from ._model import BEHIND_A_SITE, OFFLINE, api_client, model_name_option, sample_model
+
+if TYPE_CHECKING:
+    from gprochat_anyio import Client
+    from gprochat_anyio.site import Model
 
 _FILE = click.Path(exists=True, dir_okay=False)
 
@@ -114,13 +119,15 @@ async def _serve(
     ssl_context: ssl.SSLContext | None,
     grace: float,
 ) -> None:
-    from gprochat_anyio import site  # noqa: PLC0415 - 100 ms
+    from gprochat_anyio import Retry, site  # noqa: PLC0415 - 100 ms
 
     failure: Exception | None = None
-    async with (
-        opened(model, model_name, url) as answering,
-        anyio.create_task_group() as tg,
-    ):
+    async with AsyncExitStack() as stack:
+        answering: Model | Client | None = sample_model(model, model_name, url)
+        if answering is None:
+            client = api_client(model, model_name, url, retry=Retry(attempts=2))
+            answering = await stack.enter_async_context(client)
+        tg = await stack.enter_async_context(anyio.create_task_group())
         app = site.create_app(
             answering,
             secret_key=secret_key,

@@ -47,15 +47,13 @@ class Site(NamedTuple):
 
     @property
     def inside(self) -> bool:
-        """Whether it is inside this process, to be served first."""
+        """True if no site is asked: a model in this process, or the API of one."""
         return self.url is None or self.model is not None
 
     def words_of(self, error: Exception) -> str:
-        """What to say of a failure; of a model's what it says itself, as there is no site."""
-        own: str | None = getattr(error, "site_message", None)
-        said = own if own and self.inside else str(error)
+        """Return what to say of a failure."""
         notes = getattr(error, "__notes__", ()) if self.members else ()  # of the other sites
-        return "; ".join((said, *notes))
+        return "; ".join((str(error), *notes))
 
     def client(self, **settings: Any) -> Client | Fleet:
         """A client of it, or a fleet of clients, which the caller closes.

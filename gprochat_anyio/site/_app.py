@@ -17,7 +17,7 @@ from gprochat_anyio._wire.gprochat import AUTH_PATH, GENERATE_PATH
 from gprochat_anyio._wire.model_api import Model
 
 from ._access import AccessLog
-from ._gprochat_model import GPROChatModel
+from ._client_model import ClientModel
 from ._intake import Intake, to_response
 from ._limits import AtMost
 from ._openai_api import openai_routes
@@ -59,8 +59,9 @@ def create_app(
     """
     gate = Gate.of(secret_key, passwords)
     if isinstance(model, Client | Fleet):
-        model = GPROChatModel(model)
+        model = ClientModel(model)
     answering = offline_model if model is None else model
+    takes_system = bool(getattr(answering, "takes_system", False))
     name = model_name or str(getattr(answering, "name", "gprochat"))
     if max_at_once is not None:
         answering = AtMost(answering, max_at_once)
@@ -85,7 +86,7 @@ def create_app(
             Route(GENERATE_PATH, generate, methods=["POST"]),
             Route(AUTH_PATH, auth, methods=["POST"]),
             Route(HEALTH_PATH, health, methods=["GET"]),
-            *openai_routes(answering, gate, name),
+            *openai_routes(answering, gate, name, takes_system=takes_system),
         ],
         middleware=[
             Middleware(AccessLog),

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import anyio
@@ -17,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from gprochat_anyio._request.model_texts import Texts
 from gprochat_anyio._wire.json_body import encode_json
 from gprochat_anyio._wire.model_api import Finish, Model, ModelError, Turn
+from gprochat_anyio._wire.usage import Usage
 
 from ._asgi import end, head, part
 
@@ -30,6 +32,9 @@ _KINDS: Final = {
     404: "invalid_request_error",
     429: "rate_limit_error",
 }
+_BYTES_PER_TOKEN: Final = 4
+"""Of UTF-8, in the estimate of a usage that the model does not tell: about that of English text."""
+
 _KEEP_ALIVE: Final = b": keep-alive\n\n"
 _DONE: Final = b"data: [DONE]\n\n"
 _HEADERS: Final = (
@@ -43,6 +48,19 @@ _log = logging.getLogger("gprochat_anyio.site")
 _Reason = Literal["stop", "length", "content_filter"]
 
 
+@dataclass(frozen=True, slots=True)
+class CompletionRequest:
+    """A request for a completion.
+
+    :param streamed: True for server-sent events
+    :param counts_tokens: True for the usage as the last event
+    """
+
+    turns: tuple[Turn, ...]
+    streamed: bool
+    counts_tokens: bool
+
+
 class Completion:
     """An ASGI response that gives what the model answers.
 
@@ -51,18 +69,18 @@ class Completion:
     how a client that leaves shows here, stops the model at once and closes it.
     """
 
-    def __init__(
-        self, model: Model, turns: tuple[Turn, ...], *, name: str, id: str, streamed: bool
-    ) -> None:
-        self._texts = Texts(model, turns)
+    def __init__(self, model: Model, asked: CompletionRequest, *, name: str, id: str) -> None:
+        self._texts = Texts(model, asked.turns)
+        self._asked = asked
         self._name = name
         self._id = id
-        self._streamed = streamed
         self._created = int(time.time())
         self._reason: _Reason = "stop"
+        self._usage: Usage | None = None
+        self._size = 0  # of the reply, in bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._streamed:
+        if self._asked.streamed:
             await self._stream(scope, receive, send)
         else:
             await (await self._whole())(scope, receive, send)
@@ -75,12 +93,13 @@ class Completion:
                 pieces.append(text)
                 await checkpoint()
         except ModelError as failure:
-            if not self._filtered(failure, said=bool(pieces)):
+            if not self._filtered(failure):
                 return _failed(failure)
         finally:
             await self._texts.aclose()
         message = {"role": "assistant", "content": "".join(pieces), "refusal": None}
-        return json_response(200, self._object("chat.completion", "message", message, self._reason))
+        whole = self._object("chat.completion", "message", message, self._reason)
+        return json_response(200, {**whole, "usage": self._tokens()})
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         outbox, inbox = anyio.create_memory_object_stream[str | ModelError](0)
@@ -109,7 +128,7 @@ class Completion:
         self, inbox: ObjectReceiveStream[str | ModelError], send: Send
     ) -> ModelError | None:
         """Send what comes; a refusal before anything was sent is returned instead."""
-        opened = said = False
+        opened = False
 
         async def put(data: bytes) -> None:
             nonlocal opened
@@ -129,7 +148,7 @@ class Completion:
             if silence.cancelled_caught:
                 await put(_KEEP_ALIVE)
             elif isinstance(item, ModelError):
-                if self._filtered(item, said=said):
+                if self._filtered(item):
                     break
                 if not opened:
                     return item
@@ -137,29 +156,50 @@ class Completion:
                 await put(_data(_error_of(item)))
                 await send(end())
                 return None
-            elif item:
-                said = True
-                await put(self._event({"content": item}))
             else:
                 self._take(item)
+                if item:
+                    await put(self._event({"content": item}))
         await put(self._event({}, self._reason))
+        await self._send_end(send)
+        return None
+
+    async def _send_end(self, send: Send) -> None:
+        if self._asked.counts_tokens:
+            last = self._object("chat.completion.chunk", "delta", {}, None)
+            await send(part(_data({**last, "choices": [], "usage": self._tokens()})))
         await send(part(_DONE))
         await send(end())
-        return None
 
     def _take(self, text: str | None) -> None:
         if isinstance(text, Finish):
-            self._reason = text.reason
+            self._reason, self._usage = text.reason, text.usage
+        elif text:
+            self._size += len(text.encode())
 
-    def _filtered(self, failure: ModelError, *, said: bool) -> bool:
-        """Whether a filter cut the answer short, which OpenAI's API has as a reason to finish."""
-        if said and failure.code == "content_filter":
+    def _tokens(self) -> dict[str, int]:
+        """Return the usage: the model's own, or an estimate."""
+        if self._usage is not None:
+            read, written = self._usage.input_tokens, self._usage.output_tokens
+        else:
+            asked = sum(len(turn.text.encode()) for turn in self._asked.turns)
+            read, written = (math.ceil(size / _BYTES_PER_TOKEN) for size in (asked, self._size))
+        return {
+            "prompt_tokens": read,
+            "completion_tokens": written,
+            "total_tokens": read + written,
+        }
+
+    def _filtered(self, failure: ModelError) -> bool:
+        """Return True if a filter cut the reply short: a reason to finish, in OpenAI's API."""
+        if self._size and failure.code == "content_filter":
             self._reason = "content_filter"
             return True
         return False
 
     def _event(self, delta: dict[str, str], reason: _Reason | None = None) -> bytes:
-        return _data(self._object("chat.completion.chunk", "delta", delta, reason))
+        told = self._object("chat.completion.chunk", "delta", delta, reason)
+        return _data({**told, "usage": None} if self._asked.counts_tokens else told)
 
     def _object(
         self, kind: str, part: str, content: dict[str, Any], reason: _Reason | None

@@ -23,7 +23,7 @@ from gprochat_anyio._wire.json_body import decode_json
 from gprochat_anyio._wire.messages import folded, history
 from gprochat_anyio._wire.model_api import Model, Turn
 
-from ._chat_completion import Completion, error_body, json_response
+from ._chat_completion import Completion, CompletionRequest, error_body, json_response
 
 PREFIX: Final = "/v1"
 _ANY_METHOD: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -52,22 +52,23 @@ class _BadRequestError(Exception):
         self.code = code
 
 
-def openai_routes(model: Model, gate: Gate, name: str) -> list[Route]:
+def openai_routes(model: Model, gate: Gate, name: str, *, takes_system: bool) -> list[Route]:
     """The routes of the API.
 
     :param gate: its passwords are the API keys; where there is none, its secret key is
     :param name: what the model is called
+    :param takes_system: True if the model is given system texts apart
     """
     made = int(time.time())
     card = {"id": name, "object": "model", "created": made, "owned_by": "gprochat"}
 
     async def complete(request: Request) -> ASGIApp:
         try:
-            turns, streamed = await _read(request)
+            asked = await _read(request, takes_system=takes_system)
         except _BadRequestError as error:
             body = error_body(str(error), 400, param=error.param, code=error.code)
             return json_response(400, body)
-        return Completion(model, turns, name=name, id=f"chatcmpl-{uuid4().hex}", streamed=streamed)
+        return Completion(model, asked, name=name, id=f"chatcmpl-{uuid4().hex}")
 
     async def models(request: Request) -> ASGIApp:  # noqa: ARG001
         return json_response(200, {"object": "list", "data": [card]})
@@ -106,8 +107,8 @@ def _guarded(gate: Gate, endpoint: Callable[[Request], Any]) -> Callable[[Reques
     return check
 
 
-async def _read(request: Request) -> tuple[tuple[Turn, ...], bool]:
-    """The history that a request asks to answer, and whether it wants a stream.
+async def _read(request: Request, *, takes_system: bool) -> CompletionRequest:
+    """Return the request that a body stands for.
 
     :raises _BadRequestError: for what can not be answered
     """
@@ -128,10 +129,17 @@ async def _read(request: Request) -> tuple[tuple[Turn, ...], bool]:
     streamed = body.get("stream")
     if not isinstance(streamed, bool | None):
         raise _BadRequestError("'stream' is true or false.", "stream")
-    return _turns(body.get("messages")), bool(streamed)
+    options = body.get("stream_options")
+    if not isinstance(options, dict | None):
+        raise _BadRequestError("'stream_options' is an object.", "stream_options")
+    return CompletionRequest(
+        _turns(body.get("messages"), takes_system=takes_system),
+        streamed=bool(streamed),
+        counts_tokens=bool((options or {}).get("include_usage")),
+    )
 
 
-def _turns(messages: Any) -> tuple[Turn, ...]:
+def _turns(messages: Any, *, takes_system: bool) -> tuple[Turn, ...]:
     if not isinstance(messages, list) or not messages:
         raise _BadRequestError("'messages' is a list of at least one message.", "messages")
     *earlier, last = messages
@@ -140,7 +148,7 @@ def _turns(messages: Any) -> tuple[Turn, ...]:
     except InvalidPromptError as error:
         refused = str(error)
     else:
-        return tuple(map(_turn, folded(told)))
+        return tuple(map(_turn, told if takes_system else folded(told)))
     raise _BadRequestError(refused, "messages")
 
 
@@ -161,4 +169,4 @@ def _is_blank_text(text: Any) -> bool:
 
 
 def _turn(message: Message) -> Turn:
-    return Turn("user" if message.role == "user" else "model", message.content)
+    return Turn(message.wire_role, message.content)

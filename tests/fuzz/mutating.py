@@ -28,6 +28,7 @@ _ODD = [
         b"\x00",
         b"9" * 99,
     ],
+    *[b"data: ", b"\ndata:", b"\n\n", b"\r", b"event: error\n", b"error: {}", b"[DONE]", b": \n"],
     *[b"Transfer-Encoding", b"HTTP/1.1 100 Continue\r\n\r\n", b"NaN", b"\xef\xbb\xbf", b"[429 "],
 ]
 

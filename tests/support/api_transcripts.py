@@ -77,17 +77,25 @@ OPENAI_REPLIES = [
         b"".join(
             _OPENAI_CHUNK % rest
             for rest in (
-                b'"choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},'
-                b'"logprobs":null,"finish_reason":null}],"usage":null,"obfuscation":"pXn1"',
-                b'"choices":[{"index":0,"delta":{"content":"Hello"},"logprobs":null,'
-                b'"finish_reason":null}],"usage":null,"obfuscation":"6cM"',
+                (
+                    b'"choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},'
+                    b'"logprobs":null,"finish_reason":null}],"usage":null,"obfuscation":"pXn1"'
+                ),
+                (
+                    b'"choices":[{"index":0,"delta":{"content":"Hello"},"logprobs":null,'
+                    b'"finish_reason":null}],"usage":null,"obfuscation":"6cM"'
+                ),
                 '"choices":[{"index":0,"delta":{"content":", café \\ud83d\\ude42"},'
                 '"logprobs":null,"finish_reason":null}],"usage":null,"obfuscation":""'.encode(),
-                b'"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}],'
-                b'"usage":null,"obfuscation":"Zq"',
-                b'"choices":[],"usage":{"prompt_tokens":19,"completion_tokens":10,'
-                b'"total_tokens":29,"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},'
-                b'"completion_tokens_details":{"reasoning_tokens":0}},"obfuscation":"u3F1"',
+                (
+                    b'"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}],'
+                    b'"usage":null,"obfuscation":"Zq"'
+                ),
+                (
+                    b'"choices":[],"usage":{"prompt_tokens":19,"completion_tokens":10,'
+                    b'"total_tokens":29,"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},'
+                    b'"completion_tokens_details":{"reasoning_tokens":0}},"obfuscation":"u3F1"'
+                ),
             )
         )
         + b"data: [DONE]\n\n",
@@ -188,8 +196,10 @@ GEMINI_REPLIES = [
         _GEMINI_EVENT % (_part("So far") + b',"index": 0', b'"totalTokenCount": 5,')
         + _GEMINI_EVENT
         % (
-            b'"finishReason": "SAFETY","index": 0,"safetyRatings": [{"category": '
-            b'"HARM_CATEGORY_DANGEROUS_CONTENT","probability": "HIGH","blocked": true}]',
+            (
+                b'"finishReason": "SAFETY","index": 0,"safetyRatings": [{"category": '
+                b'"HARM_CATEGORY_DANGEROUS_CONTENT","probability": "HIGH","blocked": true}]'
+            ),
             b'"totalTokenCount": 5,',
         ),
         text="So far",
