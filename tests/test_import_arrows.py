@@ -39,7 +39,7 @@ ARROWS = {
     "otel": "_client _fleet _request _version",
     # built on the public names; `PRIVATE` has the exceptions
     "batch": "_fanout _wire gprochat_anyio",
-    "site": "_errors _request _wire gprochat_anyio transport",
+    "site": "_request _wire gprochat_anyio",
     "testing": "_request _wire gprochat_anyio transport",
     "cli": "_request batch gprochat_anyio site transport",
 }
@@ -55,13 +55,11 @@ PRIVATE = {
         "_wire.messages.history": "a prompt as messages",
     },
     "site": {
-        "_errors.Phase": "a type",
         "_wire.admission.Gate": "the wire's other end",
         "_wire.admission.Refusal": "the wire's other end",
         "_wire.admission.WireResponse": "the wire's other end",
         "_wire.admission.error_response": "the wire's other end",
         "_wire.admission.model_failure": "the wire's other end",
-        "_wire.error_responses.parse_retry_after": "a header field of models' APIs, too",
         "_wire.gprochat.AUTH_PATH": "the wire's other end",
         "_wire.gprochat.FAILURE_MARKER": "the wire's other end",
         "_wire.gprochat.GENERATE_PATH": "the wire's other end",
@@ -76,11 +74,7 @@ PRIVATE = {
         "_wire.model_api.spoken": "a history as models want it, for each API",
         "_wire.messages.folded": "a model's turns have no system text",
         "_wire.messages.history": "OpenAI's messages are checked as prompts are",
-        "transport._http_library.httpx": "httpx or httpx2, whichever there is",
-        "transport._target.Proxy": "models' APIs are reached through proxies, too",
-        "transport._target.ascii_host": "models' APIs are reached through proxies, too",
-        "transport._target.environment_proxy": "models' APIs are reached through proxies, too",
-        "transport._target.split_url": "models' APIs are reached through proxies, too",
+        "_wire.model_api.spoken": "turns as models want them",
     },
     "testing": {
         "_request.chat_client.opener_of": "the connections of a client, to count and to record",

@@ -90,7 +90,7 @@ async def run_batch(
         raise ValueError("sync_every is a number of seconds, 0 or more")
     if not grace >= 0:
         raise ValueError("grace is a number of seconds, 0 or more")
-    name = client.url if site is None else site
+    name = _name_of(client) if site is None else site
     records = records_of(source, format, name)
     journal = Journal(sink, sync_every=sync_every, retry_failed=retry_failed)
     if limiter is None:
@@ -129,3 +129,9 @@ async def run_batch(
             if on_progress is not None:
                 on_progress(batch.summary)
     return batch.summary
+
+
+def _name_of(client: Client | Fleet) -> str:
+    """Return the name of who is asked, for keys: another model gives other replies."""
+    model = client.model if isinstance(client, Client) else None
+    return client.url if model is None else f"{client.url} {model}"

@@ -15,10 +15,10 @@ from anyio.lowlevel import checkpoint
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gprochat_anyio import Usage
 from gprochat_anyio._request.model_texts import Texts
 from gprochat_anyio._wire.json_body import encode_json
 from gprochat_anyio._wire.model_api import Finish, Model, ModelError, Turn
-from gprochat_anyio._wire.usage import Usage
 
 from ._asgi import end, head, part
 
