@@ -93,13 +93,20 @@ class SiteAddress:
 
     def head(self, path: str) -> Hidden:
         """The head of a POST below the site's path, up to the value of `Content-Length`."""
+        return self._head("POST", path, self.headers, "Content-Length: ")
+
+    def get(self, path: str) -> Hidden:
+        """Return a whole GET below the API's path."""
+        return self._head("GET", path, headers_of_get(self.headers), "\r\n")
+
+    def _head(self, method: str, path: str, headers: Mapping[str, str], end: str) -> Hidden:
         forwarded_by = self.target.forwarded_by
         place = f"{self.origin if forwarded_by else ''}{self.path}{quote(path, safe=_IN_A_PATH)}"
-        fields = [("Host", self.target.authority), *self.headers.items()]
+        fields = [("Host", self.target.authority), *headers.items()]
         if forwarded_by and forwarded_by.authorization:
             fields.append(("Proxy-Authorization", forwarded_by.authorization.decode()))
-        lines = [f"POST {place} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
-        return Hidden("\r\n".join([*lines, "Content-Length: "]).encode("latin-1"))
+        lines = [f"{method} {place} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
+        return Hidden("\r\n".join([*lines, end]).encode("latin-1"))
 
     def _headers(
         self, api: dict[str, str], given: Mapping[str, str], *, from_page: bool
@@ -112,6 +119,15 @@ class SiteAddress:
             _check_header(name, value)
             fields[own.get(name.lower(), name)] = value
         return fields
+
+
+def headers_of_get(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the header fields of a GET, which has no body and wants JSON.
+
+    :param headers: of the requests for replies
+    """
+    kept = {n: v for n, v in headers.items() if n.lower() not in ("accept", "content-type")}
+    return {**kept, "Accept": "application/json"}
 
 
 def _is_loopback(host: str) -> bool:

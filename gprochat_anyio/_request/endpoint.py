@@ -6,6 +6,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from gprochat_anyio._settings import Retry, Timeouts
+from gprochat_anyio._wire.api_wire import ApiWire
 from gprochat_anyio._wire.gprochat import (
     AUTH_PATH,
     decode_auth,
@@ -26,11 +27,15 @@ from .opening import Sender, ask_once, open_reply
 from .request_events import Observed
 from .sinks import TextSink
 from .starts import Permit, Starts
+from .whole_body import ErrorReader
 
 if TYPE_CHECKING:
     from .address import SiteAddress
 
 _AUTH_RESPONSE_LIMIT = 4096
+_LIST_LIMIT = 8 * 1024 * 1024
+"""Bytes of one page of a list of models; OpenRouter's has half a megabyte."""
+_LIST_PAGES = 20
 
 
 class Endpoint:
@@ -147,14 +152,38 @@ class Endpoint:
 
         :raises GPROChatError: If the site does not say.
         """
-        self.check_usable()
-        if not isinstance(self.wire, GPROChatWire):
+        began = self.check_usable()
+        wire = self.wire
+        if not isinstance(wire, GPROChatWire):
             raise TypeError("only a GPROChat site has a password to check")
-        body = encode_auth(self.wire.password)
-        return decode_auth(
-            await ask_once(
-                self._sender, AUTH_PATH, body, timeouts=self.timeouts, limit=_AUTH_RESPONSE_LIMIT
-            )
+        body = encode_auth(wire.password)
+        return decode_auth(await self._ask_once(AUTH_PATH, body, wire, began, _AUTH_RESPONSE_LIMIT))
+
+    async def list_models(self) -> list[str]:
+        """Return the names of the models that the API offers for chats.
+
+        :raises GPROChatError: If it does not say.
+        """
+        began = self.check_usable()
+        wire = self.wire
+        if not isinstance(wire, ApiWire):
+            raise TypeError("only the API of models has a list of them")
+        names: list[str] = []
+        token: str | None = None
+        for _ in range(_LIST_PAGES):
+            path = wire.models_path(token)
+            page = wire.read_models(await self._ask_once(path, None, wire, began, _LIST_LIMIT))
+            names += page.names
+            token = page.next_token
+            if token is None:
+                break
+        return names
+
+    async def _ask_once(
+        self, path: str, body: bytes | None, errors: ErrorReader, began: float, limit: int
+    ) -> bytes:
+        return await ask_once(
+            self._sender, path, body, errors, timeouts=self.timeouts, began=began, limit=limit
         )
 
     def _permits(self, request: PreparedRequest) -> list[Permit]:

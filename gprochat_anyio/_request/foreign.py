@@ -18,6 +18,7 @@ from gprochat_anyio.transport._failures import (
 from gprochat_anyio.transport._http_library import httpx, library_of
 from gprochat_anyio.transport._wiring import check_allowed
 
+from .address import headers_of_get
 from .background_exchange import BackgroundExchange
 from .response import IncomingResponse
 
@@ -52,14 +53,15 @@ class ForeignSender:
     ) -> None:
         """Start a background task that sends a request and feeds its response.
 
-        :param encode: makes the body
+        :param encode: makes the body; None makes the request a GET
         """
         exchange = ForeignExchange(self._library, self._transport, response)
+        body = encode()
         request = self._library.Request(
-            "POST",
+            "POST" if body is not None else "GET",
             self._url + path,
-            headers=self._headers,
-            content=encode(),
+            headers=self._headers if body is not None else headers_of_get(self._headers),
+            content=body,
             extensions={"trace": exchange.on_trace},
         )
         if isinstance(self._transport, self._library.AsyncHTTPTransport):

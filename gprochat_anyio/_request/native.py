@@ -42,7 +42,7 @@ class NativeSender:
         Whatever exception leaves it, a cancellation included, the connection is closed and its
         slot free.
 
-        :param encode: makes the body
+        :param encode: makes the body; None makes the request a GET
         :param fresh: False if a kept-alive connection will do
         :raises GPROChatError: If no connection can be made in time.
         """
@@ -54,10 +54,13 @@ class NativeSender:
         try:
             response.connected(None if connection.reused else connection.reactor.clock() - since)
             body = encode()
-            head = self._heads.get(path)
-            if head is None:
-                head = self._heads[path] = self._address.head(path)
-            request = Hidden(b"".join((head, b"%d\r\n\r\n" % len(body), body)))
+            if body is None:
+                request = self._address.get(path)
+            else:
+                head = self._heads.get(path)
+                if head is None:
+                    head = self._heads[path] = self._address.head(path)
+                request = Hidden(b"".join((head, b"%d\r\n\r\n" % len(body), body)))
             del body
             response.begin(Exchange(self.pool, connection, response), connection.reactor)
         except BaseException:

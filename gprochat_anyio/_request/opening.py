@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import anyio
-
 from gprochat_anyio._errors import EmptyReplyError, GPROChatError
 from gprochat_anyio._redaction import strip_traceback
 from gprochat_anyio._settings import Timeouts
@@ -19,7 +17,7 @@ from .incoming import IncomingReply
 from .observers import Watch
 from .response import IncomingResponse
 from .sinks import TextSink
-from .whole_body import WholeBody
+from .whole_body import ErrorReader, WholeBody
 
 
 class Sender(Protocol):
@@ -97,14 +95,24 @@ async def open_reply(
 
 
 async def ask_once(
-    sender: Sender, path: str, body: bytes, *, timeouts: Timeouts, limit: int
+    sender: Sender,
+    path: str,
+    body: bytes | None,
+    errors: ErrorReader,
+    *,
+    timeouts: Timeouts,
+    began: float,
+    limit: int,
 ) -> bytes:
     """Send a request without retries, and return its whole response.
 
-    :param limit: the most bytes of it that are read
+    :param body: None makes it a GET
+    :param errors: reads errors
+    :param began: when `total` began
+    :param limit: the most bytes of the response that are read
     :raises GPROChatError: If there is no good response.
     """
-    response = WholeBody(Deadlines(timeouts, anyio.current_time()), limit)
+    response = WholeBody(Deadlines(timeouts, began), errors, limit)
     try:
         await sender.send(path, lambda: body, response, fresh=False)
         await response.wait_until_over()

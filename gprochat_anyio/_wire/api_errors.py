@@ -74,6 +74,10 @@ class ApiErrors:
             status=status,
         )
 
+    def check_head(self, status: int, headers: Mapping[str, str]) -> SiteError | None:
+        """Return the error that the head of any response shows, if it shows one."""
+        return check_head(status, self._without_key(headers), self.peer)
+
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> SiteError:
         """Return the error that a response with a status other than 200 stands for.
 
@@ -114,6 +118,18 @@ class ApiErrors:
         return UnexpectedResponseError(
             f"{self.peer.name} sent JSON and not an event stream; check {self.peer.url}, or "
             "whether the server can stream",
+            status=200,
+        )
+
+    def in_place_of_list(self, value: object) -> SiteError:
+        """Return the error that a body with the status 200 stands for, if it lists no models.
+
+        :param value: of its JSON; None for a body that is something else
+        """
+        if error := error_in(value):
+            return self.in_stream(error)
+        return UnexpectedResponseError(
+            f"{self.peer.name} sent something other than a list of models; check {self.peer.url}",
             status=200,
         )
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from gprochat_anyio._errors import SiteError
 from gprochat_anyio._redaction import HiddenText
 
 from .api_errors import ApiErrors
 from .error_responses import Peer
-from .json_body import encode_json
+from .json_body import decode_json, encode_json
 from .messages import Message
 from .wire import ReplyDecoder
+
+
+class ModelPage(NamedTuple):
+    """A list of models, or a page of it."""
+
+    names: list[str]
+    next_token: str | None = None
 
 
 class ApiWire(ABC):
@@ -99,6 +106,35 @@ class ApiWire(ABC):
         :param framed: True if the end of the body differs from a broken connection
         """
         return self._errors.check_reply_head(status, headers)
+
+    def models_path(self, token: str | None) -> str:  # noqa: ARG002 - not every API has pages
+        """Return the path of the list of the API's models.
+
+        :param token: of a page after the first
+        """
+        return "/models"
+
+    def read_models(self, body: bytes) -> ModelPage:
+        """Return the names of models that can chat in a list of them, or a page of it.
+
+        :raises SiteError: If the body is something else.
+        """
+        try:
+            value = decode_json(body)
+        except ValueError:
+            value = None
+        page = self._models_in(value)
+        if page is None:
+            raise self._errors.in_place_of_list(value)
+        return page
+
+    @abstractmethod
+    def _models_in(self, value: Any) -> ModelPage | None:
+        """Return the models in a list, and None for anything else."""
+
+    def check_head(self, status: int, headers: Mapping[str, str]) -> SiteError | None:
+        """Return the error that the head of any response shows, if it shows one."""
+        return self._errors.check_head(status, headers)
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> SiteError:
         """Return the error that a response with a status other than 200 stands for.

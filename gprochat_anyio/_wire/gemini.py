@@ -14,8 +14,8 @@ import msgspec
 from gprochat_anyio._redaction import Hidden, hide_arguments
 
 from .api_errors import ApiErrors
-from .api_wire import ApiWire
-from .error_responses import Peer
+from .api_wire import ApiWire, ModelPage
+from .error_responses import Peer, shown
 from .event_replies import UNDECODABLE, EventReplyDecoder
 from .json_body import encode_json
 from .messages import Message
@@ -26,6 +26,8 @@ GEMINI_MODEL = "gemini-flash-latest"
 """An alias, of the newest of its kind."""
 
 GEMINI_PEER = Peer("the Gemini API", "base_url")
+_METHOD = "generateContent"
+"""A model that can chat has it, streamed or not."""
 _KEY_SETTING = "api_key (GEMINI_API_KEY)"
 
 _FINISH_REASONS = {"STOP": "stop", "MAX_TOKENS": "length"}
@@ -92,6 +94,22 @@ class GeminiWire(ApiWire):
     def decoder(self, max_size: int | None) -> GeminiDecoder:
         """Return a fresh decoder for the body of one reply."""
         return GeminiDecoder(self._errors, max_size)
+
+    def models_path(self, token: str | None) -> str:
+        """Return the path of a page of the list of models."""
+        return "/models?pageSize=1000" + (f"&pageToken={quote(token, safe='')}" if token else "")
+
+    def _models_in(self, value: Any) -> ModelPage | None:
+        if not isinstance(value, dict) or not isinstance(models := value.get("models"), list):
+            return None
+        names = [
+            shown(name.removeprefix("models/"))
+            for model in map(_object, models)
+            if (name := _word(model.get("name"))) is not None
+            and isinstance(methods := model.get("supportedGenerationMethods"), list)
+            and _METHOD in methods
+        ]
+        return ModelPage(names, _word(value.get("nextPageToken")) or None)
 
 
 class _Part(msgspec.Struct, gc=False):

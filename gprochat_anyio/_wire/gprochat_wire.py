@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from gprochat_anyio._errors import SiteError
 
-from .error_responses import check_reply_head, read_error
+from .error_responses import check_head, check_reply_head, read_error
 from .gprochat import GENERATE_PATH, REQUEST_CONTENT_TYPE, encode_generate
 from .messages import Message
 from .reply_decoder import TextDecoder
@@ -42,6 +42,10 @@ class GPROChatWire:
     ) -> SiteError | None:
         """Return the error that the head of a response shows, if it shows one."""
         return check_reply_head(status, headers, framed=framed)
+
+    def check_head(self, status: int, headers: Mapping[str, str]) -> SiteError | None:
+        """Return the error that the head of any response shows, if it shows one."""
+        return check_head(status, headers)
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> SiteError:
         """Return the error that a response with a status other than 200 stands for."""

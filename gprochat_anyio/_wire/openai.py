@@ -13,8 +13,8 @@ import msgspec
 
 from gprochat_anyio._redaction import Hidden, hide_arguments
 
-from .api_wire import ApiWire
-from .error_responses import Peer
+from .api_wire import ApiWire, ModelPage
+from .error_responses import Peer, shown
 from .event_replies import UNDECODABLE, EventReplyDecoder
 from .json_body import encode_json
 from .messages import Message
@@ -68,6 +68,14 @@ class OpenAIWire(ApiWire):
     def decoder(self, max_size: int | None) -> OpenAIDecoder:
         """Return a fresh decoder for the body of one reply."""
         return OpenAIDecoder(self._errors, max_size)
+
+    def _models_in(self, value: Any) -> ModelPage | None:
+        if isinstance(value, dict) and "data" in value:
+            value = value["data"] or []  # Ollama's is null while it has none
+        if not isinstance(value, list):
+            return None
+        names = [model.get("id") for model in value if isinstance(model, dict)]
+        return ModelPage([shown(name) for name in names if isinstance(name, str)])
 
 
 class _Delta(msgspec.Struct, gc=False):
