@@ -14,7 +14,9 @@ from gprochat_anyio.batch import BatchSummary, OutputError, run_batch
 from ._ctrl_c import INTERRUPTED, CtrlC
 from ._exits import FAILED, USAGE, say
 from ._inside import opened_client
-from ._sites import Site, one_site, site_option
+from ._options import model_option, site_option
+from ._site import Site
+from ._sites import one_site
 
 if TYPE_CHECKING:
     from ._progress import Progress
@@ -23,8 +25,8 @@ _SETTINGS: Final = (
     *("out", "format", "max_at_once", "max_per_second", "sync_every", "retry_failed", "grace"),
 )
 _EPILOG: Final = """\b
-As for ask: --secret-key, --password, --proxy, --backend, --timeout-connect,
---timeout-first-chunk, --timeout-idle, --timeout-total.
+As for ask: --model-name, --secret-key, --password, --proxy, --backend,
+--timeout-connect, --timeout-first-chunk, --timeout-idle, --timeout-total.
 Exit status: 0 all answered; 1 some failed; 2 usage or output; 130 Ctrl-C."""
 
 _seconds = click.FloatRange(min=0)
@@ -65,7 +67,9 @@ _seconds = click.FloatRange(min=0)
 )
 @click.option("--quiet", is_flag=True, help="No progress, no summary.")
 @site_option()
-@click.option("--url", help="The site; or set GPROCHAT_URL.")
+@click.option("--url", "--base-url", "url", metavar="URL", help="The site; or set GPROCHAT_URL.")
+@model_option()
+@click.option("--model-name", hidden=True)
 @click.option("--secret-key", hidden=True)
 @click.option("--password", hidden=True)
 @click.option("--proxy", hidden=True)
@@ -74,6 +78,7 @@ _seconds = click.FloatRange(min=0)
 @click.option("--timeout-first-chunk", type=float, hidden=True)
 @click.option("--timeout-idle", type=float, hidden=True)
 @click.option("--timeout-total", type=float, hidden=True)
+@click.help_option("--help", hidden=True)  # whoever sees the screen that this fills knows it
 @click.pass_context
 def batch(
     ctx: click.Context,
@@ -168,9 +173,9 @@ class _Running:
             )
 
     def _key_name(self) -> str | None:
-        """The site's name in the keys; None is its URL."""
-        if self._site.inside:
-            return "embedded"  # its port is another one each time
+        """The site's name in the keys; None is its URL, and the model's name."""
+        if self._site.embedded:
+            return "embedded"
         return f"fleet {self._site.name}" if self._site.members else None  # its sites may change
 
     def _see(self, summary: BatchSummary) -> None:

@@ -15,9 +15,10 @@ import click
 from ._config import Config, read_config
 from ._exits import FAILED, USAGE, say
 from ._inside import opened_client
-from ._model import model_name_option, model_option
+from ._options import model_name_option, model_option, site_option
 from ._output import Output, PipeClosedError
-from ._sites import Site, chosen_sites, embedded_site, kept_site, named_site, site_option
+from ._site import Site
+from ._sites import chosen_sites, embedded_site, kept_site, named_site
 from ._store import Kept, LoggedTurn, Store, StoreError, store_path
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ _seconds = partial(click.option, metavar="SECONDS", type=float, hidden=True)
     multiple=True,
     help="A site; or set GPROCHAT_URL.  Several: all answer.",
 )
-@model_option
+@model_option()
 @model_name_option
 @click.option("--secret-key", metavar="KEY", help="Of --url; or set GPROCHAT_SECRET_KEY.")
 @click.option("--password", metavar="WORD", help="Of --url; or set GPROCHAT_PASSWORD.")

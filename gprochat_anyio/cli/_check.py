@@ -1,4 +1,4 @@
-"""`gprochat check`: what is wrong with a site, from the name to the first text."""
+"""`gprochat check`: what is wrong with a site or a model, from the name to the first text."""
 
 from __future__ import annotations
 
@@ -25,15 +25,20 @@ from gprochat_anyio.transport._failures import ConnectFailure, reason_of
 from gprochat_anyio.transport._target import Target
 
 from ._exits import EPILOG, exit_status, say
+from ._model import APIS
+from ._options import model_name_option, model_option, site_option
 from ._output import Output, PipeClosedError
-from ._sites import Site, one_site, site_option
+from ._site import Site
+from ._sites import one_site
 
 _QUESTION: Final = "Say hello."
 
 
 @click.command(epilog=EPILOG, short_help="Find out what is wrong with a site, and what to do.")
 @site_option()
-@click.option("--url", help="The site; or set GPROCHAT_URL.")
+@click.option("--url", "--base-url", "url", metavar="URL", help="The site; or set GPROCHAT_URL.")
+@model_option(APIS)
+@model_name_option
 @click.option("--secret-key", metavar="KEY", help="Signs requests; or set GPROCHAT_SECRET_KEY.")
 @click.option("--password", metavar="WORD", help="The site's; or set GPROCHAT_PASSWORD.")
 @click.option("--proxy", metavar="URL", help="http://, https:// or socks5://")
@@ -44,13 +49,13 @@ _QUESTION: Final = "Say hello."
 )
 @click.pass_context
 def check(ctx: click.Context, /, *, backend: str, **_: Any) -> None:
-    """Check a site step by step: its name, TCP, TLS, the password, the secret key.
+    """Check a site or a model step by step: its name, TCP, TLS, password and key.
 
-    It asks the site one short question. The first step that fails says what
-    to do, and decides the exit status.
+    It asks one short question. The first step that fails says what to do, and
+    decides the exit status.
     """
     site = one_site(ctx)
-    if site.url is None:
+    if site.embedded:
         raise click.UsageError(
             "no site: give --url or --site, set GPROCHAT_URL, or configure a default."
         )
@@ -78,15 +83,14 @@ class _Check:
         step = "settings"
         try:
             async with self._site.own_client(retry=Retry(attempts=1)) as client:
-                assert self._site.url is not None
-                address = SiteAddress(self._site.url, proxy=self._site.proxy)
+                address = SiteAddress(client.url, proxy=self._site.proxy)
                 self._output.write(f"{address.url}\n")
                 for step, do in self._steps(client, address):
                     began = time.perf_counter()
                     said = await do()
                     self._tell("ok", step, f"{said} ({time.perf_counter() - began:.3f} s)")
         except (GPROChatError, ValueError) as error:
-            self._tell("FAILED", step, str(error))
+            self._tell("FAILED", step, self._site.words_of(error))
             return exit_status(error)
         return 0
 
@@ -101,7 +105,9 @@ class _Check:
         if address.target.scheme == "https":
             steps.append(("TLS", way.start_tls))
         asking = _SiteCheck(client, has_password=self._site.password is not None)
-        return [*steps, ("password", asking.check_password), ("key, text", asking.ask)]
+        if not self._site.inside:
+            steps.append(("password", asking.check_password))
+        return [*steps, ("key, text", asking.ask)]
 
 
 class _Way:
@@ -195,4 +201,5 @@ class _SiteCheck:
         """Whether the secret key is right, and how fast the first text comes."""
         async with self._client.stream(_QUESTION) as chunks:
             wait = chunks.timing.first_chunk
-        return f"the site takes the key, and gave its first text after {wait:.3f} s"
+        who = "the site" if self._client.model is None else self._client.model
+        return f"{who} takes the key, and gave its first text after {wait:.3f} s"

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from anyio import to_thread
 
-from ._config import ConfigError
+from ._config_file import ConfigError
 from ._speaker import Answer, Speaker
 
 OpenSpeakers = Callable[[Sequence[str], Sequence[Speaker]], Awaitable[list[Speaker]]]

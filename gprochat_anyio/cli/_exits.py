@@ -39,10 +39,11 @@ STATUSES: Final[tuple[tuple[type[Exception], int], ...]] = (
 )
 """The first class that fits counts."""
 
-EPILOG: Final = """\b
+EXIT_STATUSES: Final = """\
 Exit status: 0 complete reply; 1 other failure; 2 usage, setting or prompt;
 3 connection; 4 timeout; 5 secret key or password; 6 rate limit; 7 error of
 the site; 8 no GPROChat site; 9 reply broke off; 10 empty reply; 130 Ctrl-C."""
+EPILOG: Final = f"\b\n{EXIT_STATUSES}"
 
 
 def exit_status(error: Exception) -> int:

@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from ._exits import say
-from ._model import OFFLINE, PATIENCE, api_client, sample_model
-from ._sites import Site
+from ._site import Site
 
 if TYPE_CHECKING:
     from gprochat_anyio import Client, Fleet
@@ -25,20 +24,7 @@ async def opened_client(
     :raises ValueError: For a setting that is invalid, or missing.
     :raises ImportError: Without an extra that it needs.
     """
-    async with _client_of(site, **settings) as client:
-        if site.inside and site.model is None:
+    async with site.client(**settings) as client:
+        if site.embedded:
             tell("no --url, --site or GPROCHAT_URL: the embedded site answers, offline")
         yield client
-
-
-def _client_of(site: Site, **settings: Any) -> Client | Fleet:
-    if not site.inside:
-        return site.client(**settings)
-    from gprochat_anyio import Client, Timeouts  # noqa: PLC0415 - not for `--help`
-
-    kind, _, name = (site.model or OFFLINE).partition("/")
-    timeouts = Timeouts(**PATIENCE | dict(site.timeouts))
-    model = sample_model(kind, name, site.url, site.proxy)
-    if model is not None:
-        return Client.of(model, timeouts=timeouts)
-    return api_client(kind, name or None, site.url, proxy=site.proxy, timeouts=timeouts, **settings)

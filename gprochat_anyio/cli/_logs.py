@@ -10,7 +10,7 @@ import click
 
 from ._exits import FAILED, say
 from ._output import Output, PipeClosedError, json_line
-from ._sites import label
+from ._site import label
 from ._store import LoggedTurn, Store, StoreError, store_path
 
 _EPILOG: Final = """\b

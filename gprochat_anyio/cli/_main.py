@@ -12,7 +12,7 @@ from gprochat_anyio import InsecureSiteWarning, __version__
 
 from ._exits import say
 
-_COMMANDS: Final = ("ask", "batch", "chat", "check", "completion", "logs", "serve")
+_COMMANDS: Final = ("ask", "batch", "chat", "check", "completion", "logs", "models", "serve")
 
 
 class _Group(click.Group):

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import click
 
+from ._config import read_config
 from ._exits import FAILED, USAGE, say
-from ._model import BEHIND_A_SITE, OFFLINE, api_client, model_name_option, sample_model
+from ._model import BEHIND_A_SITE, OFFLINE, api_client, sample_model
+from ._options import model_name_option, model_option
+from ._sites import configured_model
 
 if TYPE_CHECKING:
-    from gprochat_anyio import Client
+    from gprochat_anyio import Client, Retry
     from gprochat_anyio.site import Model
 
 _FILE = click.Path(exists=True, dir_okay=False)
@@ -50,13 +53,7 @@ _FILE = click.Path(exists=True, dir_okay=False)
     multiple=True,
     help="Repeatable; or set GPROCHAT_PASSWORD.",
 )
-@click.option(
-    "--model",
-    metavar="KIND",
-    type=click.Choice(BEHIND_A_SITE),
-    default=OFFLINE,
-    help="offline, echo, gemini, openai or gprochat.",
-)
+@model_option(BEHIND_A_SITE, default=OFFLINE)
 @model_name_option
 @click.option(
     "--url", "--base-url", "url", metavar="URL", help="The model's API, or the site behind."
@@ -82,16 +79,20 @@ _FILE = click.Path(exists=True, dir_okay=False)
     help="For open replies at SIGTERM; 30.",
 )
 @click.option("--backend", type=click.Choice(["asyncio", "trio"]), default="trio")
+@click.help_option("--help", hidden=True)  # whoever sees the screen that this fills knows it
 @click.pass_context
 def serve(ctx: click.Context, /, *, host: str, port: int, backend: str, **options: Any) -> None:
     """Serve a site: GPROChat's wire, and OpenAI's API below /v1. Prints its URL."""
     # Not click's `envvar`: that would split it at spaces.
     if not options["passwords"] and (password := os.environ.get("GPROCHAT_PASSWORD")):
         options["passwords"] = (password,)
+    given = {key: options.pop(key) for key in ("model", "model_name", "url")}
+    model = _model(**given)
     try:
         tls = _tls(options.pop("certfile"), options.pop("keyfile"))
         anyio.run(
-            partial(_serve, host=host, port=port, ssl_context=tls, **options), backend=backend
+            partial(_serve, model, host=host, port=port, ssl_context=tls, **options),
+            backend=backend,
         )
     except ValueError as error:
         say(str(error))
@@ -104,32 +105,50 @@ def serve(ctx: click.Context, /, *, host: str, port: int, backend: str, **option
         ctx.exit(FAILED)
 
 
+def _model(model: str, model_name: str | None, url: str | None) -> Callable[[], Model | Client]:
+    """Return what makes the model that answers, or a client of its API, which the caller closes.
+
+    :raises ConfigError: For a name that is not configured.
+    """
+    if model in BEHIND_A_SITE:
+        return lambda: (
+            sample_model(model, model_name, url)
+            or api_client(model, model_name, url, retry=_retry())
+        )
+    given = {"model_name": model_name, "url": url}
+    site = configured_model(read_config(), model, BEHIND_A_SITE, given)
+    return lambda: site.own_client(retry=_retry())
+
+
+def _retry() -> Retry:
+    from gprochat_anyio import Retry  # noqa: PLC0415 - 100 ms
+
+    return Retry(attempts=2)
+
+
 async def _serve(
+    make_model: Callable[[], Model | Client],
     *,
     host: str,
     port: int,
     secret_key: str,
     passwords: tuple[str, ...],
-    model: str,
-    model_name: str | None,
-    url: str | None,
     max_at_once: int | None,
     body_limit: int,
     access_log: bool,
     ssl_context: ssl.SSLContext | None,
     grace: float,
 ) -> None:
-    from gprochat_anyio import Retry, site  # noqa: PLC0415 - 100 ms
+    from gprochat_anyio import Client, site  # noqa: PLC0415 - 100 ms
 
     failure: Exception | None = None
     async with AsyncExitStack() as stack:
-        answering: Model | Client | None = sample_model(model, model_name, url)
-        if answering is None:
-            client = api_client(model, model_name, url, retry=Retry(attempts=2))
-            answering = await stack.enter_async_context(client)
+        model = make_model()
+        if isinstance(model, Client):
+            await stack.enter_async_context(model)
         tg = await stack.enter_async_context(anyio.create_task_group())
         app = site.create_app(
-            answering,
+            model,
             secret_key=secret_key,
             passwords=passwords,
             max_at_once=max_at_once,

@@ -3,111 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, Final
 
 import click
 from click.core import ParameterSource
 
-from ._config import CLOCKS, Config, ConfigError, read_config
-from ._model import api_url
+from ._config import Config, read_config
+from ._config_file import CLOCKS, ConfigError
+from ._model import IN_PROCESS, api_url
+from ._site import Site
 
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
-    from gprochat_anyio import Client, Fleet
-
-_F = TypeVar("_F", bound=Callable[..., Any])
 _CREDENTIALS: Final = (("secret_key", "GPROCHAT_SECRET_KEY"), ("password", "GPROCHAT_PASSWORD"))
-
-
-class Site(NamedTuple):
-    """A site to ask, or a model with no site. Its `repr` shows no secret."""
-
-    url: str | None
-    """Of the site, or of the model's API. None, and no model: the embedded site."""
-    name: str | None = None
-    """Of the configuration file."""
-    secret_key: str = ""
-    password: str | None = None
-    proxy: str | None = None
-    timeouts: Mapping[str, float] = {}
-    members: tuple[Site, ...] = ()
-    """The sites of a fleet; its `url` has all addresses then."""
-    model: str | None = None
-    """What `--model` says, and after a slash what `--model-name` says."""
-
-    def __repr__(self) -> str:
-        return f"<Site {self.label}>"
-
-    @property
-    def label(self) -> str:
-        """What a person calls it."""
-        return label(self.name, self.model, self.url)
-
-    @property
-    def inside(self) -> bool:
-        """True if no site is asked: a model in this process, or the API of one."""
-        return self.url is None or self.model is not None
-
-    def words_of(self, error: Exception) -> str:
-        """Return what to say of a failure."""
-        notes = getattr(error, "__notes__", ()) if self.members else ()  # of the other sites
-        return "; ".join((str(error), *notes))
-
-    def client(self, **settings: Any) -> Client | Fleet:
-        """A client of it, or a fleet of clients, which the caller closes.
-
-        :param settings: of `Client`, besides
-        :raises ValueError: for a setting that can not be
-        """
-        if self.members:
-            from gprochat_anyio import Fleet  # noqa: PLC0415 - as below
-
-            return Fleet([member.own_client(**settings) for member in self.members])
-        return self.own_client(**settings)
-
-    def own_client(self, **settings: Any) -> Client:
-        """Return a client of it, which is no fleet; see `client`."""
-        from gprochat_anyio import Client, Timeouts  # noqa: PLC0415 - not for `--help`
-
-        own: dict[str, Any] = {
-            "url": self.url,
-            "secret_key": self.secret_key,
-            "password": self.password,
-            "timeouts": Timeouts(**self.timeouts),
-            "proxy": self.proxy,
-        }
-        return Client(**own | settings)
-
-
-def label(name: str | None, model: str | None, url: str | None) -> str:
-    """What a person calls who answers."""
-    return name or model or url or "embedded"
-
-
-def complete_site(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """For the shell: the names in the configuration file."""
-    from click.shell_completion import CompletionItem  # noqa: PLC0415 - only for the shell
-
-    try:
-        config = read_config()
-    except ConfigError:
-        return []
-    known = {name: site.url for name, site in config.sites.items()}
-    known |= {name: ", ".join(members) for name, members in config.fleets.items()}
-    return [CompletionItem(n, help=h) for n, h in known.items() if n.startswith(incomplete)]
-
-
-def site_option(*, multiple: bool = False) -> Callable[[_F], _F]:
-    """`--site NAME`, for a command that gives its context to `chosen_sites` or `one_site`."""
-    return click.option(
-        "--site",
-        metavar="NAME",
-        multiple=multiple,
-        shell_complete=complete_site,
-        help="A site or a fleet of the configuration file.",
-    )
 
 
 def chosen_sites(ctx: click.Context, config: Config | None = None) -> list[Site]:
@@ -128,6 +35,9 @@ def chosen_sites(ctx: click.Context, config: Config | None = None) -> list[Site]
             raise click.UsageError("--model asks no site: give --model or --site.")
         if len(urls) > 1:
             raise click.UsageError("--model takes one --base-url.")
+        if given["model"] not in IN_PROCESS:
+            config = config or read_config()
+            return [configured_model(config, given["model"], IN_PROCESS, given)]
         return [_model(given, "".join(urls) or None)]
     if "model_name" in given:
         raise click.UsageError("--model-name needs its --model: gemini or openai.")
@@ -151,19 +61,43 @@ def named_site(
     given: Mapping[str, Any] | None = None,
     env: Mapping[str, Any] | None = None,
 ) -> Site:
-    """A site or a fleet of the configuration.
+    """A site, a fleet or a model of the configuration.
 
     :param given: settings that go before those of the file
     :raises ConfigError: if it has none of that name
     """
     if name in config.fleets:
         members = tuple(named_site(config, n, given, env) for n in config.fleets[name])
-        return Site(" ".join(str(member.url) for member in members), name, members=members)
-    site = config.site(name)
-    file = {key: value for key, value in site._asdict().items() if value is not None}
+        return Site(" ".join(m.url or m.label for m in members), name, members=members)
+    if name in config.models:
+        model = config.models[name]
+        own = {} if model.proxy is None else {"proxy": model.proxy}
+        site = _site(model.base_url, name, own | _clocks(model.timeouts) | dict(given or {}))
+        return site._replace(model=model.label, configured=model)
+    named = config.site(name)
+    file = {key: value for key, value in named._asdict().items() if value is not None}
     del file["url"], file["timeouts"]
-    clocks = {f"timeout_{clock}": seconds for clock, seconds in site.timeouts.items()}
-    return _site(site.url, name, file | clocks | dict(env or {}) | dict(given or {}))
+    file |= _clocks(named.timeouts)
+    return _site(named.url, name, file | dict(env or {}) | dict(given or {}))
+
+
+def configured_model(
+    config: Config, name: str, kinds: tuple[str, ...], given: Mapping[str, Any]
+) -> Site:
+    """Return the model of the configuration that `--model` names.
+
+    :param kinds: that `--model` takes besides, for the error
+    :param given: the options on the command line
+    :raises ConfigError: If there is none of that name.
+    :raises click.UsageError: For options that the configuration has the place of.
+    """
+    config.model(name, kinds)
+    if given.get("url") or given.get("model_name"):
+        raise click.UsageError(
+            f"[models.{name}] says the address and the model: leave --url and --model-name out, or"
+            " give a kind as --model."
+        )
+    return named_site(config, name, given)
 
 
 def one_site(ctx: click.Context) -> Site:
@@ -205,6 +139,13 @@ def kept_site(
     """Who answered in a chat that was kept. A site's name goes before its URL, which may have
     moved."""
     given = _given(ctx)
+    if model is not None and name is not None:
+        if name not in config.models:  # its key is not known any more, or not meant for the address
+            raise ConfigError(
+                f"this chat was with [models.{name}], which {config.path} does not have; give a"
+                " --model or a --site to go on with"
+            )
+        return named_site(config, name, given)
     if model is not None or url is None:
         return _site(url, None, given)._replace(model=model)
     elsewhere = os.environ.get("GPROCHAT_URL") or url
@@ -224,6 +165,10 @@ def _site(url: str | None, name: str | None, settings: Mapping[str, Any]) -> Sit
     clocks = {c: settings[f"timeout_{c}"] for c in CLOCKS if f"timeout_{c}" in settings}
     own = {key: settings[key] for key in ("secret_key", "password", "proxy") if key in settings}
     return Site(url, name, **own, timeouts=clocks)
+
+
+def _clocks(timeouts: Mapping[str, float]) -> dict[str, float]:
+    return {f"timeout_{clock}": seconds for clock, seconds in timeouts.items()}
 
 
 def _environment() -> dict[str, Any]:

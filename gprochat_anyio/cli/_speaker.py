@@ -9,7 +9,7 @@ import anyio
 
 from gprochat_anyio import Client, Conversation, Fleet, GPROChatError, ReplyStream
 
-from ._sites import Site
+from ._site import Site
 from ._store import Kept, LoggedTurn
 
 

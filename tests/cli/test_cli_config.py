@@ -12,9 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 from raw_site import RawSite, raw_site, replying
 
-from gprochat_anyio.cli._config import ConfigError, config_path, read_config
+from gprochat_anyio.cli._config import config_path, read_config
+from gprochat_anyio.cli._config_file import ConfigError
 from gprochat_anyio.cli._main import gprochat
-from gprochat_anyio.cli._sites import Site, kept_site
+from gprochat_anyio.cli._site import Site
+from gprochat_anyio.cli._sites import kept_site
 
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
 

@@ -10,9 +10,11 @@ from click.testing import CliRunner
 from raw_site import raw_site, replying
 
 from gprochat_anyio import Fleet
-from gprochat_anyio.cli._config import ConfigError, read_config
+from gprochat_anyio.cli._config import read_config
+from gprochat_anyio.cli._config_file import ConfigError
 from gprochat_anyio.cli._main import gprochat
-from gprochat_anyio.cli._sites import complete_site, named_site
+from gprochat_anyio.cli._options import complete_site
+from gprochat_anyio.cli._sites import named_site
 
 SITES = '[sites.a]\nurl = "http://a"\n[sites.b]\nurl = "http://b"\n'
 

@@ -41,7 +41,7 @@ from gprochat_anyio import Client, RateLimitError, Retry
 from gprochat_anyio.cli._inside import opened_client
 from gprochat_anyio.cli._main import gprochat
 from gprochat_anyio.cli._serve import serve
-from gprochat_anyio.cli._sites import Site
+from gprochat_anyio.cli._site import Site
 
 pytest.importorskip("httpx_sse", exc_type=ImportError)
 
