@@ -32,12 +32,15 @@ Answer = Callable[["Exchange"], None]
 class Exchange:
     """One connection, after its request was read."""
 
-    def __init__(self, connection: socket.socket, body: Any) -> None:
+    def __init__(self, connection: socket.socket, head: str, body: Any) -> None:
+        self.head = head
         self.body = body
         self._connection = connection
 
     @property
     def prompt(self) -> str:
+        if self.body is None:  # of a GET
+            return ""
         messages = self.body.get("messages") or self.body["contents"]  # Gemini's
         last = messages[-1]
         text: str = last["parts"][0]["text"] if "parts" in last else last["content"]  # OpenAI's
@@ -88,6 +91,7 @@ class RawSite:
         self.url = f"http://{host}:{port}"
         self.prompts: list[str] = []
         self.bodies: list[Any] = []
+        self.heads: list[str] = []
         self._listener = listener
         self._answer = answer
         self._failure: BaseException | None = None
@@ -121,8 +125,10 @@ class RawSite:
             lines = list(iter(request.readline, b"\r\n")) if request.peek(1) else []
             if not lines:
                 return False
-            (length,) = (int(x[15:]) for x in lines if x.lower().startswith(b"content-length:"))
-            exchange = Exchange(connection, json.loads(request.read(length)))
+            fields = (x[15:] for x in lines if x.lower().startswith(b"content-length:"))
+            body = json.loads(request.read(int(next(fields, b"0"))) or b"null")
+            exchange = Exchange(connection, b"".join(lines).decode(), body)
+        self.heads.append(exchange.head)
         self.bodies.append(exchange.body)
         self.prompts.append(exchange.prompt)
         with suppress(BrokenPipeError, ConnectionResetError):  # the client may leave

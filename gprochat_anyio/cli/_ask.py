@@ -78,7 +78,7 @@ def ask(
         text = read_prompt(prompt, files)
         answering = _PromptRun(text, system, site, as_json=as_json, stats=stats)
         ctx.exit(anyio.run(answering.run, backend=backend))
-    except (ImportError, OSError) as error:  # no embedded site; stdin, stdout, no free port
+    except (ImportError, OSError) as error:  # no embedded site; stdin, stdout
         say(getattr(error, "strerror", None) or str(error))
         ctx.exit(FAILED)
 

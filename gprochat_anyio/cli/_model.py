@@ -54,6 +54,7 @@ def client_of_model(
     url: str | None,
     proxy: str | None,
     timeouts: Mapping[str, float],
+    /,
     **settings: Any,
 ) -> Client:
     """Return a client of a model in this process, or of a model's API.

@@ -74,7 +74,9 @@ class NamedModel(NamedTuple):
             return f"the key of [models.{self.title}] is in {self.key_env}"
         return f"[models.{self.title}] has no key: give its key_env or api_key"
 
-    def client(self, proxy: str | None, timeouts: Mapping[str, float], **settings: Any) -> Client:
+    def client(
+        self, proxy: str | None, timeouts: Mapping[str, float], /, **settings: Any
+    ) -> Client:
         """Return a client of it.
 
         :param proxy: in the place of its own

@@ -294,14 +294,3 @@ class TestSite:
         result = run("Hello")
         assert result.exit_code == 1
         assert result.stderr.startswith("gprochat: ")
-
-    def test_that_can_not_start_is_an_error(
-        self, monkeypatch: pytest.MonkeyPatch, backend: str
-    ) -> None:
-        async def serve(**_: Any) -> None:
-            raise OSError(98, "no free port")
-
-        monkeypatch.setattr("gprochat_anyio.site.serve", serve)
-        result = run("Hello", backend)
-        assert result.exit_code == 1
-        assert "no free port" in result.stderr

@@ -213,17 +213,6 @@ class TestErrors:
         assert ("needs rich; pip install" in result.stderr) == (missing == "rich.console")
         assert run(*arguments, "--quiet").exit_code == 0
 
-    def test_of_the_embedded_site(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        async def serve(**_: Any) -> None:
-            raise OSError(98, "no free port")
-
-        source = tmp_path / "in.txt"
-        source.write_text("one")
-        monkeypatch.setattr("gprochat_anyio.site.serve", serve)
-        result = run(source, "--out", tmp_path / "out")
-        assert result.exit_code == 1
-        assert "no free port" in result.stderr
-
 
 class TestCtrlC:
     @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -15,6 +16,7 @@ import pytest
 import trustme
 from click.testing import CliRunner, Result
 from embedded_site import embedded_site
+from model_servers import event, openai
 from raw_site import BOUND
 
 from gprochat_anyio.cli._main import gprochat
@@ -110,6 +112,28 @@ def test_a_site_without_a_password() -> None:
     assert result.exit_code == 0
 
 
+@pytest.mark.parametrize("configured", [False, True])
+def test_a_model(configured: bool, backend: str, tmp_path: Path) -> None:
+    reply = event(openai("Hello", "stop")).decode()
+    file = tmp_path / "config.toml"
+    with answering("", reply, "text/event-stream") as url:
+        text = f"[models.m]\nkind = 'openai'\nname = 'llama3.2'\nbase_url = '{url}'\n"
+        file.write_text(text)
+        kind = ("--model=openai", "--model-name=llama3.2", f"--base-url={url}")
+        arguments = ("-m", "m") if configured else kind
+        result = check(backend, *arguments, GPROCHAT_CONFIG=str(file))
+    steps = [line.split()[:2] for line in result.stdout.splitlines()]
+    assert steps == [[url], ["ok", "name"], ["ok", "TCP"], ["ok", "key,"]]
+    assert "llama3.2 takes the key, and gave its first text" in last_line(result)
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_a_model_whose_key_is_missing() -> None:
+    result = check("--model=gemini", GEMINI_API_KEY="")
+    assert last_line(result).startswith("FAILED  settings    --model gemini needs a key")
+    assert result.exit_code == 2
+
+
 def test_what_is_no_site() -> None:
     with answering("<html>") as url:
         result = check("--url", url)
@@ -203,6 +227,7 @@ def test_a_proxy_is_the_first_step() -> None:
     [
         ([], "no site: give --url"),
         (["--url=http://x", "--site=y"], "no site 'y'"),
+        (["--model=echo"], "'echo' is not one of gemini, openai, nor a configured model"),
         (["--url=http://x", "--site=y", "--site=z"], "no site 'z'"),
     ],
 )
