@@ -98,6 +98,7 @@ PRIVATE = {
         "transport._wiring.switches": "the switch is the transport's",
     },
     "cli": {
+        "_request.chat_client.opener_of": "`models` lists what a server offers; clients ask models",
         "_request.address.SiteAddress": "`check` connects step by step, to tell which one fails",
         "transport._connecting.Opened": "`check` connects step by step",
         "transport._connecting.connect": "`check` connects step by step",

@@ -201,5 +201,6 @@ class _SiteCheck:
         """Whether the secret key is right, and how fast the first text comes."""
         async with self._client.stream(_QUESTION) as chunks:
             wait = chunks.timing.first_chunk
-        who = "the site" if self._client.model is None else self._client.model
-        return f"{who} takes the key, and gave its first text after {wait:.3f} s"
+        if self._client.model is not None:
+            return f"{self._client.model} gave its first text after {wait:.3f} s"
+        return f"the site takes the key, and gave its first text after {wait:.3f} s"

@@ -42,7 +42,7 @@ class TestFiles:
         ("arguments", "stdin", "sent"),
         [
             (["-f", "a.txt", "Why?"], "", "File a.txt:\none\ntwo\n\nWhy?"),
-            (["Why?", "--file=b", "-f", "a.txt"], "", "File b:\nü\n\nFile a.txt:\none\ntwo\n\nWhy?"),
+            (["Q", "--file=b", "-f", "a.txt"], "", "File b:\nü\n\nFile a.txt:\none\ntwo\n\nQ"),
             (["-f", "a.txt"], "", "File a.txt:\none\ntwo"),
             (["-f", "a.txt", "Why?"], "piped\n", "File a.txt:\none\ntwo\n\nWhy?\n\npiped"),
             (["-f", "-", "Why?"], "piped\n", "File stdin:\npiped\n\nWhy?"),
