@@ -74,6 +74,11 @@ PRIVATE = {
         "_wire.messages.folded": "a model's turns have no system text",
         "_wire.messages.history": "OpenAI's messages are checked as prompts are",
         "_wire.model_api.spoken": "turns as models want them",
+        "_wire.openai_server.DONE": "the wire's other end",
+        "_wire.openai_server.completion_object": "the wire's other end",
+        "_wire.openai_server.error_object": "the wire's other end",
+        "_wire.openai_server.usage_object": "the wire's other end",
+        "_wire.server_sent_events.encode_event": "the wire's other end",
     },
     "testing": {
         "_request.chat_client.opener_of": "the connections of a client, to count and to record",
