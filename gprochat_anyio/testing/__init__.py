@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ._steps import Say as Say
     from ._steps import Script as Script
     from ._steps import Step as Step
+    from ._steps import Stop as Stop
     from ._transcripts import Transcript as Transcript
 
 _PLACES = {
@@ -59,7 +60,7 @@ _PLACES = {
     "_replay": "replay",
     "_requests": "Request Turn",
     "_scripted_site": "MemorySite Reply ScriptedSite scripted_site",
-    "_steps": "Drop Fail Hang Hold Pause Raw Refuse Say Script Step",
+    "_steps": "Drop Fail Hang Hold Pause Raw Refuse Say Script Step Stop",
     "_transcripts": "Transcript",
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names.split()}
