@@ -21,18 +21,9 @@ _READ_BY = (  # the fields without which an answer reads otherwise
 )
 _JSON = re.compile(rb"(?im)^content-type:[ \t]*(?:text/event-stream|application/json)\b")
 _STRING = re.compile(rb'"((?:[^"\\\r\n]|\\.)*)"([ \t]*:)?')
-_WORDS = frozenset(  # the members whose values are words of an API
-    [
-        "code",
-        "finish_reason",
-        "finishReason",
-        "object",
-        "reason",
-        "retryDelay",
-        "role",
-        "status",
-        "type",
-    ]
+_WORDS = (  # the members whose values are words of an API
+    *("code", "finish_reason", "finishReason", "object", "reason", "retryDelay", "role"),
+    *("status", "type"),
 )
 _LONG = 12
 """Characters of a key that is no word of any API."""
@@ -122,7 +113,7 @@ def _put(data: bytearray, places: Sequence[tuple[int, int]], text: bytes | bytea
 def _without(data: bytes, password: str | None) -> bytes:
     if password:
         in_json = (json.dumps(password, ensure_ascii=ascii_)[1:-1] for ascii_ in (True, False))
-        for form in (password, *in_json):
+        for form in (*in_json, password):
             data = data.replace(form.encode(), b"*" * len(form.encode()))
     return data
 
