@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -121,6 +121,7 @@ async def test_a_request_is_told_alike_in_every_api(api: str, pass_: str | None)
             await client.ask(HISTORY)
     (request,) = site.requests
     assert (request.api, request.path) == (api, PATHS[api])
+    told: tuple[tuple[str, str], ...]
     told = (("system", "be brief"), ("user", "a"), ("model", "b"), ("user", "c"))
     if api == "gprochat":
         told = (("user", "be brief\n\na"), *told[2:])
@@ -141,7 +142,8 @@ async def test_an_open_site_needs_no_key(api: str) -> None:
 @every_api
 @pytest.mark.parametrize("lock", ["password", "secret_key"])
 async def test_a_wrong_key_is_refused(api: str, lock: str) -> None:
-    async with scripted_site("ok", **{lock: "canary-right"}) as site:
+    locked: dict[str, Any] = {lock: "canary-right"}
+    async with scripted_site("ok", **locked) as site:
         wrong = {lock: "wrong"} if api == "gprochat" else {"api_key": "wrong"}
         async with client_of(site, api, **wrong) as client:
             with pytest.raises(AuthenticationError) as refused:
@@ -151,7 +153,7 @@ async def test_a_wrong_key_is_refused(api: str, lock: str) -> None:
         assert not (site.requests[0].password_ok and site.requests[0].signature_ok)
         async with client_of(site, api) as client:
             assert (await client.ask("Hi")).text == "ok"
-    async with scripted_site("ok", strict=False, **{lock: "canary-right"}) as site:
+    async with scripted_site("ok", strict=False, **locked) as site:
         async with client_of(site, api, **wrong) as client:
             assert (await client.ask("Hi")).text == "ok"
 
@@ -442,7 +444,7 @@ async def test_openais_own_client_understands_it() -> None:
             url = f"{site.url}/v1"
             async with openai.AsyncOpenAI(base_url=url, api_key="p", max_retries=0) as client:
 
-                async def ask() -> AsyncIterator[Any]:
+                async def ask() -> Any:
                     return await client.chat.completions.create(
                         model="m",
                         messages=[{"role": "user", "content": "Hi"}],

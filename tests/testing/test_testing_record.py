@@ -34,6 +34,7 @@ from gprochat_anyio.testing import (
     Refuse,
     Request,
     Say,
+    Script,
     Transcript,
     live_site,
     record,
@@ -446,7 +447,7 @@ async def test_no_key_is_in_a_file(tmp_path: Path, api: str) -> None:
     told = f"it is {key}"
     head = "HTTP/1.1 400 X\r\nContent-Type: application/json\r\nX-Key: {key}\r\nContent-Length: "
     broken = f"{head.format(key=key)}{len(told)}\r\n\r\n{told}"  # not the JSON that it should be
-    replies = [pieces, Refuse(401, told), Raw(broken.encode())]
+    replies: list[Script] = [pieces, Refuse(401, told), Raw(broken.encode())]
     async with scripted_site(*replies, password=key) as site:
         maker = site.openai_client if api == "openai" else site.gemini_client
         async with maker(retry=ONCE, system=told) as client, record(client, tmp_path):
