@@ -45,8 +45,11 @@ async def record(client: Client, path: str | os.PathLike[str]) -> AsyncIterator[
 
     :param path: the folder, which is made if it is not there
     :raises OSError: if the folder can not be made; at the end, if a file could not be written
-    :raises ValueError: if the client sends by a transport of httpx's, whose bytes are not seen
+    :raises ValueError: If the client is of another API than that of a GPROChat site, or sends by a
+        transport of httpx, whose bytes are not seen.
     """
+    if client.model is not None:
+        raise ValueError(f"{client!r} is not a client of a GPROChat site: nothing can be recorded")
     pool = opener_of(client).pool
     if pool is None:
         raise ValueError("the client's transport is not the library's own: nothing can be recorded")

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import anyio
@@ -43,16 +45,23 @@ if find_spec("xllamacpp") is None:
 def llama_cpp() -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Run the server; its address, and its process."""
     script = Path(__file__).with_name("llama_cpp_server.py")
-    with subprocess.Popen(  # noqa: S603 - our own
-        [sys.executable, str(script), KEY],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # its log
-        encoding="utf-8",
-    ) as process:
+    with (
+        TemporaryFile("w+", encoding="utf-8") as log,
+        subprocess.Popen(  # noqa: S603 - our own
+            [sys.executable, str(script), KEY],
+            env={**os.environ, "PYTHONSAFEPATH": ""},  # it imports what is beside it
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            encoding="utf-8",
+        ) as process,
+    ):
         assert process.stdout is not None
         try:
-            yield f"{process.stdout.readline().strip()}/v1", process
+            address = process.stdout.readline().strip()
+            log.seek(0)
+            assert address, log.read()
+            yield f"{address}/v1", process
         finally:
             process.kill()
 

@@ -26,6 +26,7 @@ from gprochat_anyio import (
     Timeouts,
 )
 from gprochat_anyio._request.chat_client import opener_of
+from gprochat_anyio.site import echo_model
 from gprochat_anyio.testing import (
     Drop,
     Hang,
@@ -276,6 +277,21 @@ async def test_a_foreign_transport_can_not_be_recorded(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="not the library's own"):
             async with record(client, tmp_path):
                 pytest.fail("nothing would be recorded")
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        Client.openai("http://127.0.0.1:1/v1", model="m"),
+        Client.gemini(api_key="k"),
+        Client.of(echo_model),
+    ],
+    ids=repr,
+)
+async def test_another_api_is_not_recorded(client: Client, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not a client of a GPROChat site"):
+        async with record(client, tmp_path):
+            pytest.fail("nothing would be recorded")
 
 
 async def test_matching_by_messages() -> None:
