@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 from deaf_site import Take
 from scripted import Endless, reply
+from support.apis import GPROCHAT, Api
 
 from gprochat_anyio import (
     Client,
@@ -61,7 +62,9 @@ async def receive_by(
     return "".join(pieces)
 
 
-ADVICE = re.compile(r"ask again|ask less|check |give |wait |put |set |The site |something in front")
+ADVICE = re.compile(
+    "ask again|ask less|check |give |wait |put |set |The site |something in front|says: |code is "
+)
 
 
 def assert_ours(failure: GPROChatError, kind: type[GPROChatError], text: str = "") -> None:
@@ -70,7 +73,8 @@ def assert_ours(failure: GPROChatError, kind: type[GPROChatError], text: str = "
     assert ADVICE.search(str(failure)), str(failure)
     assert failure.__cause__ is None
     assert failure.__context__ is None
-    assert getattr(failure, "partial_text", "") == text
+    kept = text if isinstance(failure, SiteError) else ""  # which leaves its text to the stream
+    assert getattr(failure, "partial_text", kept) == text
 
 
 @dataclass(frozen=True)
@@ -86,9 +90,11 @@ class Fault:
     """How many requests a client with `Retry(attempts=3)` makes of it."""
     clock: Phase | None = None
     text: str = ""
+    api: Api = GPROCHAT
 
     def __str__(self) -> str:
-        return f"{self.phase}: {self.kind}"
+        name = f"{self.phase}: {self.kind}"
+        return name if self.api is GPROCHAT else f"{self.api}: {name}"
 
     @property
     def greets(self) -> bool:

@@ -71,9 +71,9 @@ PRIVATE = {
         "_wire.model_api.Model": "public as `site.Model`",
         "_wire.model_api.ModelError": "public as `site.ModelError`",
         "_wire.model_api.Turn": "public as `site.Turn`",
+        "_wire.model_api.spoken": "a history as models want it, for each API",
         "_wire.messages.folded": "a model's turns have no system text",
         "_wire.messages.history": "OpenAI's messages are checked as prompts are",
-        "_wire.model_api.spoken": "turns as models want them",
     },
     "testing": {
         "_request.chat_client.opener_of": "the connections of a client, to count and to record",

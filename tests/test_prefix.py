@@ -1,190 +1,148 @@
-"""Every recorded answer, ended at every byte: the text that was sent, then one error, and never a
+"""Every recorded response, ended at every byte: the text that was sent, then one error, and never a
 success. From the first text on by FIN and by RST, to a consumer that keeps up and to one that only
-reads once all is over."""
+reads once all is over.
+
+A reply of a model's API is whole with its finish reason: what is cut behind it is a success.
+"""
 
 from __future__ import annotations
 
-import codecs
 import sys
 from itertools import pairwise
 from typing import Any
 
 import anyio
 import pytest
-from faults import WAYS, assert_ours, receive_by
+from faults import WAYS, receive_by
 from loops import VIRTUAL_LOOPS
 from prompted import closed
-from test_transcripts import ERRORS, TEXTS, TRANSCRIPTS
+from support.apis import GPROCHAT
+from support.recordings import RECORDINGS, SITE_RECORDINGS, TEXTS, Recording
 
-from gprochat_anyio import (
-    GPROChatError,
-    ReplyInterruptedError,
-    Retry,
-    SiteConnectionError,
-)
+from gprochat_anyio import Retry
 from gprochat_anyio._wire.reply_decoder import TextDecoder
 from gprochat_anyio.testing import Drop, MemorySite, Raw, live_site, scripted_site
 from gprochat_anyio.transport._response_parser import ResponseParser
 
 virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
-every_transcript = pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=lambda t: t["name"])
+every_recording = pytest.mark.parametrize("recording", RECORDINGS, ids=str)
 every_end = pytest.mark.parametrize("end", [Drop(), Drop(reset=True)], ids=["FIN", "RST"])
 
 ONCE = Retry(attempts=1)
 
 
-def wire_of(transcript: dict[str, Any]) -> bytes:
-    return b"".join(bytes.fromhex(read["hex"]) for read in transcript["response"])
+def offsets(recording: Recording) -> list[int]:
+    """All of them; of the reply with a thousand equal chunks, those in the first and the last."""
+    every = range(len(recording.wire))
+    return [*every] if len(every) < 5000 else [*every[:240], *every[-70:]]
 
 
-def text_in(wire: bytes) -> str:
-    """A model of what a 200 response that is cut gives: the whole characters of its chunks' data,
-    without the words at its end that say that the model failed."""
-    _, _, rest = wire.partition(b"\r\n\r\n")
-    chunks = []
-    while rest:
-        line, found, rest = rest.partition(b"\r\n")
-        if not found:
-            break
-        size = int(line, 16)
-        chunks.append(rest[:size])
-        rest = rest[size + 2 :]
-    body = b"".join(chunks).removesuffix(b"Internal server error")
-    return codecs.getincrementaldecoder("utf-8")().decode(body)
-
-
-def expected(transcript: dict[str, Any], cut: int) -> tuple[type[GPROChatError], str]:
-    """The error of an answer that ends after so many bytes, and its partial text."""
-    if not cut:
-        return SiteConnectionError, ""
-    if transcript["name"] in ERRORS and not transcript["name"].startswith("upstream"):
-        return ReplyInterruptedError, ""
-    return ReplyInterruptedError, text_in(wire_of(transcript)[:cut])
-
-
-def offsets(transcript: dict[str, Any]) -> list[int]:
-    """All of them; of the answer with a thousand equal chunks, those in the first and the last."""
-    every = range(len(wire_of(transcript)))
-    return [*every] if len(every) < 2000 else [*every[:240], *every[-70:]]
-
-
-def cut_site(transcript: dict[str, Any], cuts: list[int], end: Drop, reads: int = 1) -> MemorySite:
-    """A site whose n-th answer ends at the n-th cut, and comes in so many reads at the most."""
-    wire = wire_of(transcript)
+def cut_site(recording: Recording, cuts: list[int], end: Drop, reads: int = 1) -> MemorySite:
+    """A site whose n-th response ends at the n-th cut, and comes in at most so many reads."""
+    wire = recording.wire
     size = -(-len(wire) // reads)
     return scripted_site(
         *[
             [*[Raw(wire[at : min(at + size, cut)]) for at in range(0, cut, size)], end]
             for cut in cuts
-        ]
+        ],
+        strict=False,
     )
 
 
 @virtual
 @every_end
-@every_transcript
-async def test_every_offset(transcript: dict[str, Any], end: Drop) -> None:
-    head = wire_of(transcript).index(b"\r\n\r\n")
-    for number, way in enumerate(WAYS[:3]):  # within the head, they take turns
-        cuts = [cut for cut in offsets(transcript) if cut > head or cut % 3 == number]
-        async with cut_site(transcript, cuts, end) as site:
-            async with site.client(retry=ONCE) as client:
+@every_recording
+async def test_every_offset(recording: Recording, end: Drop) -> None:
+    """The ways to receive take turns within the head, and in the bodies of models' APIs."""
+    turns = recording.start - 4 if recording.api is GPROCHAT else len(recording.wire)
+    for number, way in enumerate(WAYS[:3]):
+        cuts = [cut for cut in offsets(recording) if cut > turns or cut % 3 == number]
+        async with cut_site(recording, cuts, end) as site:
+            async with recording.api.client(site.url, retry=ONCE) as client:
                 for cut in cuts:
-                    kind, text = expected(transcript, cut)
                     pieces: list[str] = []
-                    with pytest.raises(GPROChatError) as caught:
-                        await receive_by(way, client, into=pieces)
-                    assert_ours(caught.value, kind, text)
-                    assert way == "ask" or "".join(pieces) == text
+                    with recording.cut(cut).by(None if way == "ask" else pieces):
+                        text = await receive_by(way, client, into=pieces)
+                        assert text == recording.whole.text
                 assert len(site.requests) == len(cuts)
 
 
-def with_text(transcript: dict[str, Any]) -> list[int]:
-    return [cut for cut in offsets(transcript) if expected(transcript, cut)[1]]
+def with_text(recording: Recording) -> list[int]:
+    """The offsets behind the first text; of models' APIs, whose events are long, every seventh."""
+    found = [cut for cut in offsets(recording) if recording.cut(cut).text]
+    return found if recording.api is GPROCHAT else found[::7]
 
 
-REPLIES = pytest.mark.parametrize(
-    "transcript", [t for t in TRANSCRIPTS if with_text(t)], ids=lambda t: t["name"]
-)
+REPLIES = pytest.mark.parametrize("recording", [r for r in RECORDINGS if with_text(r)], ids=str)
 
 
 @virtual
 @every_end
 @REPLIES
-async def test_every_offset_to_a_slow_consumer(transcript: dict[str, Any], end: Drop) -> None:
+async def test_every_offset_to_a_slow_consumer(recording: Recording, end: Drop) -> None:
     """Which reads once the end has come; what comes behind the error is that error."""
-    cuts = with_text(transcript)
-    async with cut_site(transcript, cuts, end, 12) as site:
-        async with site.client(retry=ONCE) as client:
+    cuts = with_text(recording)
+    async with cut_site(recording, cuts, end, 12) as site:
+        async with recording.api.client(site.url, retry=ONCE) as client:
             for cut in cuts:
-                kind, text = expected(transcript, cut)
+                expected = recording.cut(cut)
                 pieces: list[str] = []
                 async with client.stream("hello") as chunks:
                     await anyio.sleep(1)  # all of it is there by now
-                    with pytest.raises(GPROChatError) as caught:
+                    with expected.by(pieces) as caught:
                         async for piece in chunks:
                             pieces.append(piece)  # noqa: PERF401 - until the error
-                    with pytest.raises(GPROChatError) as again:
+                    with pytest.raises(expected.error or anyio.EndOfStream) as again:
                         await chunks.receive()
-                assert again.value is caught.value
-                assert_ours(caught.value, kind, text)
-                assert "".join(pieces) == chunks.text == text
+                assert not caught or again.value is caught[0]
+                assert chunks.text == expected.text
 
 
 @virtual
 @every_end
 @REPLIES
-async def test_every_offset_to_a_full_channel(transcript: dict[str, Any], end: Drop) -> None:
-    cuts = with_text(transcript)
-    async with cut_site(transcript, cuts, end, 12) as site:
-        async with site.client(retry=ONCE) as client:
+async def test_every_offset_to_a_full_channel(recording: Recording, end: Drop) -> None:
+    cuts = with_text(recording)
+    async with cut_site(recording, cuts, end, 12) as site:
+        async with recording.api.client(site.url, retry=ONCE) as client:
             for cut in cuts:
-                kind, text = expected(transcript, cut)
                 send, receive = anyio.create_memory_object_stream[str](0)
-                caught: list[GPROChatError] = []
-
-                async def ask(send: Any = send, caught: list[GPROChatError] = caught) -> None:
-                    try:
-                        await client.stream_to("hello", send)
-                    except GPROChatError as failure:
-                        caught.append(failure)
-
                 pieces: list[str] = []
+
+                async def ask(send: Any = send, cut: int = cut) -> None:
+                    with recording.cut(cut).by(None):
+                        await client.stream_to("hello", send)
+
                 async with anyio.create_task_group() as tasks, receive:
                     tasks.start_soon(ask)
                     await anyio.wait_all_tasks_blocked()
                     pieces += [piece async for piece in receive]
-                assert_ours(caught[0], kind, text)
-                assert "".join(pieces) == text
+                assert "".join(pieces) == recording.cut(cut).text
 
 
 @virtual
 @every_end
-@REPLIES
-async def test_every_offset_to_the_providers_consumer(
-    transcript: dict[str, Any], end: Drop
-) -> None:
-    cuts = with_text(transcript)
-    async with cut_site(transcript, cuts, end, 12) as site, site.client() as client:
+@pytest.mark.parametrize("recording", [r for r in SITE_RECORDINGS if with_text(r)], ids=str)
+async def test_every_offset_to_the_providers_consumer(recording: Recording, end: Drop) -> None:
+    cuts = with_text(recording)
+    async with cut_site(recording, cuts, end, 12) as site, site.client() as client:
         for cut in cuts:
-            kind, text = expected(transcript, cut)
             pieces: list[str] = []
-            with pytest.raises(GPROChatError) as caught:
+            with recording.cut(cut).by(pieces):
                 await receive_by("provider", client, into=pieces)
-            assert_ours(caught.value, kind, text)
-            assert "".join(pieces) == text
 
 
 def test_every_offset_of_a_thousand_chunks() -> None:
     """What the others leave out, without an event loop: one byte of the wire after the other."""
-    (transcript,) = (t for t in TRANSCRIPTS if t["name"] == "reply_1000_tokens")
-    wire = wire_of(transcript)
+    (recording,) = (r for r in SITE_RECORDINGS if r.name == "reply_1000_tokens")
+    wire = recording.wire
     parser, decoder, text, steps = ResponseParser(), TextDecoder(), "", 0
     for start, end in pairwise(range(len(wire) + 1)):
         parser.feed(wire[start:end])
         text += "".join([decoder.feed(piece) for piece in parser.take()])
-        if start % 37 == 0 or end > len(wire) - 100:
-            assert text == text_in(wire[:end])
+        if recording.start <= end < len(wire) and (start % 37 == 0 or end > len(wire) - 100):
+            assert text == recording.cut(end).text
             steps += 1
         assert TEXTS["reply_1000_tokens"].startswith(text)
         assert parser.complete is (end == len(wire))
@@ -193,29 +151,27 @@ def test_every_offset_of_a_thousand_chunks() -> None:
     assert (decoder.failure, text) == (None, TEXTS["reply_1000_tokens"])
 
 
+OVER_SOCKETS = ["reply_utf8", "reply_1000_tokens", "Ollama, at the limit of tokens", "a reply"]
+
+
 @every_end
 @pytest.mark.parametrize("slow", [False, True], ids=["fast", "slow"])
-@pytest.mark.parametrize(
-    "transcript",
-    [t for t in TRANSCRIPTS if t["name"] in ("reply_utf8", "reply_1000_tokens")],
-    ids=lambda t: t["name"],
-)
-async def test_over_sockets(transcript: dict[str, Any], end: Drop, *, slow: bool) -> None:
+@pytest.mark.parametrize("recording", [r for r in RECORDINGS if r.name in OVER_SOCKETS], ids=str)
+async def test_over_sockets(recording: Recording, end: Drop, *, slow: bool) -> None:
     """Linux keeps what came before a reset; elsewhere a reset may overtake it."""
-    wire = wire_of(transcript)
+    wire = recording.wire
     exact = not end.reset or sys.platform == "linux"
-    for cut in range(wire.index(b"\r\n\r\n") + 8, len(wire), 7 if len(wire) < 2000 else 997):
-        kind, text = expected(transcript, cut)
-        with anyio.fail_after(20):
-            async with live_site([Raw(wire[:cut]), end]) as site:
-                async with site.client(retry=ONCE) as client:
-                    pieces: list[str] = []
-                    with pytest.raises(GPROChatError) as caught:
+    step = 997 if len(wire) > 5000 else 7 if recording.api is GPROCHAT else 23
+    cuts = [cut for cut in range(recording.start + 4, len(wire), step) if recording.cut(cut).text]
+    scripts = [[Raw(wire[:cut]), end] for cut in cuts]
+    with anyio.fail_after(20):
+        async with live_site(*scripts, strict=False) as site:
+            async with recording.api.client(site.url, retry=ONCE) as client:
+                for cut in cuts:
+                    expected, pieces = recording.cut(cut), list[str]()
+                    with expected.by(pieces, exact=exact):
                         async with client.stream("hello") as chunks:
                             if slow:
                                 await closed(site)
                             async for piece in chunks:
-                                pieces.append(piece)  # noqa: PERF401
-        got = "".join(pieces)
-        assert_ours(caught.value, kind, got)
-        assert got == text if exact else text.startswith(got)
+                                pieces.append(piece)

@@ -1,98 +1,75 @@
-"""All recorded exchanges, over TCP whole, in single bytes and to a slow reader."""
+"""All recorded exchanges, of all APIs, over TCP whole, in single bytes and to a slow reader."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-
-from gprochat_anyio import (
-    AuthenticationError,
-    Client,
-    EmptyReplyError,
-    GPROChatError,
-    RateLimitError,
-    ReplyInterruptedError,
-    Retry,
-    SiteError,
+from support.recordings import (
+    API_RECORDINGS,
+    ERRORS,
+    RECORDINGS,
+    SITE_RECORDINGS,
+    TEXTS,
+    TRANSCRIPTS,
+    Recording,
 )
+
+from gprochat_anyio import Client, GPROChatError, Retry
 from gprochat_anyio._wire.gprochat import encode_generate
 from gprochat_anyio._wire.messages import Message
 from gprochat_anyio.testing import Raw, live_site
 
-TRANSCRIPTS = [
-    json.loads(path.read_bytes())
-    for path in sorted((Path(__file__).parent / "transcripts").glob("*.json"))
-]
-
-TEXTS = {
-    "reply_1000_tokens": "".join(f"token-{n:010}" for n in range(1000)),
-    "reply_history": json.dumps(
-        [
-            {"role": "user", "parts": [{"text": "a"}]},
-            {"role": "model", "parts": [{"text": "b"}]},
-            {"role": "user", "parts": [{"text": "history"}]},
-        ]
-    ),
-    "reply_slow_start": "slow-start 1",
-    "reply_stall": "before after",
-    "reply_utf8": "Привет, как дела? 😀 Всё хорошо",
-}
-
-ERRORS: dict[str, tuple[type[GPROChatError], dict[str, Any]]] = {
-    "error_bad_password": (
-        AuthenticationError,
-        {"status": 401, "site_message": "Invalid password."},
-    ),
-    "error_bad_signature": (
-        AuthenticationError,
-        {"status": 401, "site_message": "Invalid signature."},
-    ),
-    "error_last_role_model": (SiteError, {"status": 400, "code": None}),
-    "error_missing_parts": (SiteError, {"status": 500, "site_message": None}),
-    "error_no_messages": (SiteError, {"status": 400}),
-    "error_upstream_400": (SiteError, {"status": 500, "code": "Error"}),
-    "error_upstream_429": (RateLimitError, {"status": 500, "code": "Error", "retry_after": None}),
-    "error_upstream_500": (SiteError, {"status": 500, "code": "Error"}),
-    "reply_empty": (EmptyReplyError, {}),
-    "upstream_dies_first": (ReplyInterruptedError, {"partial_text": ""}),
-    "upstream_dies_midway": (ReplyInterruptedError, {"partial_text": "t0 t1 t2 "}),
-}
-
 
 def test_there_are_sixteen() -> None:
     assert {t["name"] for t in TRANSCRIPTS} == TEXTS.keys() | ERRORS.keys()
-    assert len(TRANSCRIPTS) == 16
+    assert len(TRANSCRIPTS) == len(SITE_RECORDINGS) == 16
 
 
-@pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=lambda t: t["name"])
-@pytest.mark.parametrize("way", ["ask", "stream", "slow reader"])
-@pytest.mark.parametrize("split", ["as recorded", "whole", "single bytes"])
-async def test_transcript(transcript: dict[str, Any], way: str, split: str) -> None:
-    reads = [bytes.fromhex(read["hex"]) for read in transcript["response"]]
+def test_there_are_fourteen_of_other_apis() -> None:
+    assert len(API_RECORDINGS) == len({*map(str, API_RECORDINGS)}) == 14
+
+
+def reads_of(recording: Recording, split: str) -> list[bytes]:
+    wire = recording.wire
+    if split == "as recorded":
+        return [*recording.reads]
     if split == "whole":
-        reads = [b"".join(reads)]
-    elif split == "single bytes":
-        reads = [bytes([byte]) for byte in b"".join(reads)]
-        if len(reads) > 2000:  # each byte of the first two chunks and the last, the rest at once
-            reads = [*reads[:220], b"".join(reads[220:-100]), *reads[-100:]]
-    name = transcript["name"]
+        return [wire]
+    reads = [bytes([byte]) for byte in wire]
+    if len(reads) > 5000:  # each byte of the first two chunks and the last, the rest at once
+        return [*reads[:220], wire[220:-100], *reads[-100:]]
+    return reads
+
+
+@pytest.mark.parametrize(
+    ("recording", "split"),
+    [
+        pytest.param(recording, split, id=f"{split}-{recording}")
+        for recording in RECORDINGS
+        for split in ("as recorded", "whole", "single bytes")
+        if len(recording.reads) > 1 or split != "as recorded"
+    ],
+)
+@pytest.mark.parametrize("way", ["ask", "stream", "slow reader"])
+async def test_transcript(recording: Recording, way: str, split: str) -> None:
+    reads = reads_of(recording, split)
     with anyio.fail_after(20):
         async with (
-            live_site([Raw(read) for read in reads]) as site,
-            site.client(retry=Retry(attempts=1)) as client,
+            live_site([Raw(read) for read in reads], strict=False) as site,
+            recording.api.client(site.url, retry=Retry(attempts=1)) as client,
         ):
-            if name in TEXTS:
-                assert await _text(client, way) == TEXTS[name]
+            error = recording.whole.error
+            if error is None:
+                assert await _text(client, way) == recording.whole.text
                 return
-            kind, facts = ERRORS[name]
-            with pytest.raises(kind) as caught:
+            with pytest.raises(GPROChatError) as caught:
                 await _text(client, way)
-            assert type(caught.value) is kind
-            assert {fact: getattr(caught.value, fact) for fact in facts} == facts
+            assert type(caught.value) is error
+            for fact, value in recording.facts:
+                assert getattr(caught.value, fact) == value
 
 
 async def _text(client: Client, way: str) -> str:

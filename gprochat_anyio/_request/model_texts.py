@@ -1,10 +1,10 @@
-"""What a model answers, whatever it does: bytes, its end, or a `ModelError`."""
+"""The texts of a model in this process. Whatever else it does is a `ModelError`."""
 
 from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Final
 
 from anyio import move_on_after
@@ -17,8 +17,12 @@ CLOSING_SECONDS: Final = 1.0
 _log = logging.getLogger("gprochat_anyio.site")
 
 
+class _MisuseError(Exception):
+    """A model does not keep to its interface. The message holds no text of the model's."""
+
+
 class Texts:
-    """The texts of one answer. Whoever calls `next` calls `aclose` in the end, in the same task."""
+    """The texts of one reply. The task that calls `next` calls `aclose` in the end."""
 
     def __init__(self, model: Model, turns: tuple[Turn, ...]) -> None:
         self._model = model
@@ -26,16 +30,16 @@ class Texts:
         self._texts: AsyncIterator[str] | None = None
 
     async def next(self) -> str | None:
-        """The next text, None at the end.
+        """Return the next text, None at the end.
 
-        :raises ModelError: for every failure. Its cause is logged, without a message that may
+        :raises ModelError: For every failure. Its cause is logged, without a message that may
             quote the prompt.
         """
         try:
             if self._texts is None:
-                self._texts = aiter(self._model(self._turns))
+                self._texts = _iterator_over(self._model(self._turns))
             text = await anext(self._texts)
-            text.encode()  # fails for what is no text
+            _check_text(text)
         except StopAsyncIteration:
             return None
         except ModelError:
@@ -59,6 +63,24 @@ class Texts:
             _log.error("the model took more than %g s to close and was cancelled", CLOSING_SECONDS)
 
 
+def _iterator_over(texts: object) -> AsyncIterator[str]:
+    if not isinstance(texts, AsyncIterable):
+        raise _MisuseError(f"it returned a {type(texts).__name__}, not an async iterable of text")
+    return aiter(texts)
+
+
+def _check_text(text: object) -> None:
+    if not isinstance(text, str):
+        raise _MisuseError(f"it gave a {type(text).__name__}, not a str")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise _MisuseError("it gave half a surrogate pair, which is not text") from None
+
+
 def _place(error: Exception) -> str:
+    if isinstance(error, _MisuseError):
+        return str(error)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__qualname__} at {frame.filename}:{frame.lineno}"

@@ -16,7 +16,7 @@ class ModelDecoder:
     """The decoder of a model's reply, which is fed its texts.
 
     :param max_size: Maximum size of the texts in bytes of UTF-8, None for no limit. A larger reply
-        fails.
+        fails, behind the text of that many bytes.
     """
 
     __slots__ = ("_max_size", "_size", "failure", "finish_reason", "usage")
@@ -38,10 +38,11 @@ class ModelDecoder:
             return ""
         text = str(data)
         if self._max_size is not None:
+            room = self._max_size - self._size
             self._size += len(text) if text.isascii() else len(text.encode())
             if self._size > self._max_size:
                 self.failure = f"it is larger than max_reply_size, {self._max_size} bytes"
-                return ""
+                return text.encode()[:room].decode(errors="ignore")
         return text
 
     def finish(self) -> str:
@@ -57,6 +58,7 @@ class ModelDecoder:
 class ModelWire:
     """A model in this process. A request's body is the history that it gets."""
 
+    provider = "in_process"
     path = ""
     headers: Mapping[str, str] = {}
 

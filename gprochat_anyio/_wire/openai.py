@@ -34,6 +34,8 @@ class OpenAIWire(ApiWire):
     :raises ValueError: If a setting is invalid. The message names it, and never shows the key.
     """
 
+    provider = "openai"
+
     @hide_arguments
     def __init__(
         self,

@@ -133,5 +133,6 @@ async def run_batch(
 
 def _name_of(client: Client | Fleet) -> str:
     """Return the name of who is asked, for keys: another model gives other replies."""
-    model = client.model if isinstance(client, Client) else None
-    return client.url if model is None else f"{client.url} {model}"
+    if isinstance(client, Fleet):
+        return " ".join(sorted({_name_of(one) for one in client.clients}))
+    return client.url if client.model is None else f"{client.url} {client.model}"
