@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -18,6 +18,8 @@ OTHER_WIRES = ("openai", "gemini", "model")
 """The wires besides that of a GPROChat site."""
 
 _GEMINI_URL = "SNIPPETS_GEMINI_URL"
+_SCRIPTED = "//scripted-"
+"""In the addresses of the testing kit's sites, whose clients find them as they are."""
 
 
 @contextmanager
@@ -41,18 +43,22 @@ def lead_clients(wire: str) -> None:
     site = os.environ["GPROCHAT_URL"]
     openai, gemini = Client.openai, Client.gemini
 
-    def to_site(_base_url: str, **settings: Any) -> Client:
+    def to_site(base_url: str, **settings: Any) -> Client:
+        if _SCRIPTED in base_url:
+            return openai(base_url, **settings)
         return openai(f"{site}/v1", **settings | {"api_key": os.environ["GPROCHAT_PASSWORD"]})
 
     def to_server(*model: str, **settings: Any) -> Client:
-        return gemini(*model, **settings | {"base_url": os.environ[_GEMINI_URL]})
+        if _SCRIPTED not in settings.get("base_url", ""):
+            settings["base_url"] = os.environ[_GEMINI_URL]
+        return gemini(*model, **settings)
 
-    makers = {
+    makers: dict[str, Callable[..., Client]] = {
         "openai": partial(to_site, "", model="llama3.2"),
         "gemini": to_server,
         "model": partial(Client.of, partial(offline_model, delay=0)),
     }
-    replaced = {"openai": to_site, "gemini": to_server}
+    replaced: dict[str, Callable[..., Client]] = {"openai": to_site, "gemini": to_server}
     if wire in makers:
         replaced["from_env"] = makers[wire]
     for name, make in replaced.items():

@@ -41,7 +41,7 @@ RUN = {name: s for name, s in PYTHON.items() if s.run and name not in FOR_PYTEST
 
 ABOUT_SITES = {
     "how-to-deploying-a-site-3-Put-a-proxy-in-front-of-it",  # the failure marker
-    "how-to-testing-7-Record-a-real-site-and-replay-it",
+    "how-to-testing-9-Record-a-real-site-and-replay-it",
 }
 """Snippets about what only a GPROChat site has."""
 
