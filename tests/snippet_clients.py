@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -42,17 +42,19 @@ def lead_clients(wire: str) -> None:
     openai, gemini = Client.openai, Client.gemini
 
     def to_site(_base_url: str, **settings: Any) -> Client:
-        return openai(f"{site}/v1", **settings | {"api_key": os.environ["GPROCHAT_PASSWORD"]})
+        settings["api_key"] = os.environ["GPROCHAT_PASSWORD"]
+        return openai(f"{site}/v1", **settings)
 
     def to_server(*model: str, **settings: Any) -> Client:
-        return gemini(*model, **settings | {"base_url": os.environ[_GEMINI_URL]})
+        settings["base_url"] = os.environ[_GEMINI_URL]
+        return gemini(*model, **settings)
 
-    makers = {
+    makers: dict[str, Callable[..., Client]] = {
         "openai": partial(to_site, "", model="llama3.2"),
         "gemini": to_server,
         "model": partial(Client.of, partial(offline_model, delay=0)),
     }
-    replaced = {"openai": to_site, "gemini": to_server}
+    replaced: dict[str, Callable[..., Client]] = {"openai": to_site, "gemini": to_server}
     if wire in makers:
         replaced["from_env"] = makers[wire]
     for name, make in replaced.items():
