@@ -90,10 +90,14 @@ class EventReader:
                 return []
             data = bytes(rest)
             rest.clear()
-        lines = data.splitlines()
-        if data.endswith(b"\r"):
-            self._after_carriage_return = True
-        elif not data.endswith(b"\n"):
+        if b"\r" in data:
+            lines = data.splitlines()
+            if data.endswith(b"\r"):
+                self._after_carriage_return = True
+            elif not data.endswith(b"\n"):
+                rest += lines.pop()
+        else:
+            lines = data.split(b"\n")  # half the time of `splitlines`
             rest += lines.pop()
         if self._at_start and lines:
             self._at_start = False
