@@ -46,7 +46,8 @@ def lead_clients(wire: str) -> None:
     def to_site(base_url: str, **settings: Any) -> Client:
         if _SCRIPTED in base_url:
             return openai(base_url, **settings)
-        return openai(f"{site}/v1", **settings | {"api_key": os.environ["GPROCHAT_PASSWORD"]})
+        settings["api_key"] = os.environ["GPROCHAT_PASSWORD"]
+        return openai(f"{site}/v1", **settings)
 
     def to_server(*model: str, **settings: Any) -> Client:
         if _SCRIPTED not in settings.get("base_url", ""):
