@@ -1,4 +1,4 @@
-"""Streaming chat with GPROChat sites under structured concurrency, on asyncio and Trio.
+"""Streaming chat under structured concurrency, on asyncio and Trio: GPROChat, OpenAI's API, Gemini.
 
 Importing this imports nothing else: each name is imported when it is first used.
 """

@@ -219,7 +219,7 @@ class IncomingReply(IncomingResponse):
             self._push(text)
         if decoder.failure is not None:
             self._fail_as(decoder.failure)
-        elif decoder.is_whole and not self.deadlines.lingers:
+        elif decoder.is_whole and not (self.deadlines.lingers or self.over):
             self.deadlines.linger(self._reactor.now)
             self._arm()
 

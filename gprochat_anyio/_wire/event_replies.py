@@ -104,9 +104,6 @@ class EventReplyDecoder(ABC):
 
         An event that holds anything else gives an empty one, after taking note of what it means.
         """
-        if data == _DONE:
-            self._damaged(_NO_FINISH_REASON)
-            return {}
         value = _json(data)
         if isinstance(value, dict):
             return value
@@ -154,6 +151,8 @@ class EventReplyDecoder(ABC):
         for kind, data in events:
             if kind == ERROR:
                 self._fail(self._errors.in_stream(_error_of(data)))
+            elif data == _DONE:
+                self._damaged(_NO_FINISH_REASON)
             elif text := self._read(data):
                 if text.isascii():
                     self._size += len(text)

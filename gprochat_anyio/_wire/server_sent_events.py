@@ -1,4 +1,4 @@
-"""Server-sent events from bytes, as the HTML standard defines them (section 9.2.6).
+"""Server-sent events to and from bytes, as the HTML standard defines them (section 9.2.6).
 
 Two deviations serve the servers of chat APIs. Several omit the blank line behind their last event,
 so `finish` gives an unfinished event instead of dropping it. llama.cpp reports a failure in a field
@@ -21,6 +21,11 @@ Event = tuple[str, bytes]
 """The type, and the data: its lines, joined by line feeds."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def encode_event(data: bytes) -> bytes:
+    """Return an event with one line of data."""
+    return b"data: " + data + b"\n\n"
 
 
 class EventReader:
@@ -85,10 +90,14 @@ class EventReader:
                 return []
             data = bytes(rest)
             rest.clear()
-        lines = data.splitlines()
-        if data.endswith(b"\r"):
-            self._after_carriage_return = True
-        elif not data.endswith(b"\n"):
+        if b"\r" in data:
+            lines = data.splitlines()
+            if data.endswith(b"\r"):
+                self._after_carriage_return = True
+            elif not data.endswith(b"\n"):
+                rest += lines.pop()
+        else:
+            lines = data.split(b"\n")  # half the time of `splitlines`
             rest += lines.pop()
         if self._at_start and lines:
             self._at_start = False

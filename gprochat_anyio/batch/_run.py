@@ -46,7 +46,8 @@ async def run_batch(
 
     A line of `sink` is a JSON object with `id` (null if there was none), `index` (counts the
     prompts of the source from 0), the record's other fields (`input_` before the name of one that
-    would be in the way), `text` or `error` (`type`, `message`, `partial_text`), `timing` (null
+    would be in the way), `text`, `finish_reason` and `usage` (`input_tokens`, `output_tokens`; each
+    null if the API does not say) or `error` (`type`, `message`, `partial_text`), `timing` (null
     after an error) and `key`. They are in the order in which the prompts ended. A line is with the
     system 50 ms after its reply, and on the disk after `sync_every`; a kill in between costs that
     much, and what it leaves of a line is removed by the next run. Two runs with one sink are

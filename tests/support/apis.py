@@ -112,11 +112,13 @@ class Api:
 
 
 def _openai(url: str, **settings: Any) -> Client:
-    return Client.openai(url, **{"model": "gpt-4.1", **settings})
+    model = settings.pop("model", "gpt-4.1")
+    return Client.openai(url, model=model, **settings)
 
 
 def _gemini(url: str, **settings: Any) -> Client:
-    return Client.gemini(base_url=url, **{"api_key": "a-made-up-key", **settings})
+    key = settings.pop("api_key", "a-made-up-key")
+    return Client.gemini(base_url=url, api_key=key, **settings)
 
 
 GPROCHAT = Api(
