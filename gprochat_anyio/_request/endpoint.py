@@ -5,6 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from gprochat_anyio._errors import SiteError
 from gprochat_anyio._settings import Retry, Timeouts
 from gprochat_anyio._wire.api_wire import ApiWire
 from gprochat_anyio._wire.gprochat import (
@@ -173,6 +174,8 @@ class Endpoint:
         for _ in range(_LIST_PAGES):
             path = wire.models_path(token)
             page = wire.read_models(await self._ask_once(path, None, wire, began, _LIST_LIMIT))
+            if isinstance(page, SiteError):
+                raise page
             names += page.names
             token = page.next_token
             if token is None:

@@ -114,19 +114,13 @@ class ApiWire(ABC):
         """
         return "/models"
 
-    def read_models(self, body: bytes) -> ModelPage:
-        """Return the names of models that can chat in a list of them, or a page of it.
-
-        :raises SiteError: If the body is something else.
-        """
+    def read_models(self, body: bytes) -> ModelPage | SiteError:
+        """Return the models in a list, or a page of it, or the error that the body stands for."""
         try:
             value = decode_json(body)
         except ValueError:
             value = None
-        page = self._models_in(value)
-        if page is None:
-            raise self._errors.in_place_of_list(value)
-        return page
+        return self._models_in(value) or self._errors.in_place_of_list(value)
 
     @abstractmethod
     def _models_in(self, value: Any) -> ModelPage | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
+from urllib.parse import urlsplit
 
 import anyio
 import click
@@ -140,17 +141,26 @@ def _show_sites(output: Output, config: Config, sites: Sequence[Site], *, as_jso
             "name": site.label,
             "kind": kind or ("fleet" if members else "gprochat"),
             "model": model or None,
-            "url": None if members else site.url or GOOGLE,
+            "url": None if members else _address(site),
             "members": members or None,
             "default": site.name is not None and site.name == config.default,
         }
         if as_json:
             output.write(json_line(facts))
         mark = "*" if facts["default"] else " "
-        place = ", ".join(members) if members else site.url or GOOGLE
+        place = ", ".join(members) if members else _address(site)
         rows.append((f"{mark} {site.label}", str(facts["kind"]), model or "-", place))
     if not as_json:
         _write_rows(output, rows)
+
+
+def _address(site: Site) -> str:
+    """Return the address without what a client would refuse in it: credentials, and a query."""
+    try:
+        parts = urlsplit(site.url or GOOGLE)
+    except ValueError:
+        return "an invalid address"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _write_rows(output: Output, rows: Sequence[tuple[str, ...]]) -> None:

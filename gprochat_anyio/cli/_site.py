@@ -52,7 +52,9 @@ class Site(NamedTuple):
         """Return what to say of a failure."""
         from gprochat_anyio import AuthenticationError  # noqa: PLC0415 - as below
 
-        notes = list(getattr(error, "__notes__", ())) if self.members else []  # of the other sites
+        notes: list[str] = (
+            list(getattr(error, "__notes__", ())) if self.members else []
+        )  # of the other sites
         if self.configured is not None and isinstance(error, AuthenticationError):
             notes.append(self.configured.key_place)
         return "; ".join((str(error).removesuffix("."), *notes)) if notes else str(error)

@@ -88,6 +88,19 @@ class TestConfigured:
         assert (fleet["kind"], fleet["members"], fleet["url"]) == ("fleet", ["work", "fast"], None)
         assert (fast["model"], fast["default"]) == ("llama3.2", True)
 
+    @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            ("https://me:s3cret@h/v1?key=s3cret#s3cret", "https://h/v1"),
+            ("http://s3cret@[::1", "an invalid address"),
+        ],
+    )
+    def test_shows_no_secret_of_an_address(self, file: Path, url: str, shown: str) -> None:
+        file.write_text(f'[models.a]\nkind = "openai"\nname = "m"\nbase_url = "{url}"\n')
+        for result in (models(), models("--json"), models("--remote")):
+            assert "s3cret" not in result.output
+        assert objects(models("--json"))[0]["url"] == shown
+
     def test_can_be_one_alone(self) -> None:
         assert models("-m", "fast").stdout == "* fast  openai  llama3.2  http://h:1/v1\n"
         assert "'slow' is not one of" in models("-m", "slow").stderr

@@ -47,17 +47,18 @@ def test_names(api: str, value: Any, page: ModelPage) -> None:
 @pytest.mark.parametrize("api", WIRES)
 @pytest.mark.parametrize("body", ["", "<html>", "5", '"data"', "{}", '{"data": 5, "models": 5}'])
 def test_something_else(api: str, body: str) -> None:
-    with pytest.raises(UnexpectedResponseError, match="other than a list of models; check base_ur"):
-        WIRES[api].read_models(body.encode())
+    error = WIRES[api].read_models(body.encode())
+    assert isinstance(error, UnexpectedResponseError)
+    assert "something other than a list of models; check base_url" in str(error)
 
 
 @pytest.mark.parametrize("api", WIRES)
 def test_an_error_with_a_status_of_success(api: str) -> None:
     body = json.dumps({"error": {"message": f"no {KEY}", "code": "overloaded"}}).encode()
-    with pytest.raises(SiteError) as caught:
-        WIRES[api].read_models(body)
-    assert (type(caught.value), caught.value.status) == (SiteError, 503)
-    assert KEY not in str(caught.value)
+    error = WIRES[api].read_models(body)
+    assert isinstance(error, SiteError)
+    assert (type(error), error.status) == (SiteError, 503)
+    assert KEY not in str(error)
 
 
 @pytest.mark.parametrize("api", WIRES)
