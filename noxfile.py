@@ -88,6 +88,13 @@ def reader_tasks(session: nox.Session) -> None:
 
 
 @nox.session(python=OLDEST)
+def real_server(session: nox.Session) -> None:
+    """The client against llama.cpp's own server, which comes in a wheel and downloads nothing."""
+    session.install(wheel(session), "-r", "tests/real_server/requirements.txt")
+    run_tests(session, "pytest", "tests/real_server")
+
+
+@nox.session(python=OLDEST)
 def soak(session: nox.Session) -> None:
     """Random faults and cancels on each loop; `nox -s soak -- --seconds 600 --seed 1`."""
     session.install(wheel(session))

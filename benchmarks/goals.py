@@ -93,6 +93,7 @@ def _goals() -> Iterator[Goal]:
     yield Goal("D", "ours-stream", "first_text", 0.65)
     for peer in _TOGETHER:
         yield Goal("E", peer, "wall", 0.80, on_trio=1.20)
+    yield from _over_events()
     yield Import("F", "gprochat_anyio", "cpu", 0.025)
 
 
@@ -113,6 +114,15 @@ def _many_at_once() -> Iterator[Goal]:
         yield Growth("C-10000", peer, "cpu", 1.4, against="C-2000-sparse")
     for peer in _STREAMED:
         yield Goal("C-10000", peer, "late", 0.60)
+
+
+def _over_events() -> Iterator[Goal]:
+    for peer in ("ours-ask", "ours-stream"):
+        yield Goal("S-A", peer, "cpu", 0.70)
+        yield Goal("S-A", peer, "cpu", 1 / 25, against="openai")
+        yield Goal("S-B", peer, "cpu", 0.60)
+        yield Goal("S-B", peer, "cpu", 1 / 15, against="openai")
+        yield Goal("S-C-500", peer, "cpu", 0.85)
 
 
 GOALS = tuple(_goals())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    *("gprochat-anyio", "anyio", "trio", "httptools", "uvloop", "aiohttp"),
+    *("gprochat-anyio", "anyio", "trio", "httptools", "msgspec", "uvloop", "aiohttp"),
     *("httpx", "httpcore", "httpx2", "httpcore2", "openai"),
 )
 

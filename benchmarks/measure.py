@@ -72,7 +72,8 @@ def run(job: Job, port: int, *, quick: bool, profile: Profile | None = None) -> 
     :param port: the load server's
     :param profile: is on while the meter is
     """
-    workload, peer = WORKLOADS[job.workload], peers.load(job.peer)()
+    workload = WORKLOADS[job.workload]
+    peer = peers.load(job.peer, over_events=workload.over_events)()
     control = Control(port)
     count = min(workload.replies(quick=quick), peers.PEERS[job.peer].most_in(workload.kind))
     connections = count if workload.kind in "CME" else 10

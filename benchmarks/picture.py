@@ -17,6 +17,8 @@ _PANELS = {
     ("C-1000", "cpu"): "1,000 replies at once: CPU per reply",
     ("C-1000", "late"): "1,000 replies at once: lateness of a chunk, 99th percentile",
     ("D", "first_text"): "One request: time to the first text",
+    ("S-A", "cpu"): "OpenAI's API, one long reply: CPU per token",
+    ("S-B", "cpu"): "OpenAI's API, replies one after the other: CPU per request",
     ("E", "wall"): "500 open replies cancelled: time until the last socket is closed",
 }
 _BARS = (

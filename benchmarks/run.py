@@ -19,7 +19,7 @@ import report
 import rounds
 import server
 from results import Results
-from workloads import NAMES, WORKLOADS, Job, jobs, named
+from workloads import FAMILIES, NAMES, WORKLOADS, Job, jobs, named
 
 _HERE = Path(__file__).parent
 
@@ -95,7 +95,7 @@ def _arguments() -> argparse.Namespace:
         type=_list,
         default=set(),
         metavar="A,B,C-1000",
-        help=f"of {', '.join(NAMES)}; C for all sizes of it",
+        help=f"of {', '.join(NAMES)}; C or S for all that begin so",
     )
     add(
         "--peers",
@@ -125,7 +125,7 @@ def _arguments() -> argparse.Namespace:
         chosen.svg = chosen.svg or _HERE / "results.svg"
     for name in chosen.peers - peers.PEERS.keys():
         parser.error(f"no peer {name!r}; there are {', '.join(peers.PEERS)}")
-    for name in chosen.workloads - {*NAMES, "C"}:
+    for name in chosen.workloads - {*NAMES, *FAMILIES}:
         parser.error(f"no workload {name!r}; there are {', '.join(NAMES)}")
     for name in chosen.loops - everything:
         parser.error(f"no loop {name!r}; there are {', '.join(sorted(everything))}")

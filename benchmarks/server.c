@@ -5,7 +5,8 @@
  * What to answer is read from the request itself, anywhere in its target or body:
  *
  *     chunks=50 size=16     how many HTTP chunks, and the bytes of text in each
- *     per_write=1           chunks in one write; the head goes with the first, the end with the last
+ *     per_write=1           chunks in one write; the head, and the event with the role, go with the
+ *                           first, the end with the last
  *     gap_ms=10             milliseconds between writes; 0: as fast as the client reads
  *     hold=1                after the first write wait for GET /release
  *     close=1               answer with Connection: close
@@ -38,6 +39,21 @@
 #define BLOCK_BYTES (4 << 20)    /* the longest block of equal chunks */
 #define INPUT_BYTES (64 << 10)   /* the longest request */
 #define EVENTS 512
+
+/* Events of a reply of OpenAI's API, as OpenAI sends them if asked for the usage: the role first, the
+ * text, the finish reason, the usage. */
+#define EVENT(choices, usage) "data: {\"id\":\"chatcmpl-B9MHDbslfkBeAs8l4bebGdFOJ6PeG\"," \
+    "\"object\":\"chat.completion.chunk\",\"created\":1741570283," \
+    "\"model\":\"gpt-4o-mini-2024-07-18\",\"system_fingerprint\":\"fp_50cad350e4\",\"choices\":[" choices "],\"usage\":" usage "}\n\n"
+#define CHOICE(delta, reason) "{\"index\":0,\"delta\":" delta ",\"logprobs\":null,\"finish_reason\":" reason "}"
+#define ROLE EVENT(CHOICE("{\"role\":\"assistant\",\"content\":\"\",\"refusal\":null}", "null"), "null")
+#define TEXT EVENT(CHOICE("{\"content\":\"%s\"}", "null"), "null")
+#define FINISH EVENT(CHOICE("{}", "\"stop\""), "null")
+#define USAGE EVENT("", "{\"prompt_tokens\":19,\"completion_tokens\":10,\"total_tokens\":29," \
+    "\"prompt_tokens_details\":{\"cached_tokens\":0,\"audio_tokens\":0}," \
+    "\"completion_tokens_details\":{\"reasoning_tokens\":0,\"audio_tokens\":0," \
+    "\"accepted_prediction_tokens\":0,\"rejected_prediction_tokens\":0}}")
+#define DONE "data: [DONE]\n\n"
 
 typedef struct Conn {
     struct Conn *prev, *next;    /* in a slot of the wheel, or among the held; NULL: in neither */
@@ -100,10 +116,7 @@ static void drop(Conn *c) {
 
 static char *chunk_of(bool sse, const char *text) {
     char *body, *chunk;
-    if (asprintf(&body, sse ? "data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\","
-                              "\"created\":1700000000,\"model\":\"bench\",\"choices\":[{\"index\":0,"
-                              "\"delta\":{\"content\":\"%s\"},\"finish_reason\":null}]}\n\n" : "%s", text) < 0
-        || asprintf(&chunk, "%zx\r\n%s\r\n", strlen(body), body) < 0) exit(1);
+    if (asprintf(&body, sse ? TEXT : "%s", text) < 0 || asprintf(&chunk, "%zx\r\n%s\r\n", strlen(body), body) < 0) exit(1);
     free(body);
     return chunk;
 }
@@ -148,7 +161,11 @@ static void queue_equal(Conn *c) {
 
 static void queue_block(Conn *c) {
     if (c->stamped && c->left) queue_stamp(c); else queue_equal(c);
-    const char *end = c->sse ? "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n" : "0\r\n\r\n";
+    static char ends[2][2048];
+    char *end = ends[c->sse];
+    if (!*end)
+        snprintf(end, sizeof ends[0], c->sse ? "%zx\r\n%s\r\n%zx\r\n%s\r\n%zx\r\n%s\r\n0\r\n\r\n" : "0\r\n\r\n",
+                 strlen(FINISH), FINISH, strlen(USAGE), USAGE, strlen(DONE), DONE);
     if (!c->left) queue(c, end, strlen(end));
 }
 
@@ -230,12 +247,14 @@ static void answer(Conn *c, const char *request) {
     if (c->per_write < 1) c->per_write = 1;
     if (c->gap_ms >= SLOTS) c->gap_ms = SLOTS - 1;
     c->due = now_ns() / 1000000;
-    static char heads[2][2][256];
+    static char heads[2][2][1024];
     char *head = heads[c->sse][!!c->close];
-    if (!*head)
-        snprintf(head, sizeof heads[0][0], "HTTP/1.1 200 OK\r\ncontent-type: %s; charset=utf-8\r\n"
+    if (!*head) {
+        int n = snprintf(head, sizeof heads[0][0], "HTTP/1.1 200 OK\r\ncontent-type: %s; charset=utf-8\r\n"
                  "Transfer-Encoding: chunked\r\n%s\r\n\r\n", c->sse ? "text/event-stream" : "text/plain",
                  c->close ? "Connection: close" : "Connection: keep-alive\r\nKeep-Alive: timeout=5");
+        if (c->sse) snprintf(head + n, sizeof heads[0][0] - n, "%zx\r\n%s\r\n", strlen(ROLE), ROLE);
+    }
     queue(c, head, strlen(head));
     queue_block(c);
 }

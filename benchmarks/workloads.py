@@ -10,6 +10,8 @@ from wire import Shape
 _METRICS = {"C": ("late", "wall"), "M": ("bytes",), "D": ("first_text",), "E": ("wall",)}
 """What is compared besides the CPU, by kind."""
 
+_OVER_EVENTS = "S-"
+
 _NAMES_OF_METRICS = {
     "wall": "wall time",
     "late": "p99 lateness",
@@ -22,7 +24,8 @@ _NAMES_OF_METRICS = {
 class Workload:
     """One line of the table.
 
-    :param name: the letter of its kind first, then what tells it from others of its kind
+    :param name: the letter of its kind first, then what tells it from others of its kind; before
+        both `S-` if the replies are OpenAI's server-sent events
     :param unit: what the cost is divided by
     :param count: how many replies, and how many in a quick run
     :param all_open: Whether all replies must be open at the same time.
@@ -40,7 +43,12 @@ class Workload:
 
     @property
     def kind(self) -> str:
-        return self.name[0]
+        return self.name.removeprefix(_OVER_EVENTS)[0]
+
+    @property
+    def over_events(self) -> bool:
+        """True if the replies are server-sent events of OpenAI's API."""
+        return self.name.startswith(_OVER_EVENTS)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -65,6 +73,9 @@ class Job:
     peer: str
     loop: str
 
+
+_TOKEN = 5
+"""Characters of a token, with its space."""
 
 _SLOWLY = Shape(chunks=50, gap_ms=10, stamped=True)
 _SPARSELY = Shape(chunks=10, gap_ms=1000, stamped=True)
@@ -101,22 +112,43 @@ _ALL = (
     Workload("D", "first text, on a warm connection", "request", _SPLIT, 600, 200),
     Workload("D-cold", "first text, on a new one", "request", replace(_SPLIT, close=True), 300),
     Workload("E", "cancelling 500 open replies", "open reply", _HELD, 500),
+    Workload(
+        "S-A",
+        "OpenAI's API, 20,000 tokens, 512 to a write",
+        "chunk",
+        Shape(20_000, size=_TOKEN, per_write=512),
+        100,
+        4,
+    ),
+    Workload(
+        "S-B",
+        "OpenAI's API, 2,000 in turn, 10 tokens in one write",
+        "request",
+        Shape(10, size=_TOKEN, per_write=10),
+        2000,
+        200,
+    ),
+    Workload("S-C-500", "OpenAI's API, 500 at once, 50 chunks 10 ms apart", "reply", _SLOWLY, 500),
 )
 WORKLOADS = {workload.name: workload for workload in _ALL}
 
-_IN_QUICK = {"A", "B", "C-100", "C-500", "M", "D", "E", "F"}
+_IN_QUICK = {"A", "B", "C-100", "C-500", "M", "D", "E", "F", "S-A", "S-B"}
 _MOST_OF_SLOW_IN_QUICK = 100
 
 
 NAMES = (*WORKLOADS, "F")
 """All there is to choose from; F needs no peers, and is in imports.py."""
 
+FAMILIES = ("C", "S")
+"""Names for all workloads that begin so."""
+
 
 def named(names: set[str], *, quick: bool) -> set[str]:
-    """The workloads that a user means by some names, `C` being all of that kind; by none, all."""
+    """Return the workloads of some names, `C` and `S` for all of these; of none, all workloads."""
     if not names:
         return _IN_QUICK if quick else set(NAMES)
-    return {name for name in NAMES if name in names or ("C" in names and name.startswith("C-"))}
+    families = tuple(f"{name}-" for name in names if name in FAMILIES)
+    return {name for name in NAMES if name in names or name.startswith(families)}
 
 
 def jobs(chosen: set[str], names: set[str], loops: set[str], *, quick: bool) -> list[Job]:
@@ -134,7 +166,8 @@ def jobs(chosen: set[str], names: set[str], loops: set[str], *, quick: bool) -> 
 
 
 def _takes_part(workload: Workload, entry: peers.Entry, *, quick: bool) -> bool:
-    if workload.kind not in entry.workloads or (quick and not entry.in_quick):
+    fits = entry.over_events if workload.over_events else workload.kind in entry.workloads
+    if not fits or (quick and not entry.in_quick):
         return False
     most = _MOST_OF_SLOW_IN_QUICK if quick and entry.is_slow else entry.most_at_once
     return workload.kind != "C" or workload.count <= most

@@ -60,6 +60,8 @@ other_projects = {
 nitpick_ignore_regex = [
     ("py:.*", r"(gprochat_anyio\..*\.)?_[A-Z]\w*"),  # type variables
     ("py:.*", r"Backend"),  # "asyncio" or "trio"
+    ("py:.*", r".*\.ClientSettings"),  # arguments of Client
+    ("py:.*", r".*\.FleetStream"),  # a ReplyStream that tells which client has responded
     ("py:.*", r"Event"),  # Chunk, Finished or Failed
     ("py:.*", r"OnError"),  # "collect" or "raise"
 ]

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from ._sync.sync_stream import SyncReplyStream as SyncReplyStream
     from ._wire.messages import Message as Message
     from ._wire.messages import format_prompt as format_prompt
+    from ._wire.usage import Usage as Usage
 
 _NAMES = {
     "_client": "Client",
@@ -66,6 +67,7 @@ _NAMES = {
     "_sync.sync_conversation": "SyncConversation",
     "_sync.sync_stream": "SyncReplyStream",
     "_wire.messages": "Message format_prompt",
+    "_wire.usage": "Usage",
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

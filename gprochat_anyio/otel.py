@@ -22,7 +22,14 @@ except ModuleNotFoundError as missing:
         "OpenTelemetry is not installed: pip install 'gprochat-anyio[otel]'", name=missing.name
     ) from missing
 
-from gprochat_anyio._request.observers import End, Failure, Observe, Observers, Predecessor
+from gprochat_anyio._request.observers import Observers
+from gprochat_anyio._request.request_events import (
+    End,
+    Failure,
+    Observe,
+    Observed,
+    Predecessor,
+)
 
 from ._client import Client
 from ._fleet.fleet import Fleet
@@ -96,13 +103,15 @@ class _Telemetry:
             explicit_bucket_boundaries_advisory=_BUCKETS,
         )
 
-    def observe(self, host: str, port: int) -> _SpanObserver:
+    def observe(self, endpoint: Observed) -> _SpanObserver:
         attributes: _Attributes = {
             "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": "gprochat",
-            "server.address": host,
-            "server.port": port,
+            "gen_ai.provider.name": endpoint.provider,
         }
+        if endpoint.port:
+            attributes |= {"server.address": endpoint.host, "server.port": endpoint.port}
+        if endpoint.model is not None:
+            attributes["gen_ai.request.model"] = endpoint.model
         return _SpanObserver(self, attributes)
 
 
@@ -144,9 +153,14 @@ class _SpanObserver:
         self._telemetry.time_to_first_chunk.record(seconds, self._attributes)
 
     def ended(self, end: End) -> None:
-        span, attributes = self._span, self._attributes
+        span, attributes, received = self._span, self._attributes, end.received
         span.set_attribute("gprochat.request.end", end.how)
         span.set_attribute("gprochat.request.attempts", end.attempts)
+        if received.finish_reason is not None:
+            span.set_attribute("gen_ai.response.finish_reasons", [received.finish_reason])
+        if received.usage is not None:
+            span.set_attribute("gen_ai.usage.input_tokens", received.usage.input_tokens)
+            span.set_attribute("gen_ai.usage.output_tokens", received.usage.output_tokens)
         if end.failure is not None and end.how != "left":  # what the caller raised is his own
             attributes = {**attributes, "error.type": end.failure.error}
             span.set_attributes(_described(end.failure))

@@ -27,7 +27,7 @@ BOUND = 60
 def embedded_site() -> Iterator[dict[str, str]]:
     """The environment that makes the embedded site the one to ask, for the time of the block."""
     model = partial(offline_model, delay=0)
-    protected = partial(serve, model, secret_key="a made-up key", passwords=["a made-up password"])
+    protected = partial(serve, model, secret_key="a made-up key", passwords=["a-made-up-password"])
     with start_blocking_portal("trio") as portal:
         serving, url = portal.start_task(protected)
         unwanted = ("GPROCHAT_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "COVERAGE_")
@@ -35,7 +35,7 @@ def embedded_site() -> Iterator[dict[str, str]]:
             yield {k: v for k, v in os.environ.items() if not k.upper().startswith(unwanted)} | {
                 "GPROCHAT_URL": url,
                 "GPROCHAT_SECRET_KEY": "a made-up key",
-                "GPROCHAT_PASSWORD": "a made-up password",
+                "GPROCHAT_PASSWORD": "a-made-up-password",
             }
         finally:
             serving.cancel()

@@ -77,13 +77,24 @@ def compiled(code: str, name: str) -> Any:
     return compile(code, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
 
 
-def run_all(paths: Sequence[Path], environment: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Run snippets, in one process of their own: what each printed, or raised, or misses."""
+def takes_a_client(code: str) -> bool:
+    """Return True for a snippet that asks whatever client its reader has."""
+    given = re.search(r"\bclient[.,)]", code) and not re.search(r"\bas client\b|\bclient =", code)
+    return "Client.from_env(" in code or bool(given)
+
+
+def run_all(
+    paths: Sequence[Path], environment: Mapping[str, str], *, wire: str = "gprochat"
+) -> dict[str, dict[str, str]]:
+    """Run snippets, in one process of their own: what each printed, or raised, or misses.
+
+    :param wire: that of the clients which they are given, or make by `Client.from_env`
+    """
     ran = subprocess.run(  # noqa: S603 - ourselves
-        [sys.executable, "-W", "error", __file__, *map(str, paths)],
+        [sys.executable, "-W", "error", __file__, wire, *map(str, paths)],
         check=False,
         capture_output=True,
-        env={**environment, "PYTHONIOENCODING": "utf-8"},
+        env={**environment, "PYTHONIOENCODING": "utf-8", "PYTHONSAFEPATH": ""},
         encoding="utf-8",
         stdin=subprocess.DEVNULL,
         timeout=120,
@@ -94,7 +105,11 @@ def run_all(paths: Sequence[Path], environment: Mapping[str, str]) -> dict[str, 
 
 
 def _main() -> None:
-    json.dump({path: _ran(path) for path in sys.argv[1:]}, sys.stdout)
+    from snippet_clients import lead_clients  # noqa: PLC0415 - not for those who find snippets
+
+    _, wire, *paths = sys.argv
+    lead_clients(wire)
+    json.dump({path: _ran(path) for path in paths}, sys.stdout)
 
 
 def _ran(path: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from typing import Any
 import click
 import pytest
 from embedded_site import PACKAGE_PATH, ROOT, embedded_site
-from snippets import compiled, is_a_test, prose_of, run_all, snippets_of
+from snippet_clients import OTHER_WIRES, servers
+from snippets import compiled, is_a_test, prose_of, run_all, snippets_of, takes_a_client
 
 import gprochat_anyio
 from gprochat_anyio import Timeouts
@@ -37,6 +39,16 @@ PYTHON = {name: s for name, s in SNIPPETS.items() if s.language == "python"}
 FOR_PYTEST = {name: s for name, s in PYTHON.items() if is_a_test(s.code)}
 RUN = {name: s for name, s in PYTHON.items() if s.run and name not in FOR_PYTEST}
 
+ABOUT_SITES = {
+    "how-to-deploying-a-site-3-Put-a-proxy-in-front-of-it",  # the failure marker
+    "how-to-testing-7-Record-a-real-site-and-replay-it",
+}
+"""Snippets about what only a GPROChat site has."""
+
+OVER_ANY_WIRE = {
+    name: s for name, s in RUN.items() if takes_a_client(s.code) and name not in ABOUT_SITES
+}
+
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 NAMED_FILE = re.compile(r"`((?:benchmarks|docs|examples|gprochat_anyio|tests)/[\w./-]+)[`:]")
 ROLE = re.compile(r"\{py:\w+\}`~?([\w.]+)`")
@@ -49,14 +61,28 @@ PROGRAM: click.Group = gprochat
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("snippets")
-    paths = {name: folder / f"{name}.py" for name in RUN}
-    for name, path in paths.items():
-        path.write_text(RUN[name].code, encoding="utf-8")
-    with embedded_site() as environment:
-        found = run_all(list(paths.values()), environment | {"PYTHONPATH": PACKAGE_PATH})
-    return {name: found[str(path)] for name, path in paths.items()}
+    for name, snippet in RUN.items():
+        (folder / f"{name}.py").write_text(snippet.code, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ran(folder: Path) -> dict[str, dict[str, str]]:
+    return ran_over("gprochat", RUN, folder)
+
+
+@pytest.fixture(scope="module", params=OTHER_WIRES)
+def ran_over_wire(request: pytest.FixtureRequest, folder: Path) -> dict[str, dict[str, str]]:
+    return ran_over(request.param, OVER_ANY_WIRE, folder)
+
+
+def ran_over(wire: str, names: Iterable[str], folder: Path) -> dict[str, dict[str, str]]:
+    paths = [folder / f"{name}.py" for name in names]
+    with servers() as environment:
+        found = run_all(paths, environment | {"PYTHONPATH": PACKAGE_PATH}, wire=wire)
+    return {path.stem: found[str(path)] for path in paths}
 
 
 @pytest.mark.parametrize("name", RUN)
@@ -64,6 +90,16 @@ def test_snippet_runs(name: str, ran: dict[str, dict[str, str]]) -> None:
     if missing := ran[name].get("misses"):
         pytest.skip(f"{missing} is not installed")
     assert "raised" not in ran[name], ran[name]["raised"]
+
+
+@pytest.mark.parametrize("name", OVER_ANY_WIRE)
+def test_snippet_runs_over_other_wires(name: str, ran_over_wire: dict[str, dict[str, str]]) -> None:
+    assert "raised" not in ran_over_wire[name], ran_over_wire[name]["raised"]
+
+
+def test_snippets_about_sites_do_not_run_over_other_wires(folder: Path) -> None:
+    for wire in OTHER_WIRES:
+        assert all("raised" in found for found in ran_over(wire, ABOUT_SITES, folder).values())
 
 
 @pytest.mark.parametrize("name", FOR_PYTEST)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -24,11 +24,14 @@ from gprochat_anyio import (
     GPROChatError,
     Retry,
     Timeouts,
+    Usage,
     fan_out,
     gather,
     race,
 )
 from gprochat_anyio._request.observers import Observers
+from gprochat_anyio._request.request_events import Observed
+from gprochat_anyio.site import Finish
 from gprochat_anyio.testing import (
     Drop,
     Hang,
@@ -102,6 +105,20 @@ async def test_a_reply(heard: pytest.LogCaptureFixture) -> None:
     line = heard.records[2].getMessage()
     assert line == f"reply.started request={number} site=site.test:80 seconds=2.500 attempts=1"
     assert {record.levelno for record in heard.records} == {logging.DEBUG}
+
+
+@virtual
+async def test_a_model_that_counts_tokens(heard: Any) -> None:
+    async def model(_: object) -> AsyncIterator[str]:
+        yield "Hello"
+        yield Finish("length", Usage(3, 2))
+
+    async with Client.of(model, name="mine") as client:
+        await client.ask("Hi")
+    assert names(heard) == ["request.started", "reply.started", "request.done"]
+    end = told(heard)[-1]
+    assert (end["site"], end["finish_reason"]) == ("model:mine", "length")
+    assert (end["input_tokens"], end["output_tokens"]) == (3, 2)
 
 
 @virtual
@@ -298,13 +315,13 @@ async def test_another_transport_tells_when_it_has_connected(heard: Any) -> None
 
 async def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, LOGGER)
-    assert Observers("site.test", 80).watch() is None
-    Observers("site.test", 80).paused(1.0, 1)
+    assert Observers(Observed("site.test", 80)).watch() is None
+    Observers(Observed("site.test", 80)).paused(1.0, 1)
     assert not caplog.records
 
 
 async def test_an_ipv6_site(heard: pytest.LogCaptureFixture) -> None:
-    assert Observers("::1", 8000).watch() is not None
+    assert Observers(Observed("::1", 8000)).watch() is not None
     assert told(heard)[0]["site"] == "[::1]:8000"
 
 

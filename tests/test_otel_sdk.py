@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 from opentelemetry.trace import SpanKind, StatusCode
 
-from gprochat_anyio import Fleet, GPROChatError, otel
+from gprochat_anyio import Client, Fleet, GPROChatError, Usage, otel
+from gprochat_anyio.site import Finish
 from gprochat_anyio.testing import Pause, Refuse, Say, scripted_site
 
 
@@ -91,6 +93,32 @@ class TestExported:
         used = {name for span in exported.spans for name in span.attributes}
         assert {name for name in used if name.startswith("gen_ai.")} <= {*map(str, attributes)}
         assert exported.histograms.keys() <= {*map(str, metrics)}
+
+    async def test_a_model_that_counts_tokens(self) -> None:
+        async def model(_: object) -> AsyncIterator[str]:
+            yield "Hello"
+            yield Finish("length", Usage(3, 2))
+
+        exported = Exported()
+        async with Client.of(model, name="mine") as client:
+            otel.instrument(
+                client,
+                tracer_provider=exported.tracer_provider,
+                meter_provider=exported.meter_provider,
+            )
+            await client.ask("Hi")
+        (span,) = exported.spans
+        told = {n: v for n, v in span.attributes.items() if n.startswith(("gen_ai", "server"))}
+        del told["gen_ai.response.time_to_first_chunk"]
+        assert told == {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "in_process",
+            "gen_ai.request.model": "mine",
+            "gen_ai.request.stream": True,
+            "gen_ai.response.finish_reasons": ("length",),
+            "gen_ai.usage.input_tokens": 3,
+            "gen_ai.usage.output_tokens": 2,
+        }
 
     async def test_a_fleet_has_a_span_for_each_site_that_is_asked(self) -> None:
         exported = Exported()

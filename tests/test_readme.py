@@ -7,18 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from embedded_site import ROOT, embedded_site, output_of
-from snippets import snippets_of
+from embedded_site import PACKAGE_PATH, ROOT, embedded_site, output_of
+from snippet_clients import OTHER_WIRES, servers
+from snippets import run_all, snippets_of
 
 import gprochat_anyio
 from gprochat_anyio import GPROChatError
 from gprochat_anyio.cli._exits import exit_status
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SNIPPETS = [
+PYTHON = [snippet for snippet in snippets_of(README) if snippet.language == "python"]
+OF_A_SITE = [
     pytest.param(snippet.code, id=snippet.heading)
-    for snippet in snippets_of(README)
-    if snippet.language == "python"
+    for snippet in PYTHON
+    if "Client.from_env(" in snippet.code
 ]
 COMMAND = re.compile(r"^<!-- (\w+) command -->\n```sh\n(.*\n)```$", re.MULTILINE)
 
@@ -29,15 +31,26 @@ def environment() -> Iterator[dict[str, str]]:
         yield variables
 
 
-@pytest.mark.parametrize("snippet", SNIPPETS)
+@pytest.mark.parametrize("snippet", OF_A_SITE)
 def test_snippet_runs(snippet: str, environment: dict[str, str], tmp_path: Path) -> None:
     script = tmp_path / "snippet.py"
     script.write_text(snippet, encoding="utf-8")
     assert "said:" in output_of(script, environment)
 
 
+@pytest.mark.parametrize("wire", OTHER_WIRES)
+def test_snippets_run_over_other_wires(wire: str, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.py" for number in range(len(PYTHON))]
+    for path, snippet in zip(paths, PYTHON, strict=True):
+        path.write_text(snippet.code, encoding="utf-8")
+    with servers() as variables:
+        found = run_all(paths, variables | {"PYTHONPATH": PACKAGE_PATH}, wire=wire)
+    for path in paths:
+        assert "said:" in found[str(path)].get("printed", ""), found[str(path)]
+
+
 def test_every_snippet_was_found() -> None:
-    assert len(SNIPPETS) == README.count("```python") > 0
+    assert len(PYTHON) == README.count("```python") > len(OF_A_SITE) > 0
 
 
 def test_the_two_commands_are_marked() -> None:

@@ -20,6 +20,8 @@ class Entry:
 
     :param needs: the module that it cannot do without
     :param workloads: the letters of the kinds that make sense for it
+    :param over_events: Its class for replies of OpenAI's API, the workloads S; `None` if it
+        does not take part in them.
     :param most_at_once: the largest number of replies at once that it gets to do
     """
 
@@ -29,6 +31,7 @@ class Entry:
     workloads: str = "ABCMDE"
     most_at_once: int = _MANY
     in_quick: bool = True
+    over_events: str | None = None
 
     def most_in(self, kind: str) -> int:
         """The most replies that it gets to do in a workload of this kind."""
@@ -47,24 +50,54 @@ _COLLAPSES = 1000
 """The pool of httpcore 1.0.9 works through all requests for each one of them."""
 
 PEERS = {
-    "ours-ask": Entry("ours:Ask", "gprochat_anyio", _EVERY, "ABCME"),
-    "ours-stream": Entry("ours:Stream", "gprochat_anyio", _EVERY),
+    "ours-ask": Entry(
+        "ours:Ask", "gprochat_anyio", _EVERY, "ABCME", over_events="ours:AskOverEvents"
+    ),
+    "ours-stream": Entry(
+        "ours:Stream", "gprochat_anyio", _EVERY, over_events="ours:StreamOverEvents"
+    ),
     "ours-stream_to": Entry("ours:StreamTo", "gprochat_anyio", _EVERY, "B"),
     "ours-fan_out": Entry("ours:FanOut", "gprochat_anyio", _EVERY, "CME"),
     "channel": Entry("channel:Channel", "anyio", _EVERY, "B", in_quick=False),
-    "aiohttp": Entry("with_aiohttp:Aiohttp", "aiohttp", ("asyncio", "uvloop")),
+    "aiohttp": Entry(
+        "with_aiohttp:Aiohttp",
+        "aiohttp",
+        ("asyncio", "uvloop"),
+        over_events="with_aiohttp:AiohttpOverEvents",
+    ),
+    "aiohttp-lines": Entry(
+        "with_aiohttp:AiohttpLines",
+        "aiohttp",
+        ("asyncio",),
+        workloads="",
+        in_quick=False,
+        over_events="with_aiohttp:AiohttpLines",
+    ),
     "httpx": Entry("with_httpx:Httpx", "httpx", _EVERY, most_at_once=_COLLAPSES),
     "httpx-raw": Entry("with_httpx:HttpxRaw", "httpx", ("asyncio",), "A", in_quick=False),
     "httpx2": Entry("with_httpx:Httpx2", "httpx2", _EVERY, most_at_once=_COLLAPSES, in_quick=False),
-    "openai": Entry("with_openai:OpenAI", "openai", ("asyncio",), most_at_once=500),
+    "openai": Entry(
+        "with_openai:OpenAI",
+        "openai",
+        ("asyncio",),
+        most_at_once=500,
+        over_events="with_openai:OpenAI",
+    ),
     "floor": Entry("floor:Floor", "httptools", ("uvloop",)),
     "raw socket": Entry("raw_socket:RawSocket", "socket", ("blocking",), "D"),
 }
 
 
-def load(name: str) -> type[Peer]:
-    """The peer's class. Imports what it needs, so only the process that measures it should ask."""
-    module, _, attribute = PEERS[name].path.partition(":")
+def load(name: str, *, over_events: bool) -> type[Peer]:
+    """Return the peer's class. Imports what it needs, so only the measuring process should ask.
+
+    :param over_events: True for the class that reads replies of OpenAI's API.
+    :raises ValueError: If the peer has no such class.
+    """
+    path = PEERS[name].over_events if over_events else PEERS[name].path
+    if path is None:
+        raise ValueError(f"{name} does not take part in the workloads of OpenAI's API")
+    module, _, attribute = path.partition(":")
     peer: type[Peer] = getattr(import_module(f"{__name__}.{module}"), attribute)
     return peer
 

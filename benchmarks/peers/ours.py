@@ -1,4 +1,7 @@
-"""gprochat_anyio through its public `Client`: `ask`, `stream`, `stream_to` and `fan_out`."""
+"""gprochat_anyio through its public `Client`: `ask`, `stream`, `stream_to` and `fan_out`.
+
+The classes over events are the same calls of `Client.openai`.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,11 @@ class _Ours(Peer):
 
     async def open(self, url: str, at_once: int) -> None:
         self._at_once = at_once
-        self._manager = Client(url, secret_key="", trust_env=False, max_connections=at_once + 1)
+        self._manager = self._make(url, at_once + 1)
         self._client = await self._manager.__aenter__()
+
+    def _make(self, url: str, connections: int) -> Client:
+        return Client(url, secret_key="", trust_env=False, max_connections=connections)
 
     async def close(self) -> None:
         await self._manager.__aexit__(None, None, None)
@@ -39,6 +45,19 @@ class Stream(_Ours):
         async with self._client.stream(prompt) as chunks:
             async for text in chunks:
                 take(text)
+
+
+class _OverEvents(_Ours):
+    def _make(self, url: str, connections: int) -> Client:
+        return Client.openai(
+            url + "/v1", model="bench", trust_env=False, max_connections=connections
+        )
+
+
+class AskOverEvents(_OverEvents, Ask): ...
+
+
+class StreamOverEvents(_OverEvents, Stream): ...
 
 
 class StreamTo(_Ours):

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import httpx
 import openai
 
 from ._peer import Peer, Take
 
 
 class OpenAI(Peer):
-    async def open(self, url: str, at_once: int) -> None:
-        limits = httpx.Limits(max_connections=at_once, max_keepalive_connections=at_once)
+    async def open(self, url: str, at_once: int) -> None:  # noqa: ARG002 - its default is 1,000
         self._client = openai.AsyncOpenAI(
             base_url=url + "/v1",
             api_key="none",
             max_retries=0,
-            http_client=httpx.AsyncClient(timeout=300, limits=limits, trust_env=False),
+            timeout=300,
+            http_client=openai.DefaultAsyncHttpxClient(trust_env=False),
         )
 
     async def close(self) -> None:
@@ -23,7 +22,11 @@ class OpenAI(Peer):
 
     async def reply(self, prompt: str, take: Take) -> None:
         async with await self._client.chat.completions.create(
-            model="bench", messages=[{"role": "user", "content": prompt}], stream=True
+            model="bench",
+            messages=[{"role": "user", "content": prompt}],
+            stream=True,
+            stream_options={"include_usage": True},
         ) as events:
             async for event in events:
-                take(event.choices[0].delta.content or "")
+                if event.choices and (text := event.choices[0].delta.content):
+                    take(text)

@@ -11,7 +11,6 @@ PACKAGES = (
     "gprochat_anyio.batch",
     "gprochat_anyio.otel",
     "gprochat_anyio.site",
-    "gprochat_anyio.site.models",
     "gprochat_anyio.testing",
     "gprochat_anyio.transport",
     "gprochat_anyio.transport.httpx2",

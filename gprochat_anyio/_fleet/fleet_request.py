@@ -7,8 +7,8 @@ from collections.abc import Callable
 from gprochat_anyio._errors import GPROChatError
 from gprochat_anyio._request.incoming import IncomingReply
 from gprochat_anyio._request.limiter import Limiter, starts_of
-from gprochat_anyio._request.observers import Failure, Predecessor
 from gprochat_anyio._request.opener import PreparedRequest
+from gprochat_anyio._request.request_events import Failure, Predecessor
 from gprochat_anyio._request.sinks import TextSink
 from gprochat_anyio._settings import Retry
 

@@ -12,7 +12,7 @@ from gprochat_anyio._redaction import strip_traceback
 from gprochat_anyio._settings import Retry
 
 from .deadlines import Deadlines
-from .observers import Predecessor
+from .request_events import Predecessor
 from .starts import Permit
 
 

@@ -23,6 +23,7 @@ from .loop_affinity import LoopAffinity
 from .observers import Observers
 from .opener import PreparedRequest
 from .opening import Sender, ask_once, open_reply
+from .request_events import Observed
 from .sinks import TextSink
 from .starts import Permit, Starts
 
@@ -57,8 +58,8 @@ class Endpoint:
         self.timeouts = timeouts
         self.retry = retry
         self.limiter = limiter
-        host, port = (address.target[1:3]) if address is not None else (self.url, 0)
-        self.observers = Observers(host, port)
+        host, port = (self.url, 0) if address is None else address.target[1:3]
+        self.observers = Observers(Observed(host, port, wire.provider, model))
         self.closed = False
         self._sender = sender
         self.wire = wire

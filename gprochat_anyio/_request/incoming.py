@@ -23,6 +23,7 @@ from .failed_response import fields_of
 from .loop_affinity import LoopAffinity
 from .observers import Watch
 from .reply import Reply, Timing
+from .request_events import Received
 from .response import Head, IncomingResponse
 from .sinks import TextSink
 from .starts import Permit
@@ -176,7 +177,8 @@ class IncomingReply(IncomingResponse):
         """Tell the observer how the reply ended, once; for the consumer's task."""
         watch, self._watch = self._watch, None
         if watch is not None:
-            watch.ended(self.error, self.complete, self._chunks, self.characters)
+            received = Received(self._chunks, self.characters, self.finish_reason, self.usage)
+            watch.ended(self.error, self.complete, received)
 
     def end(self) -> None:
         """Tell the observer, and let the connection go: for the consumer's task."""
@@ -217,7 +219,7 @@ class IncomingReply(IncomingResponse):
             self._push(text)
         if decoder.failure is not None:
             self._fail_as(decoder.failure)
-        elif decoder.is_whole and not self.deadlines.lingers:
+        elif decoder.is_whole and not (self.deadlines.lingers or self.over):
             self.deadlines.linger(self._reactor.now)
             self._arm()
 

@@ -55,7 +55,10 @@ class ModelExchange(BackgroundExchange):
         try:
             while (text := await texts.next()) is not None:
                 self._feed(self._response.on_body, text)  # its decoder takes texts
-                await checkpoint()  # a model need never wait, but a cancellation has to get in
+                # A model need never wait. Two turns, because the consumer takes the text in the
+                # next one: in the other it waits, and asyncio can deliver a cancellation.
+                await checkpoint()
+                await checkpoint()
                 await self._until_resumed()
         except ModelError as error:
             failure = error_of_model(error)

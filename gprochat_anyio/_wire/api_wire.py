@@ -28,6 +28,9 @@ class ApiWire(ABC):
     :raises ValueError: If a setting is invalid. The message names it, and never shows the key.
     """
 
+    provider: str
+    """In the terms of OpenTelemetry."""
+
     def __init__(
         self,
         peer: Peer,

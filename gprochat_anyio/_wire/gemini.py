@@ -51,6 +51,8 @@ class GeminiWire(ApiWire):
     :raises ValueError: If a setting is invalid. The message names it, and never shows the key.
     """
 
+    provider = "gcp.gemini"
+
     @hide_arguments
     def __init__(
         self,

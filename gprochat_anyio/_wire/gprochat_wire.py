@@ -20,6 +20,7 @@ class GPROChatWire:
     :param failure_marker: True if a reply that ends with `Internal server error` has failed
     """
 
+    provider = "gprochat"
     path = GENERATE_PATH
     headers: Mapping[str, str] = {"Accept": "*/*", "Content-Type": REQUEST_CONTENT_TYPE}
 

@@ -31,18 +31,19 @@ class ModelDecoder:
         self._max_size = max_size
         self._size = 0
 
-    def feed(self, text: Any) -> str:
+    def feed(self, data: Any) -> str:
         """Return the text, or take note of why the model has ended."""
-        if isinstance(text, Finish):
-            self.finish_reason, self.usage = text.reason, text.usage
+        if isinstance(data, Finish):
+            self.finish_reason, self.usage = data.reason, data.usage
             return ""
+        text = str(data)
         if self._max_size is not None:
             room = self._max_size - self._size
             self._size += len(text) if text.isascii() else len(text.encode())
             if self._size > self._max_size:
                 self.failure = f"it is larger than max_reply_size, {self._max_size} bytes"
                 return text.encode()[:room].decode(errors="ignore")
-        return str(text)
+        return text
 
     def finish(self) -> str:
         """Return nothing: no text is held back."""
@@ -57,6 +58,7 @@ class ModelDecoder:
 class ModelWire:
     """A model in this process. A request's body is the history that it gets."""
 
+    provider = "in_process"
     path = ""
     headers: Mapping[str, str] = {}
 

@@ -34,6 +34,8 @@ class OpenAIWire(ApiWire):
     :raises ValueError: If a setting is invalid. The message names it, and never shows the key.
     """
 
+    provider = "openai"
+
     @hide_arguments
     def __init__(
         self,
@@ -145,13 +147,13 @@ def _choices_in(values: list[Any]) -> Iterator[_Choice]:
         if not isinstance(delta, dict):
             delta = {}
         yield _Choice(
-            delta=_Delta(_text_in(delta.get("content")), _text_in(delta.get("refusal"))),
+            delta=_Delta(text_in(delta.get("content")), text_in(delta.get("refusal"))),
             finish_reason=reason if isinstance(reason, str) else None,
             index=index if isinstance(index, int) else 0,
         )
 
 
-def _text_in(content: object) -> str:
+def text_in(content: object) -> str:
     """Return the text of a content, which a few servers send as a list of parts."""
     if isinstance(content, str):
         return content

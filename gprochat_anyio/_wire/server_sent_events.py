@@ -1,4 +1,4 @@
-"""Server-sent events from bytes, as the HTML standard defines them (section 9.2.6).
+"""Server-sent events to and from bytes, as the HTML standard defines them (section 9.2.6).
 
 Two deviations serve the servers of chat APIs. Several omit the blank line behind their last event,
 so `finish` gives an unfinished event instead of dropping it. llama.cpp reports a failure in a field
@@ -21,6 +21,11 @@ Event = tuple[str, bytes]
 """The type, and the data: its lines, joined by line feeds."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def encode_event(data: bytes) -> bytes:
+    """Return an event with one line of data."""
+    return b"data: " + data + b"\n\n"
 
 
 class EventReader:

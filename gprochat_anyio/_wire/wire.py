@@ -52,6 +52,11 @@ class Wire(Protocol):
     """One API."""
 
     @property
+    def provider(self) -> str:
+        """The API's name in the terms of OpenTelemetry's `gen_ai.provider.name`."""
+        ...
+
+    @property
     def path(self) -> str:
         """The path of requests, below the API's address."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, cast
 
 from gprochat_anyio import InvalidPromptError, Reply
@@ -17,7 +17,7 @@ from ._lines import LINE_LIMIT, LongLine
 Format = Literal["jsonl", "text"]
 """What a line of the input is: a JSON object, or the prompt itself."""
 
-OUR_FIELDS: Final = ("id", "index", "text", "error", "timing", "key")
+OUR_FIELDS: Final = ["id", "index", "text", "finish_reason", "usage", "error", "timing", "key"]
 
 _MARK: Final = b"\xef\xbb\xbf"
 # What JSON leaves as it is, but ends a line for some readers, drives a terminal, or is no text.
@@ -84,7 +84,9 @@ def line_of_reply(record: Record, reply: Reply) -> bytes:
         "characters": timing.characters,
         "attempts": timing.attempts,
     }
-    return _line(record, {"text": reply.text, "timing": seconds})
+    usage = None if reply.usage is None else asdict(reply.usage)
+    ending = {"finish_reason": reply.finish_reason, "usage": usage}
+    return _line(record, {"text": reply.text, **ending, "timing": seconds})
 
 
 def line_of_error(record: Record, error: Exception) -> bytes:

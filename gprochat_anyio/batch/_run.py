@@ -46,7 +46,8 @@ async def run_batch(
 
     A line of `sink` is a JSON object with `id` (null if there was none), `index` (counts the
     prompts of the source from 0), the record's other fields (`input_` before the name of one that
-    would be in the way), `text` or `error` (`type`, `message`, `partial_text`), `timing` (null
+    would be in the way), `text`, `finish_reason` and `usage` (`input_tokens`, `output_tokens`; each
+    null if the API does not say) or `error` (`type`, `message`, `partial_text`), `timing` (null
     after an error) and `key`. They are in the order in which the prompts ended. A line is with the
     system 50 ms after its reply, and on the disk after `sync_every`; a kill in between costs that
     much, and what it leaves of a line is removed by the next run. Two runs with one sink are
@@ -90,7 +91,7 @@ async def run_batch(
         raise ValueError("sync_every is a number of seconds, 0 or more")
     if not grace >= 0:
         raise ValueError("grace is a number of seconds, 0 or more")
-    name = client.url if site is None else site
+    name = _name_of(client) if site is None else site
     records = records_of(source, format, name)
     journal = Journal(sink, sync_every=sync_every, retry_failed=retry_failed)
     if limiter is None:
@@ -129,3 +130,10 @@ async def run_batch(
             if on_progress is not None:
                 on_progress(batch.summary)
     return batch.summary
+
+
+def _name_of(client: Client | Fleet) -> str:
+    """Return the name of who is asked, for keys: another model gives other replies."""
+    if isinstance(client, Fleet):
+        return " ".join(sorted({_name_of(one) for one in client.clients}))
+    return client.url if client.model is None else f"{client.url} {client.model}"

@@ -68,7 +68,6 @@ def api_client(
     :raises ValueError: For a setting that is invalid, or missing.
     """
     from gprochat_anyio import Client, Timeouts  # noqa: PLC0415 - not for `--help`
-    from gprochat_anyio._wire.gemini import GEMINI_MODEL, GEMINI_URL  # noqa: PLC0415
 
     settings = {"timeouts": Timeouts(**PATIENCE), **settings}
     if kind == "gemini":
@@ -77,8 +76,8 @@ def api_client(
             raise ValueError(
                 "--model gemini needs a key of aistudio.google.com: set GEMINI_API_KEY"
             )
-        settings |= {"api_key": key, "base_url": url or GEMINI_URL}
-        return Client.gemini(name or GEMINI_MODEL, **settings)
+        settings |= {n: v for n, v in (("model", name), ("base_url", url)) if v}
+        return Client.gemini(api_key=key, **settings)
     if kind == "openai":
         if not name:
             raise ValueError("--model openai needs --model-name, one of the server's models")

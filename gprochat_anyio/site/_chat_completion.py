@@ -15,10 +15,17 @@ from anyio.lowlevel import checkpoint
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gprochat_anyio import Usage
 from gprochat_anyio._request.model_texts import Texts
 from gprochat_anyio._wire.json_body import encode_json
 from gprochat_anyio._wire.model_api import Finish, Model, ModelError, Turn
-from gprochat_anyio._wire.usage import Usage
+from gprochat_anyio._wire.openai_server import (
+    DONE,
+    completion_object,
+    error_object,
+    usage_object,
+)
+from gprochat_anyio._wire.server_sent_events import encode_event
 
 from ._asgi import end, head, part
 
@@ -26,17 +33,10 @@ KEEP_ALIVE_SECONDS: Final = 15.0
 """How long a stream may be silent. Then the client is sent a comment, which says nothing but that
 the connection lives; the head of the answer, if it is still to come, goes before it."""
 
-_KINDS: Final = {
-    400: "invalid_request_error",
-    401: "invalid_request_error",
-    404: "invalid_request_error",
-    429: "rate_limit_error",
-}
 _BYTES_PER_TOKEN: Final = 4
 """Of UTF-8, in the estimate of a usage that the model does not tell: about that of English text."""
 
 _KEEP_ALIVE: Final = b": keep-alive\n\n"
-_DONE: Final = b"data: [DONE]\n\n"
 _HEADERS: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -168,7 +168,7 @@ class Completion:
         if self._asked.counts_tokens:
             last = self._object("chat.completion.chunk", "delta", {}, None)
             await send(part(_data({**last, "choices": [], "usage": self._tokens()})))
-        await send(part(_DONE))
+        await send(part(encode_event(DONE)))
         await send(end())
 
     def _take(self, text: str | None) -> None:
@@ -180,15 +180,10 @@ class Completion:
     def _tokens(self) -> dict[str, int]:
         """Return the usage: the model's own, or an estimate."""
         if self._usage is not None:
-            read, written = self._usage.input_tokens, self._usage.output_tokens
-        else:
-            asked = sum(len(turn.text.encode()) for turn in self._asked.turns)
-            read, written = (math.ceil(size / _BYTES_PER_TOKEN) for size in (asked, self._size))
-        return {
-            "prompt_tokens": read,
-            "completion_tokens": written,
-            "total_tokens": read + written,
-        }
+            return usage_object(self._usage)
+        asked = sum(len(turn.text.encode()) for turn in self._asked.turns)
+        read, written = (math.ceil(size / _BYTES_PER_TOKEN) for size in (asked, self._size))
+        return usage_object(Usage(read, written))
 
     def _filtered(self, failure: ModelError) -> bool:
         """Return True if a filter cut the reply short: a reason to finish, in OpenAI's API."""
@@ -204,22 +199,9 @@ class Completion:
     def _object(
         self, kind: str, part: str, content: dict[str, Any], reason: _Reason | None
     ) -> dict[str, Any]:
-        choice = {"index": 0, part: content, "logprobs": None, "finish_reason": reason}
-        return {
-            "id": self._id,
-            "object": kind,
-            "created": self._created,
-            "model": self._name,
-            "choices": [choice],
-        }
-
-
-def error_body(
-    message: str, status: int, *, param: str | None = None, code: str | None = None
-) -> dict[str, Any]:
-    """OpenAI's JSON error."""
-    kind = _KINDS.get(status, "server_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+        return completion_object(
+            kind, part, content, reason, id=self._id, created=self._created, model=self._name
+        )
 
 
 def json_response(status: int, value: object) -> Response:
@@ -236,8 +218,8 @@ def _failed(failure: ModelError) -> Response:
 
 def _error_of(failure: ModelError) -> dict[str, Any]:
     code = failure.code or ("rate_limit_exceeded" if failure.status == 429 else None)
-    return error_body(str(failure), failure.status, code=code)
+    return error_object(str(failure), failure.status, code=code)
 
 
 def _data(value: object) -> bytes:
-    return b"data: " + encode_json(value) + b"\n\n"
+    return encode_event(encode_json(value))

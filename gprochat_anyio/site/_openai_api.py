@@ -22,8 +22,9 @@ from gprochat_anyio._wire.admission import Gate
 from gprochat_anyio._wire.json_body import decode_json
 from gprochat_anyio._wire.messages import folded, history
 from gprochat_anyio._wire.model_api import Model, Turn
+from gprochat_anyio._wire.openai_server import error_object
 
-from ._chat_completion import Completion, CompletionRequest, error_body, json_response
+from ._chat_completion import Completion, CompletionRequest, json_response
 
 PREFIX: Final = "/v1"
 _ANY_METHOD: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -66,7 +67,7 @@ def openai_routes(model: Model, gate: Gate, name: str, *, takes_system: bool) ->
         try:
             asked = await _read(request, takes_system=takes_system)
         except _BadRequestError as error:
-            body = error_body(str(error), 400, param=error.param, code=error.code)
+            body = error_object(str(error), 400, param=error.param, code=error.code)
             return json_response(400, body)
         return Completion(model, asked, name=name, id=f"chatcmpl-{uuid4().hex}")
 
@@ -77,11 +78,11 @@ def openai_routes(model: Model, gate: Gate, name: str, *, takes_system: bool) ->
         if request.path_params["id"] == name:
             return json_response(200, card)
         said = f"The only model here is {name!r}."
-        return json_response(404, error_body(said, 404, param="model", code="model_not_found"))
+        return json_response(404, error_object(said, 404, param="model", code="model_not_found"))
 
     async def unknown(request: Request) -> ASGIApp:
         said = f"There is no {request.method} at this URL; see /v1/models and /v1/chat/completions."
-        return json_response(404, error_body(said, 404, code="unknown_url"))
+        return json_response(404, error_object(said, 404, code="unknown_url"))
 
     guarded = partial(_guarded, gate)
     return [
@@ -100,7 +101,7 @@ def _guarded(gate: Gate, endpoint: Callable[[Request], Any]) -> Callable[[Reques
         if gate.opens(key.strip() if kind.lower() == "bearer" else ""):
             return await endpoint(request)
         said = "Wrong API key: give the site's password as the API key (Authorization: Bearer ...)."
-        response = json_response(401, error_body(said, 401, code="invalid_api_key"))
+        response = json_response(401, error_object(said, 401, code="invalid_api_key"))
         response.headers["www-authenticate"] = "Bearer"
         return response
 

@@ -1,10 +1,10 @@
 """For the tests of programs that use this library, and for its own.
 
-Sites that do as they are told:
+Sites that do as they are told, in the API of each request (GPROChat's, OpenAI's or Gemini's):
 
 - `scripted_site`: in memory, without sockets or tasks, safe under a clock that jumps
 - `live_site`: the same on 127.0.0.1, for other processes and other clients
-- `Say`, `Pause`, `Hang`, `Drop`, `Refuse`, `Fail`, `Raw`: the steps of their replies
+- `Say`, `Pause`, `Stop`, `Hang`, `Drop`, `Refuse`, `Fail`, `Raw`: the steps of their replies
 - `record` and `replay`: exchanges with a real site, as files, and as a site in memory
 
 What a program must not do:
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ._steps import Say as Say
     from ._steps import Script as Script
     from ._steps import Step as Step
+    from ._steps import Stop as Stop
     from ._transcripts import Transcript as Transcript
 
 _PLACES = {
@@ -59,7 +60,7 @@ _PLACES = {
     "_replay": "replay",
     "_requests": "Request Turn",
     "_scripted_site": "MemorySite Reply ScriptedSite scripted_site",
-    "_steps": "Drop Fail Hang Hold Pause Raw Refuse Say Script Step",
+    "_steps": "Drop Fail Hang Hold Pause Raw Refuse Say Script Step Stop",
     "_transcripts": "Transcript",
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names.split()}

@@ -1,14 +1,15 @@
 """Takes secrets out of an exchange, whose other bytes keep their places.
 
 A password can be any word, and so one of those that HTTP and the wire are made of: what it takes to
-read the exchange is left as it is.
+read the exchange is left as it is. The password is an API's key, too.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 _FIELD = re.compile(rb"(?m)^([^\s:]+):[ \t]*([^\r\n]*)")
@@ -18,6 +19,14 @@ _READ_BY = (  # the fields without which an answer reads otherwise
     *(b"connection", b"content-encoding", b"content-length", b"content-type", b"date"),
     *(b"keep-alive", b"retry-after", b"transfer-encoding"),
 )
+_JSON = re.compile(rb"(?im)^content-type:[ \t]*(?:text/event-stream|application/json)\b")
+_STRING = re.compile(rb'"((?:[^"\\\r\n]|\\.)*)"([ \t]*:)?')
+_WORDS = (  # the members whose values are words of an API
+    *("code", "finish_reason", "finishReason", "object", "reason", "retryDelay", "role"),
+    *("status", "type"),
+)
+_LONG = 12
+"""Characters of a key that is no word of any API."""
 
 
 def blotted_answer(data: bytes, password: str | None) -> bytes:
@@ -33,13 +42,29 @@ def blotted_answer(data: bytes, password: str | None) -> bytes:
         clean[field.start(2) : field.end(2)] = value
     chunked = _CHUNKED.search(data, 0, head_end) is not None
     pieces = list(_pieces(data, head_end)) if chunked else [(head_end, len(data))]
-    # together, as the password may go over the border of two
-    body = _without(b"".join(data[start:end] for start, end in pieces), password)
-    at = 0
-    for start, end in pieces:
-        clean[start:end] = body[at : at + end - start]
-        at += end - start
+    body = bytearray(_joined(data, pieces))
+    is_json = _JSON.search(data, 0, head_end) is not None
+    if is_json:
+        for places in _values(body).values():
+            _put(body, places, _without(_joined(body, places), password))
+    if not is_json or len(password or "") >= _LONG:
+        body[:] = _without(bytes(body), password)
+    _put(clean, pieces, body)
     return bytes(clean)
+
+
+def blotted_json(value: Any, password: str | None) -> Any:
+    """A JSON value without the password in its texts."""
+    if isinstance(value, list):
+        return [blotted_json(each, password) for each in value]
+    if isinstance(value, dict):
+        return {
+            name: each if name in _WORDS and isinstance(each, str) else blotted_json(each, password)
+            for name, each in value.items()
+        }
+    if isinstance(value, str) and password:
+        return value.replace(password, "*" * len(password))
+    return value
 
 
 def blotted_texts(messages: Any, password: str | None) -> Any:
@@ -57,10 +82,38 @@ def _text(name: str, value: Any, password: str | None) -> Any:
     return blotted_texts(value, password)
 
 
+def _values(body: bytearray) -> Mapping[str, Sequence[tuple[int, int]]]:
+    """Return the places of a JSON body's texts by the name of their member.
+
+    An event stream has a reply in many values of one name, and the password may be in several.
+    """
+    name = ""
+    places = defaultdict[str, list[tuple[int, int]]](list)
+    for found in _STRING.finditer(body):
+        if found[2] is not None:
+            name = found[1].decode(errors="replace")
+        elif name not in _WORDS:
+            places[name].append(found.span(1))
+    return places
+
+
+def _joined(data: bytes | bytearray, places: Sequence[tuple[int, int]]) -> bytes:
+    """Return what is at some places together, as the password may go over the border of two."""
+    return b"".join(data[start:end] for start, end in places)
+
+
+def _put(data: bytearray, places: Sequence[tuple[int, int]], text: bytes | bytearray) -> None:
+    """Put a text that was joined back to its places."""
+    at = 0
+    for start, end in places:
+        data[start:end] = text[at : at + end - start]
+        at += end - start
+
+
 def _without(data: bytes, password: str | None) -> bytes:
     if password:
         in_json = (json.dumps(password, ensure_ascii=ascii_)[1:-1] for ascii_ in (True, False))
-        for form in (password, *in_json):
+        for form in (*in_json, password):
             data = data.replace(form.encode(), b"*" * len(form.encode()))
     return data
 

@@ -25,7 +25,8 @@ async def live_site(
     password: str | None = None,
     strict: bool = True,
 ) -> AsyncIterator[ScriptedSite]:
-    """A scripted site on 127.0.0.1, for clients in other processes or of other libraries.
+    """A scripted site on 127.0.0.1, for clients in other processes or of other libraries. It
+    speaks the APIs that `scripted_site` does.
 
     It runs in tasks of the event loop that entered the block; at the block's end, or when that is
     cancelled, its connections are closed, whatever they do. An exception of the block leaves as it

@@ -18,10 +18,12 @@ from gprochat_anyio.transport._connection import Connection, Receiver
 from gprochat_anyio.transport._failures import ProtocolViolation
 from gprochat_anyio.transport._response_parser import ResponseParser
 
-from ._blotting import blotted_answer, blotted_texts
+from ._apis import dialect_at
+from ._blotting import blotted_answer, blotted_json, blotted_texts
+from ._dialect import turns_in_parts
 from ._request_parser import Incoming
-from ._requests import turns_of
-from ._transcripts import End, Read, Transcript, number_of
+from ._requests import Api
+from ._transcripts import HISTORIES, End, Read, Transcript, number_of
 
 _PASSWORD = "a password"  # noqa: S105 - what stands in files for the real one
 
@@ -39,17 +41,22 @@ async def record(client: Client, path: str | os.PathLike[str]) -> AsyncIterator[
     those that are there; it is written as soon as it has ended, open ones at the block's end.
     **Prompts and replies are in it**; secrets are not: requests are signed anew with an empty
     key, the password is a placeholder, header fields that were sent are left out, and cookies and
-    wherever else the password occurs are blotted out. Checks of the password are not recorded.
+    wherever else the password or the API key occurs are blotted out. Checks of the password are
+    not recorded.
 
     Connections that the client had kept are closed at the start and at the end.
 
     :param path: the folder, which is made if it is not there
     :raises OSError: if the folder can not be made; at the end, if a file could not be written
-    :raises ValueError: if the client sends by a transport of httpx's, whose bytes are not seen
+    :raises ValueError: if the client sends by a transport of httpx's, whose bytes are not seen, or
+        is one of a model in this process, which has none
     """
     pool = opener_of(client).pool
     if pool is None:
-        raise ValueError("the client's transport is not the library's own: nothing can be recorded")
+        raise ValueError(
+            "the client's transport is not the library's own, or its model is in this process: "
+            "nothing can be recorded"
+        )
     tape = _Tape(Path(path))
     pool.close_idle()
     pool.wrap = tape.recorded
@@ -77,12 +84,13 @@ class _Tape:
     def recorded(self, connection: Connection) -> Connection:
         return _RecordedConnection(connection, self)
 
-    def begin(self, body: bytes) -> _RecordedExchange | None:
+    def begin(self, path: str, headers: dict[str, str], body: bytes) -> _RecordedExchange | None:
         """A request has been sent; only those for a reply are recorded."""
         request = decode_json_object(body)
-        if self._ended or "messages" not in request:
+        if self._ended or not HISTORIES & request.keys():
             return None
-        exchange = _RecordedExchange(request)
+        dialect = dialect_at(path)
+        exchange = _RecordedExchange(request, dialect.api, dialect.secret(headers, request) or None)
         self._running[exchange] = None
         return exchange
 
@@ -108,8 +116,10 @@ class _Tape:
 
 
 class _RecordedExchange:
-    def __init__(self, request: Mapping[str, Any]) -> None:
+    def __init__(self, request: Mapping[str, Any], api: Api, secret: str | None) -> None:
         self._request = request
+        self._api = api
+        self._secret = secret
         self._reads: list[Read] = []
         self._began = anyio.current_time()
         self._answer = ResponseParser()
@@ -125,15 +135,18 @@ class _RecordedExchange:
 
     def transcript(self, name: str, end: End) -> Transcript:
         self._answer.release()
-        password = self._request.get("pass")
-        secret = password if isinstance(password, str) and password else None
         # cookies and passwords may go over the border of two reads
-        clean = blotted_answer(b"".join(read.data for read in self._reads), secret)
+        clean = blotted_answer(b"".join(read.data for read in self._reads), self._secret)
         reads, start = [], 0
         for read in self._reads:
             reads.append(Read(read.t, clean[start : start + len(read.data)]))
             start += len(read.data)
-        return Transcript(name, _anonymous(self._request, secret), reads, end)
+        request = self._request
+        if self._api == "gprochat":
+            request = _anonymous(request, self._secret)
+        else:
+            request = blotted_json(request, self._secret)
+        return Transcript(name, request, reads, end)
 
 
 class _RecordedConnection:
@@ -218,8 +231,8 @@ class _RecordedConnection:
         self._finish("left")
         self._connection.close()
 
-    def _begin(self, path: str, headers: dict[str, str], body: bytes) -> None:  # noqa: ARG002
-        self._exchange = self._tape.begin(body)
+    def _begin(self, path: str, headers: dict[str, str], body: bytes) -> None:
+        self._exchange = self._tape.begin(path, headers, body)
 
     def _finish(self, end: End) -> None:
         if self._exchange is not None:
@@ -228,9 +241,9 @@ class _RecordedConnection:
 
 def _anonymous(request: Mapping[str, Any], password: str | None) -> dict[str, Any]:
     """A request as somebody else would have sent it, signed with an empty key."""
-    messages = blotted_texts(request["messages"], password)
+    messages = blotted_texts(request.get("messages"), password)
     when = request.get("time")
-    turns = turns_of(messages)
+    turns = turns_in_parts(messages)
     signed = sign(when, turns[-1].text, "") if turns and isinstance(when, int) else ""
     return {
         "messages": messages,

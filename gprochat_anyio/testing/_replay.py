@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from ._scripted_site import MemorySite, Reply, scripted_site
 from ._steps import Drop, Hang, Hold, Pause, Raw, Refuse, Step
-from ._transcripts import Transcript, transcripts_in
+from ._transcripts import HISTORIES, Transcript, transcripts_in
 
 Pieces: TypeAlias = Literal["recorded", "whole", "bytes"]
 """As they were read when recorded, all at once, or byte by byte."""
@@ -51,7 +51,7 @@ def replay(
 
 
 def _key(request: Mapping[str, Any]) -> str:
-    return repr(request.get("messages"))
+    return repr([request.get(name) for name in sorted(HISTORIES)])
 
 
 def _script(transcript: Transcript, pieces: Pieces, *, timing: bool) -> list[Step | Hold]:

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from gprochat_anyio._wire.admission import Gate, read_parts
-from gprochat_anyio._wire.json_body import decode_json_object
-
+Api: TypeAlias = Literal["gprochat", "openai", "gemini"]
 Outcome: TypeAlias = Literal["running", "complete", "left", "dropped", "refused", "failed"]
 
 
@@ -16,7 +14,7 @@ class Turn(NamedTuple):
     """One message as it was sent: equal to the tuple of its role and its text."""
 
     role: str
-    """`"user"` or `"model"`."""
+    """`"user"` or `"model"`; of other APIs than GPROChat's also `"system"`."""
     text: str
 
 
@@ -28,16 +26,19 @@ class Request:
     """0 for the first that the site let in; those it refused of itself have no number: -1."""
     path: str
     """Of its URL."""
+    api: Api
+    """The API that it speaks, as its path tells: `"gprochat"`, `"openai"` or `"gemini"`."""
     headers: Mapping[str, str] = field(repr=False)
     """By lower-case name."""
     body: Mapping[str, Any] = field(repr=False)
     """The JSON object that was sent; empty if it was none."""
     messages: tuple[Turn, ...] = field(repr=False)
-    """The history, oldest first."""
+    """The history, oldest first, whatever the API; before it the system text, if there is one."""
     signature_ok: bool
-    """Whether it was signed with the site's secret key."""
+    """Whether it was signed with the site's secret key; True for an API without signatures."""
     password_ok: bool
-    """Whether it brought the site's password, or the site has none."""
+    """Whether it brought the site's password, or the site has none. Other APIs than GPROChat's
+    bring it as their key; the key of a site with a secret key alone is that."""
     time: float
     """When it had arrived, by the event loop's clock."""
     outcome: Outcome = "running"
@@ -48,32 +49,3 @@ class Request:
     def prompt(self) -> str:
         """The text of the last message."""
         return self.messages[-1].text if self.messages else ""
-
-
-def read_request(
-    gate: Gate, path: str, headers: Mapping[str, str], data: bytes, time: float
-) -> Request:
-    """Return what was sent, as far as it can be understood."""
-    body = decode_json_object(data)
-    messages = turns_of(body.get("messages"))
-    return Request(
-        -1,
-        path,
-        headers,
-        body,
-        messages,
-        signature_ok=gate.has_signature(body, messages[-1].text if messages else ""),
-        password_ok=gate.has_password(body),
-        time=time,
-    )
-
-
-def turns_of(messages: object) -> tuple[Turn, ...]:
-    """Return the messages of a body, as far as they can be understood."""
-    if not isinstance(messages, list):
-        return ()
-    return tuple(
-        Turn(str(message.get("role")), read_parts(message) or "")
-        for message in messages
-        if isinstance(message, dict)
-    )

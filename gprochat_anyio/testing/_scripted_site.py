@@ -16,7 +16,8 @@ from gprochat_anyio._wire.admission import Gate, Refusal, WireResponse
 from gprochat_anyio._wire.gprochat import AUTH_PATH
 from gprochat_anyio.transport._wiring import in_memory
 
-from ._requests import Request, read_request
+from ._apis import read_request, refusal_of
+from ._requests import Request
 from ._site_connection import SiteConnection
 from ._steps import Hold, Raw, Script, Step, checked_steps, encode_response, steps_of
 
@@ -67,7 +68,7 @@ class ScriptedSite:
         return len(self._open)
 
     def client(self, **overrides: Any) -> Client:
-        """A client of this site, with its secret key and password.
+        """A client of this site's own API, with its secret key and password.
 
         The caller closes it, as any other: `async with site.client() as client`.
 
@@ -80,6 +81,29 @@ class ScriptedSite:
             "trust_env": False,
         }
         return Client(**settings | overrides)
+
+    def openai_client(self, model: str = "scripted", **settings: Any) -> Client:
+        """A client of OpenAI's API at this site, with its password as the key.
+
+        :param settings: further arguments of `Client.openai`, or others than the site's own
+        """
+        return Client.openai(model=model, **self._api_settings("v1") | settings)
+
+    def gemini_client(self, **settings: Any) -> Client:
+        """A client of Gemini's API at this site, with its password as the key.
+
+        :param settings: further arguments of `Client.gemini`, or others than the site's own
+        """
+        ours = self._api_settings("v1beta")
+        ours["api_key"] = ours["api_key"] or "scripted"  # the API has none without one
+        return Client.gemini(**ours | settings)
+
+    def _api_settings(self, version: str) -> dict[str, Any]:
+        return {
+            "base_url": f"{self.url}/{version}",
+            "api_key": self._password or self._gate.secret_key or None,
+            "trust_env": False,
+        }
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until a condition holds; it is looked at whenever something happens to the site:
@@ -125,7 +149,7 @@ class ScriptedSite:
             return None, iter((Raw(encode_response(self._check_password(body))),))
         request = read_request(self._gate, path, headers, body, anyio.current_time())
         self.requests.append(request)
-        refusal = self._refusal_of(body) if self._strict else None
+        refusal = refusal_of(self._gate, request, body) if self._strict else None
         if refusal is None:
             request.number = self._answered
             self._answered += 1
@@ -142,13 +166,6 @@ class ScriptedSite:
             return self._gate.check_password(body)
         except Refusal as refusal:
             return refusal.response
-
-    def _refusal_of(self, body: bytes) -> WireResponse | None:
-        try:
-            self._gate.admit(body)
-        except Refusal as refusal:
-            return refusal.response
-        return None
 
 
 class MemorySite(ScriptedSite):
@@ -222,16 +239,21 @@ def scripted_site(
     loop's, so a clock that jumps (Trio's `MockClock(autojump_threshold=0)`) makes pauses free.
     Each piece is one read, and comes at the time its pauses add up to, counted from the request.
 
+    It speaks the API of each request, told by its path: `.../chat/completions` is OpenAI's,
+    `...:streamGenerateContent` is Gemini's, and anything else a GPROChat site's.
+
     Each request gets the next reply, the last one again and again; no reply at all is an empty
     one. At the block's end the connections that are open end too.
 
     :param replies: a str, a step, a sequence of steps, or a function from the `Request` to one
     :param url: the address to answer at, in the place of whoever is really there; `https://` and
         a client's proxy then end in memory too. None makes one up.
-    :param secret_key: what requests have to be signed with
-    :param password: what requests have to bring; None lets everybody in
+    :param secret_key: what requests have to be signed with; without a password also the API key
+    :param password: what requests have to bring, as the API key if they are of another API than
+        GPROChat's; None lets everybody in
     :param strict: refuse what the embedded site refuses, with the same responses and without using
-        up a reply: a wrong signature or password, or a history that it cannot read
+        up a reply: a wrong signature or password, or a history that it cannot read. In other APIs
+        refuse a wrong key, a malformed body, and a request for a reply that is not streamed.
     :param connect_after: seconds that a connection takes to make
     :raises ValueError: for what is no script, or no URL, or a secret key that is not Unicode text
     :raises RuntimeError: on entering, if another scripted site is at that address

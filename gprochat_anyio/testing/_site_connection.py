@@ -15,9 +15,10 @@ import anyio
 import httptools
 from anyio.lowlevel import EventLoopToken, checkpoint, current_token
 
+from ._apis import dialect_of
 from ._request_parser import Incoming
 from ._requests import Outcome, Request
-from ._steps import LAST_CHUNK, REPLY_HEAD, Drop, Fail, Hang, Hold, Pause, Raw, Refuse, Say, Step
+from ._steps import Drop, Fail, Hang, Hold, Pause, Raw, Refuse, Say, Step, Stop
 
 
 class Asked(Protocol):
@@ -55,6 +56,7 @@ class SiteConnection:
         self._steps: Iterator[Step | Hold] | None = None
         self._step: Step | Hold | None = None  # begun, and not over
         self._due = 0.0  # when the last step was over, by the event loop's clock
+        self._dialect = dialect_of(None)
         self._head_sent = self._whole = False
         self._rest = b""
         self._reading: anyio.CancelScope | None = None
@@ -134,12 +136,13 @@ class SiteConnection:
             await self._asked.wait()
         self._request, self._steps = self._waiting.popleft()
         self._due = anyio.current_time() if self._request is None else self._request.time
+        self._dialect = dialect_of(self._request)
         self._head_sent = self._whole = False
 
     async def _play(self, step: Step | Hold) -> bytes:
         """Play a step to its end; cancelled, it is played again."""
         match step:
-            case Say() | Raw() | Refuse() | Fail():
+            case Say() | Raw() | Refuse() | Fail() | Stop():
                 return self._send(step)
             case Pause():
                 due = self._due + step.seconds
@@ -156,29 +159,34 @@ class SiteConnection:
                 self._due = anyio.current_time()
         return b""
 
-    def _send(self, step: Say | Raw | Refuse | Fail) -> bytes:
+    def _send(self, step: Say | Raw | Refuse | Fail | Stop) -> bytes:
         """The bytes of a step."""
         if isinstance(step, Say):
-            return self._head() + step.data
+            return self._head() + self._dialect.say(step)
         self._whole = True
+        if isinstance(step, Stop):
+            data = self._head() + self._dialect.stop(step)
+            self._set_outcome("complete")
+            return data
         if isinstance(step, Raw):
             self._head_sent = True
             return step.data
         if isinstance(step, Refuse):
             self._set_outcome("refused")
-            return step.data
+            return self._dialect.refuse(step)
         self._set_outcome("failed")
-        return step.mark if self._head_sent else step.refusal.data
+        return self._dialect.fail(step, begun=self._head_sent)
 
     def _head(self) -> bytes:
-        head = b"" if self._head_sent else REPLY_HEAD
+        head = b"" if self._head_sent else self._dialect.head()
         self._head_sent = True
         return head
 
     def _finish(self) -> bytes:
+        data = b"" if self._whole else self._send(Stop())
         self._steps = None
         self._set_outcome("complete")
-        return b"" if self._whole else self._head() + LAST_CHUNK
+        return data
 
     def _set_outcome(self, outcome: Outcome) -> None:
         self._mark(self._request, outcome)

@@ -8,13 +8,20 @@ from http import HTTPStatus
 from math import isfinite
 from typing import TypeAlias
 
+from gprochat_anyio import Usage
 from gprochat_anyio._wire.admission import WireResponse, error_response
-from gprochat_anyio._wire.gprochat import FAILURE_MARKER, MODEL_FAILURE_CODE, REPLY_CONTENT_TYPE
+from gprochat_anyio._wire.gprochat import REPLY_CONTENT_TYPE
 
-REPLY_HEAD = (
-    f"HTTP/1.1 200 OK\r\ncontent-type: {REPLY_CONTENT_TYPE}\r\n"
-    "Connection: keep-alive\r\nKeep-Alive: timeout=5\r\nTransfer-Encoding: chunked\r\n\r\n"
-).encode()
+
+def reply_head(content_type: str) -> bytes:
+    """Return the head of a reply."""
+    return (
+        f"HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\n"
+        "Connection: keep-alive\r\nKeep-Alive: timeout=5\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ).encode()
+
+
+REPLY_HEAD = reply_head(REPLY_CONTENT_TYPE)
 LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -28,6 +35,8 @@ class Step:
 class Say(Step):
     """Send a piece of the reply, as one HTTP chunk and for one read of the client's.
 
+    Other APIs than GPROChat's send it as one event, and half of a character with its other half.
+
     :param text: bytes are for what is no whole text, such as half of a character; an empty
         one at the start sends the answer's head alone
     """
@@ -39,9 +48,15 @@ class Say(Step):
             raise ValueError(f"Say takes a str or bytes, not {type(self.text).__name__}")
 
     @property
+    def encoded(self) -> bytes:
+        """The text in UTF-8."""
+        return self.text.encode() if isinstance(self.text, str) else self.text
+
+    @property
     def data(self) -> bytes:
-        """The chunk as it is sent; nothing for an empty text, whose chunk would end the reply."""
-        data = self.text.encode() if isinstance(self.text, str) else self.text
+        """The chunk of a GPROChat site; nothing for an empty text, whose chunk would end the
+        reply."""
+        data = self.encoded
         return chunk(data) if data else b""
 
 
@@ -76,12 +91,12 @@ class Drop(Step):
 
 @dataclass(frozen=True, slots=True)
 class Refuse(Step):
-    """Answer with an error instead of a reply, as a site does; after nothing but pauses.
+    """Answer with an error of the request's API instead of a reply; after nothing but pauses.
 
     :param status: the HTTP status: 429 for too many requests, 401 for a wrong key or password
     :param message: what the site says; None is an answer without a body
-    :param retry_after: the seconds of a `Retry-After`
-    :param code: the error's `code`, which sites give for the model's errors
+    :param retry_after: the seconds of a `Retry-After`, and of Gemini's `RetryInfo`
+    :param code: the error's `code`, which sites give for the model's errors; Gemini's `status`
     """
 
     status: int
@@ -97,7 +112,7 @@ class Refuse(Step):
 
     @property
     def data(self) -> bytes:
-        """The answer as it is sent."""
+        """The answer of a GPROChat site."""
         if self.message is None:
             response = WireResponse(self.status)
         else:
@@ -108,25 +123,38 @@ class Refuse(Step):
 @dataclass(frozen=True, slots=True)
 class Fail(Step):
     """The model behind the site fails: before any `Say` an error with status 500, after one the
-    mark that Node deployments end a broken reply with.
+    mark that Node deployments end a broken reply with or, in other APIs, an event with an error.
 
-    :param message: what the site says of it, which only the error has
+    :param message: what the site says of it, for which the mark has no place
     """
 
     message: str = "the model failed"
 
-    @property
-    def refusal(self) -> Refuse:
-        return Refuse(500, self.message, code=MODEL_FAILURE_CODE)
 
-    @property
-    def mark(self) -> bytes:
-        return chunk(FAILURE_MARKER) + LAST_CHUNK
+@dataclass(frozen=True, slots=True)
+class Stop(Step):
+    """End the reply as a whole one, and say why; a script that just ends says `"stop"`.
+
+    GPROChat's API has a place for neither.
+
+    :param reason: the finish reason: `"stop"`, `"length"`, `"content_filter"`, or another word of
+        the API's own
+    :param usage: the tokens that the reply took; OpenAI's API tells them to requests that ask
+    """
+
+    reason: str = "stop"
+    usage: Usage | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.reason, str) or not self.reason:
+            raise ValueError("Stop takes a finish reason, such as 'stop' or 'length'")
+        if not isinstance(self.usage, Usage | None):
+            raise ValueError(f"usage is a Usage, not {type(self.usage).__name__}")
 
 
 @dataclass(frozen=True, slots=True)
 class Raw(Step):
-    """Send these bytes as they are: for what is malformed, or not of a GPROChat site at all.
+    """Send these bytes as they are: for what is malformed, or not of the request's API at all.
 
     The site adds neither head nor end to a script with a `Raw`, and leaves the connection open
     at the script's end: let it end with `Drop()` where the client should see an end.
@@ -178,7 +206,7 @@ def checked_steps(script: Script) -> Sequence[Step | Hold]:
             raise ValueError(f"step {number + 1} of a script is a {type(step).__name__}, no step")
         if isinstance(step, Refuse) and any(isinstance(s, Say | Raw) for s in steps[:number]):
             raise ValueError("Refuse is an answer of its own: it can not follow a Say or a Raw")
-        if isinstance(step, Hang | Drop | Refuse | Fail) and number < len(steps) - 1:
+        if isinstance(step, Hang | Drop | Refuse | Fail | Stop) and number < len(steps) - 1:
             raise ValueError(f"{type(step).__name__} ends a script; nothing can follow it")
     return steps
 

@@ -14,6 +14,9 @@ End: TypeAlias = Literal["complete", "closed", "reset", "left"]
 """How an exchange ended: with the whole answer; before that by the site, in an orderly way or not;
 or by the client."""
 
+HISTORIES = frozenset({"messages", "contents", "systemInstruction"})
+"""The fields of requests that hold their history."""
+
 _ENDS = ("complete", "closed", "reset", "left")
 
 

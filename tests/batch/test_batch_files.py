@@ -243,7 +243,7 @@ class TestRecords:
         assert (written["index"], written["text"]) == (3, "tëxt\u2028\x9b")
         for name, value in fields.items():
             assert value in [v for k, v in written.items() if k.endswith(name)]
-        assert len(written) == len(fields.keys() - {"id"}) + 5
+        assert len(written) == len(fields.keys() - {"id"}) + 7
         assert "prompt" not in written
 
     def test_the_key_is_as_documented(self) -> None:

@@ -15,8 +15,6 @@ from raw_site import Exchange, RawSite, raw_site, replying, sending
 from gprochat_anyio.cli._main import gprochat
 from gprochat_anyio.cli._store import Kept, Store, store_path
 
-pytest.importorskip("httpx_sse", exc_type=ImportError)
-
 
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,8 +43,6 @@ from gprochat_anyio.cli._main import gprochat
 from gprochat_anyio.cli._serve import serve
 from gprochat_anyio.cli._sites import Site
 
-pytest.importorskip("httpx_sse", exc_type=ImportError)
-
 BACKENDS = ["asyncio", "trio"]
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 

@@ -16,6 +16,7 @@ from support.decoding import event, said
 from gprochat_anyio import Client, ReplyStream, Retry, Timeouts, gather
 from gprochat_anyio.testing import Drop, Hang, Pause, Raw, Script, live_site, scripted_site
 from gprochat_anyio.testing._steps import LAST_CHUNK, chunk
+from gprochat_anyio.transport._reactor import current_reactor
 
 virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
@@ -204,3 +205,19 @@ async def test_a_body_that_does_not_end_on_a_socket(api: Api) -> None:
                     tasks.start_soon(ask, client)
             assert site.connections == len(site.requests) == 5
             await site.until(lambda: not site.open_connections)
+
+
+@virtual
+@every_model_api
+async def test_a_consumer_that_has_left_waits_for_no_end(api: Api) -> None:
+    """Not even where the text that tells of it, and the finish reason, came in one read."""
+    script = [Raw(whole_but_its_end(api, "one")), Hang()]
+    async with api.site(script) as site, api.client(site.url) as client:
+        send, receive = anyio.create_memory_object_stream[str](1)
+        receive.close()
+        reactor = current_reactor()
+        reactor.join()  # it would end with the connection
+        assert (await client.stream_to("hi", send)).text == "one"
+        assert not reactor._live
+        assert not site.open_connections
+        reactor.leave()

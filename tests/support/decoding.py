@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gprochat_anyio import SiteError
+from gprochat_anyio._wire.api_wire import ApiWire
 from gprochat_anyio._wire.gemini import GeminiWire
 from gprochat_anyio._wire.openai import OpenAIWire
 from gprochat_anyio._wire.usage import Usage
-from gprochat_anyio._wire.wire import Wire
 
 KEY = "sk-a-made-up-key"
-WIRES: dict[str, Wire] = {
+WIRES: dict[str, ApiWire] = {
     "openai": OpenAIWire("gpt-4.1", api_key=KEY),
     "gemini": GeminiWire("gemini-2.5-flash", api_key=KEY),
 }

@@ -34,13 +34,14 @@ from gprochat_anyio.testing import (
     Refuse,
     Request,
     Say,
+    Script,
     Transcript,
     live_site,
     record,
     replay,
     scripted_site,
 )
-from gprochat_anyio.testing._blotting import blotted_answer, blotted_texts
+from gprochat_anyio.testing._blotting import blotted_answer, blotted_json, blotted_texts
 from gprochat_anyio.transport._connection import Connection
 from gprochat_anyio.transport._http_library import httpx
 
@@ -437,3 +438,71 @@ async def test_a_file_that_can_not_be_written(tmp_path: Path) -> None:
             async with record(client, folder):
                 folder.rmdir()
                 assert (await client.ask("Hi")).text == "Hello"
+
+
+@pytest.mark.parametrize("api", ["openai", "gemini"])
+async def test_no_key_is_in_a_file(tmp_path: Path, api: str) -> None:
+    key = "canary-key-of-an-api"
+    pieces = [Say(piece) for piece in ("your key is ", key[:6], key[6:9], key[9:], f", {key}")]
+    told = f"it is {key}"
+    head = "HTTP/1.1 400 X\r\nContent-Type: application/json\r\nX-Key: {key}\r\nContent-Length: "
+    broken = f"{head.format(key=key)}{len(told)}\r\n\r\n{told}"  # not the JSON that it should be
+    replies: list[Script] = [pieces, Refuse(401, told), Raw(broken.encode())]
+    async with scripted_site(*replies, password=key) as site:
+        maker = site.openai_client if api == "openai" else site.gemini_client
+        async with maker(retry=ONCE, system=told) as client, record(client, tmp_path):
+            assert (await client.ask(told)).text == f"your key is {key}, {key}"
+            for _ in range(2):
+                with pytest.raises(GPROChatError):
+                    await client.ask(told)
+    assert len(recorded(tmp_path)) == 3
+    blot = "*" * len(key)
+    for transcript in recorded(tmp_path):
+        assert b"canary" not in body_of(transcript)
+        assert "canary" not in json.dumps(transcript.request)
+        assert f"it is {blot}" in json.dumps(transcript.request)
+        assert transcript.end == "complete"
+    async with replay(tmp_path / "001.json", match=True, pieces="bytes") as site:
+        maker = site.openai_client if api == "openai" else site.gemini_client
+        async with maker(retry=ONCE, system=f"it is {blot}") as client:
+            reply = await client.ask(f"it is {blot}")
+            assert (reply.text, reply.finish_reason) == (f"your key is {blot}, {blot}", "stop")
+            with pytest.raises(SiteError, match="no recording has these messages"):
+                await client.ask("something else")
+
+
+@pytest.mark.parametrize("api", ["openai", "gemini"])
+@pytest.mark.parametrize("key", ["stop", "STOP", "text", "content", "user", "data", "0", "{", '"'])
+async def test_a_key_may_be_any_word(tmp_path: Path, api: str, key: str) -> None:
+    said = f"it is {key}, I said"
+    async with scripted_site([Say(byte) for byte in said], password=key) as site:
+        maker = site.openai_client if api == "openai" else site.gemini_client
+        async with maker() as client, record(client, tmp_path):
+            assert (await client.ask(said)).text == said
+    blot = said.replace(key, "*" * len(key))
+    async with replay(tmp_path, match=True) as site:
+        maker = site.openai_client if api == "openai" else site.gemini_client
+        async with maker() as client:
+            reply = await client.ask(blot)
+    escaped = len(json.dumps(key)) - 2
+    assert (reply.text, reply.finish_reason) == (said.replace(key, "*" * escaped), "stop")
+
+
+async def test_a_model_in_the_process_can_not_be_recorded(tmp_path: Path) -> None:
+    async def model(turns: object) -> AsyncIterator[str]:
+        yield "a"
+
+    async with Client.of(model) as client:
+        with pytest.raises(ValueError, match="its model is in this process"):
+            async with record(client, tmp_path):
+                pytest.fail("nothing would be recorded")
+
+
+def test_a_request_without_a_history_is_anonymous_too() -> None:
+    words = {"type": "key", "name": ["key", 7], "key": {"role": "key", "status": {"a": "key"}}}
+    assert blotted_json(words, "key") == {
+        "type": "key",
+        "name": ["***", 7],
+        "key": {"role": "key", "status": {"a": "***"}},
+    }
+    assert blotted_json(words, None) == words

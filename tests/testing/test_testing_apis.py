@@ -1,0 +1,481 @@
+"""Scripted sites speak the API of each request: GPROChat's, OpenAI's and Gemini's."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+from loops import VIRTUAL_LOOPS
+
+from gprochat_anyio import (
+    AuthenticationError,
+    Client,
+    GPROChatError,
+    RateLimitError,
+    ReplyInterruptedError,
+    Retry,
+    SiteConnectionError,
+    SiteError,
+    Usage,
+)
+from gprochat_anyio.testing import (
+    Drop,
+    Fail,
+    Pause,
+    Raw,
+    Refuse,
+    Say,
+    ScriptedSite,
+    Stop,
+    live_site,
+    scripted_site,
+)
+from gprochat_anyio.testing._steps import LAST_CHUNK
+
+openai = pytest.importorskip("openai")
+
+ONCE = Retry(attempts=1)
+PATHS = {
+    "gprochat": "/api/generate",
+    "openai": "/v1/chat/completions",
+    "gemini": "/v1beta/models/gemini-flash-latest:streamGenerateContent",
+}
+HISTORY = [
+    {"role": "system", "content": "be brief"},
+    {"role": "user", "content": "a"},
+    {"role": "assistant", "content": "b"},
+    {"role": "user", "content": "c"},
+]
+
+virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+every_api = pytest.mark.parametrize("api", PATHS)
+event_apis = pytest.mark.parametrize("api", ["openai", "gemini"])
+
+
+def client_of(site: ScriptedSite, api: str, **settings: Any) -> Client:
+    makers: dict[str, Callable[..., Client]] = {
+        "gprochat": site.client,
+        "openai": site.openai_client,
+        "gemini": site.gemini_client,
+    }
+    return makers[api](**{"retry": ONCE} | settings)
+
+
+async def raw_reply(
+    site: ScriptedSite, api: str, body: bytes, *headers: str
+) -> tuple[bytes, list[bytes]]:
+    """Send a request, and return the head of the response and the HTTP chunks or the body."""
+    connection = site.connect()
+    fields = "".join(f"{header}\r\n" for header in headers)
+    head = f"POST {PATHS[api]} HTTP/1.1\r\n{fields}Content-Length: {len(body)}\r\n\r\n"
+    await connection.send(head.encode() + body)
+    data = b""
+    with anyio.fail_after(5):
+        while site.requests[-1].outcome == "running" or not data:
+            data += await connection.receive()
+    connection.close()
+    told, _, rest = data.partition(b"\r\n\r\n")
+    if b"chunked" not in told:
+        return told, [rest]
+    chunks = []
+    while rest != LAST_CHUNK:
+        size, _, rest = rest.partition(b"\r\n")
+        chunks.append(rest[: int(size, 16)])
+        rest = rest[int(size, 16) + 2 :]
+    return told, chunks
+
+
+def events_in(chunks: list[bytes]) -> list[Any]:
+    """Return the JSON of events, each of which is one chunk."""
+    datas = [chunk.removeprefix(b"data: ").removesuffix(b"\n\n") for chunk in chunks]
+    return [data if data == b"[DONE]" else json.loads(data) for data in datas]
+
+
+@virtual
+@every_api
+async def test_a_script_is_the_same_reply_in_every_api(api: str) -> None:
+    async with scripted_site([Say("Hé"), Pause(5), Say("lo")]) as site:
+        async with client_of(site, api) as client:
+            for _ in range(2):
+                began = anyio.current_time()
+                async with client.stream("Hi") as chunks:
+                    pieces = [
+                        (round(anyio.current_time() - began, 6), piece) async for piece in chunks
+                    ]
+                assert pieces == [(0, "Hé"), (5, "lo")]
+                assert chunks.finish_reason == (None if api == "gprochat" else "stop")
+                assert chunks.usage is None
+    assert site.connections == 1
+    assert [r.outcome for r in site.requests] == ["complete", "complete"]
+
+
+@every_api
+@pytest.mark.parametrize("pass_", [None, "pass"])
+async def test_a_request_is_told_alike_in_every_api(api: str, pass_: str | None) -> None:
+    async with scripted_site("ok", secret_key="key", password=pass_) as site:
+        async with client_of(site, api) as client:
+            await client.ask(HISTORY)
+    (request,) = site.requests
+    assert (request.api, request.path) == (api, PATHS[api])
+    told: tuple[tuple[str, str], ...]
+    told = (("system", "be brief"), ("user", "a"), ("model", "b"), ("user", "c"))
+    if api == "gprochat":
+        told = (("user", "be brief\n\na"), *told[2:])
+    assert request.messages == told
+    assert request.prompt == "c"
+    assert request.body
+    assert (request.signature_ok, request.password_ok, request.number) == (True, True, 0)
+
+
+@every_api
+async def test_an_open_site_needs_no_key(api: str) -> None:
+    async with scripted_site(lambda request: request.prompt.upper()) as site:
+        async with client_of(site, api) as client:
+            assert (await client.ask("hello")).text == "HELLO"
+        assert site.requests[0].password_ok
+
+
+@every_api
+@pytest.mark.parametrize("lock", ["password", "secret_key"])
+async def test_a_wrong_key_is_refused(api: str, lock: str) -> None:
+    locked: dict[str, Any] = {lock: "canary-right"}
+    async with scripted_site("ok", **locked) as site:
+        wrong = {lock: "wrong"} if api == "gprochat" else {"api_key": "wrong"}
+        async with client_of(site, api, **wrong) as client:
+            with pytest.raises(AuthenticationError) as refused:
+                await client.ask("Hi")
+        assert refused.value.status == (400 if api == "gemini" else 401)
+        assert (site.requests[0].number, site.requests[0].outcome) == (-1, "refused")
+        assert not (site.requests[0].password_ok and site.requests[0].signature_ok)
+        async with client_of(site, api) as client:
+            assert (await client.ask("Hi")).text == "ok"
+    async with scripted_site("ok", strict=False, **locked) as site:
+        async with client_of(site, api, **wrong) as client:
+            assert (await client.ask("Hi")).text == "ok"
+
+
+OPENAI = {"model": "m", "stream": True}
+USER = {"role": "user", "content": "a"}
+PARTS = {"parts": [{"text": "a"}]}
+
+
+@pytest.mark.parametrize(
+    ("api", "body", "says"),
+    [
+        ("openai", b"{", "a JSON object"),
+        ("openai", [], "a JSON object"),
+        ("openai", {"messages": [USER], "stream": True}, "a model parameter"),
+        ("openai", OPENAI, "at least one message"),
+        ("openai", OPENAI | {"messages": []}, "at least one message"),
+        ("openai", OPENAI | {"messages": [USER, 7]}, r"messages\[1\] must be"),
+        ("openai", OPENAI | {"messages": [{"role": "bot"}]}, "one of the roles"),
+        ("openai", OPENAI | {"messages": [{"role": "user"}]}, r"messages\[0\].content"),
+        ("openai", {"model": "m", "messages": [USER]}, "only streams"),
+        ("gemini", b"{", "Invalid JSON"),
+        ("gemini", {"contents": {}}, "contents is not specified"),
+        ("gemini", {"contents": []}, "contents is not specified"),
+        ("gemini", {"contents": [PARTS, 7]}, r"contents\[1\]: please use a valid role"),
+        ("gemini", {"contents": [{"role": "bot"}]}, "valid role"),
+        ("gemini", {"contents": [{"role": "user"}]}, r"contents\[0\].parts"),
+        ("gemini", {"contents": [{"parts": []}]}, "at least one part"),
+        ("gemini", {"contents": [{"parts": ["a"]}]}, "at least one part"),
+    ],
+)
+async def test_a_malformed_body_is_refused(api: str, body: Any, says: str) -> None:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    with scripted_site("ok") as site:
+        head, (answer,) = await raw_reply(site, api, data)
+        assert head.startswith(b"HTTP/1.1 400 ")
+        error = json.loads(answer)["error"]
+        assert re.search(says, error["message"])
+        kind = error["type"] if api == "openai" else error["status"]
+        assert kind.upper() in ("INVALID_REQUEST_ERROR", "INVALID_ARGUMENT")
+        assert (site.requests[0].number, site.requests[0].outcome) == (-1, "refused")
+    with scripted_site("ok", strict=False) as site:
+        head, chunks = await raw_reply(site, api, data)
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert chunks
+
+
+@pytest.mark.parametrize(
+    ("api", "body", "messages"),
+    [
+        ("openai", {"messages": 7}, ()),
+        (
+            "openai",
+            {
+                "messages": [
+                    7,
+                    {"role": "developer", "content": [{"type": "text", "text": "a"}]},
+                    {"role": "assistant", "content": None},
+                    {"role": "tool", "content": "b"},
+                ]
+            },
+            (("system", "a"), ("model", ""), ("tool", "b")),
+        ),
+        ("gemini", {"systemInstruction": 7, "contents": 7}, ()),
+        (
+            "gemini",
+            {"systemInstruction": {"parts": [{"text": "a"}]}, "contents": [7, {"parts": 7}]},
+            (("system", "a"), ("None", "")),
+        ),
+    ],
+)
+async def test_a_history_is_understood_as_far_as_it_can_be(
+    api: str, body: Any, messages: object
+) -> None:
+    with scripted_site("ok", strict=False) as site:
+        await raw_reply(site, api, json.dumps(body).encode())
+        assert site.requests[0].messages == messages
+
+
+async def test_the_key_of_openais_api_is_a_bearer_token() -> None:
+    with scripted_site("ok", password="p") as site:
+        body = json.dumps(OPENAI | {"messages": [USER]}).encode()
+        for field, right in (("bearer  p", True), ("Basic p", False), ("", False)):
+            await raw_reply(site, "openai", body, f"Authorization: {field}")
+            assert site.requests[-1].password_ok is right
+
+
+@virtual
+@every_api
+async def test_refusals(api: str) -> None:
+    async with scripted_site(
+        Refuse(429, "slow down", retry_after=7), [Pause(2), Refuse(503, "no", code="E")], "a"
+    ) as site:
+        async with client_of(site, api) as client:
+            with pytest.raises(RateLimitError) as limited:
+                await client.ask("Hi")
+            assert (limited.value.retry_after, limited.value.site_message) == (7, "slow down")
+            with pytest.raises(SiteError) as refused:
+                await client.ask("Hi")
+            assert (refused.value.status, refused.value.code) == (503, "E")
+            assert refused.value.site_message == "no"
+            assert (await client.ask("Hi")).text == "a"
+    assert site.connections == 1
+    assert [r.outcome for r in site.requests] == ["refused", "refused", "complete"]
+
+
+@every_api
+async def test_a_refusal_without_a_body(api: str) -> None:
+    async with scripted_site(Refuse(429, retry_after=7)) as site, client_of(site, api) as client:
+        with pytest.raises(GPROChatError) as limited:
+            await client.ask("Hi")
+        assert getattr(limited.value, "retry_after") == 7  # noqa: B009 - of two types
+
+
+@pytest.mark.parametrize(
+    ("wait", "delay"), [(7, "7s"), (0.25, "0.25s"), (100, "100s"), (1 / 3, "0.333333333s")]
+)
+async def test_gemini_tells_the_delay_in_its_error_too(wait: float, delay: str) -> None:
+    body = json.dumps({"contents": [PARTS]}).encode()
+    with scripted_site(Refuse(429, "slow", retry_after=wait), Refuse(418, "tea")) as site:
+        head, (answer,) = await raw_reply(site, "gemini", body)
+        assert f"Retry-After: {wait:.15g}".encode() in head
+        error = json.loads(answer)["error"]
+        kind = "type.googleapis.com/google.rpc.RetryInfo"
+        assert error.pop("details") == [{"@type": kind, "retryDelay": delay}]
+        assert error == {"code": 429, "message": "slow", "status": "RESOURCE_EXHAUSTED"}
+        _, (answer,) = await raw_reply(site, "gemini", body)
+        assert json.loads(answer)["error"]["status"] == "UNKNOWN"
+
+
+@every_api
+async def test_the_model_fails(api: str) -> None:
+    async with scripted_site(Fail("boom"), [Say("a"), Fail("bang")], "b") as site:
+        async with client_of(site, api) as client:
+            with pytest.raises(SiteError, match="boom") as early:
+                await client.ask("Hi")
+            assert early.value.status == 500
+            late = ReplyInterruptedError if api == "gprochat" else SiteError
+            async with client.stream("Hi") as chunks:
+                with pytest.raises(late, match="failed" if api == "gprochat" else "bang"):
+                    await chunks.read()
+            assert chunks.text == "a"
+            assert (await client.ask("Hi")).text == "b"
+        assert [r.outcome for r in site.requests] == ["failed", "failed", "complete"]
+        assert site.connections <= 2
+
+
+@every_api
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_drop_cuts_a_reply_off(api: str, reset: bool) -> None:
+    drop = Drop(reset=reset)
+    async with scripted_site(drop, [Say(""), drop], [Say("one"), Say("two"), drop]) as site:
+        async with client_of(site, api) as client:
+            with pytest.raises(SiteConnectionError):
+                await client.ask("Hi")
+            for text in ("", "onetwo"):
+                with pytest.raises(ReplyInterruptedError) as cut:
+                    await client.ask("Hi")
+                assert cut.value.partial_text == text
+    assert [r.outcome for r in site.requests] == ["dropped"] * 3
+
+
+@every_api
+async def test_half_characters_and_empty_texts(api: str) -> None:
+    data = "é€".encode()
+    script = [Say(""), *(Say(data[i : i + 1]) for i in range(len(data))), Say("")]
+    async with scripted_site(script) as site, client_of(site, api) as client:
+        async with client.stream("Hi") as chunks:
+            assert [piece async for piece in chunks] == ["é", "€"]
+
+
+@event_apis
+@pytest.mark.parametrize("script", [[Say(b"\xff")], [Say("a"), Say(b"\xc3")]])
+async def test_what_is_no_text_is_an_error_of_the_script(api: str, script: list[Say]) -> None:
+    async with scripted_site(script) as site, client_of(site, api) as client:
+        with pytest.raises(ValueError, match="not UTF-8"):
+            await client.ask("Hi")
+        assert site.requests[0].outcome == "left"
+
+
+@event_apis
+@pytest.mark.parametrize("reason", ["stop", "length"])
+async def test_the_reason_and_the_tokens(api: str, reason: str) -> None:
+    async with scripted_site([Say("a"), Stop(reason, Usage(3, 4))]) as site:
+        async with client_of(site, api) as client:
+            reply = await client.ask("Hi")
+    assert (reply.text, reply.finish_reason, reply.usage) == ("a", reason, Usage(3, 4))
+    assert site.requests[0].outcome == "complete"
+
+
+@event_apis
+async def test_a_filter_ends_the_reply(api: str) -> None:
+    async with scripted_site([Say("a"), Stop("content_filter")], Stop("error")) as site:
+        async with client_of(site, api) as client:
+            async with client.stream("Hi") as chunks:
+                with pytest.raises(SiteError) as filtered:
+                    await chunks.read()
+            assert (filtered.value.code, chunks.text) == ("content_filter", "a")
+            with pytest.raises(SiteError, match="gave the reply up"):
+                await client.ask("Hi")
+
+
+async def test_a_gprochat_site_has_no_place_for_a_reason() -> None:
+    async with scripted_site([Say("a"), Stop("length", Usage(3, 4))], "b") as site:
+        async with site.client() as client:
+            reply = await client.ask("Hi")
+            assert (reply.text, reply.finish_reason, reply.usage) == ("a", None, None)
+            assert (await client.ask("Hi")).text == "b"
+    assert site.connections == 1
+
+
+async def test_openais_events() -> None:
+    body = OPENAI | {"messages": [USER], "stream_options": {"include_usage": True}}
+    script = [Say("Hel"), Say("lo"), Stop(usage=Usage(3, 4))]
+    with scripted_site(script) as site:
+        head, chunks = await raw_reply(site, "openai", json.dumps(body).encode())
+        assert b"content-type: text/event-stream" in head
+        *events, usage, done = events_in(chunks)
+        common = {"id": "chatcmpl-0", "object": "chat.completion.chunk", "created": 0, "model": "m"}
+        deltas = [{"role": "assistant", "content": ""}, {"content": "Hel"}, {"content": "lo"}, {}]
+        assert events == [
+            common
+            | {"choices": [{"index": 0, "delta": d, "logprobs": None, "finish_reason": reason}]}
+            for d, reason in zip(deltas, [None, None, None, "stop"], strict=True)
+        ]
+        counted = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+        assert usage == common | {"choices": [], "usage": counted}
+        assert done == b"[DONE]"
+        body["stream_options"] = None
+        _, chunks = await raw_reply(site, "openai", json.dumps(body).encode())
+        assert len(chunks) == len(events) + 1  # the usage was not asked for
+
+
+async def test_geminis_events() -> None:
+    with scripted_site([Say("Hello"), Stop("length", Usage(3, 4))]) as site:
+        body = json.dumps({"contents": [PARTS]}).encode()
+        head, chunks = await raw_reply(site, "gemini", body)
+    assert b"content-type: text/event-stream" in head
+    common = {"modelVersion": "gemini-flash-latest", "responseId": "scripted-0"}
+
+    def content(text: str) -> dict[str, Any]:
+        return {"content": {"parts": [{"text": text}], "role": "model"}, "index": 0}
+
+    assert events_in(chunks) == [
+        {"candidates": [content("Hello")], **common},
+        {
+            "candidates": [content("") | {"finishReason": "MAX_TOKENS"}],
+            **common,
+            "usageMetadata": {
+                "promptTokenCount": 3,
+                "candidatesTokenCount": 4,
+                "totalTokenCount": 7,
+            },
+        },
+    ]
+
+
+@every_api
+async def test_steps_behind_a_head_of_ones_own(api: str) -> None:
+    kind = "text/plain" if api == "gprochat" else "text/event-stream"
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    script = [Raw(head.encode()), Say("a"), Stop()]
+    async with scripted_site(script) as site, client_of(site, api) as client:
+        assert (await client.ask("Hi")).text == "a"
+        assert (await client.ask("Hi")).text == "a"
+    assert site.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Stop(""), "Stop takes"),
+        (lambda: Stop(7), "Stop takes"),  # type: ignore[arg-type]
+        (lambda: Stop("stop", 7), "usage is a Usage, not int"),  # type: ignore[arg-type]
+        (lambda: scripted_site([Stop(), Say("a")]), "Stop ends a script"),
+    ],
+)
+def test_a_stop_that_is_invalid(make: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)  # as its HTTP library has it
+async def test_openais_own_client_understands_it() -> None:
+    script = [Say("Hel"), Say("lo"), Stop("length", Usage(3, 4))]
+    with anyio.fail_after(10):
+        async with live_site(script, Refuse(429, "slow"), password="p") as site:
+            url = f"{site.url}/v1"
+            async with openai.AsyncOpenAI(base_url=url, api_key="p", max_retries=0) as client:
+
+                async def ask() -> Any:
+                    return await client.chat.completions.create(
+                        model="m",
+                        messages=[{"role": "user", "content": "Hi"}],
+                        stream=True,
+                        stream_options={"include_usage": True},
+                    )
+
+                events = [event async for event in await ask()]
+                choices = [event.choices[0] for event in events if event.choices]
+                assert "".join(c.delta.content or "" for c in choices) == "Hello"
+                assert choices[-1].finish_reason == "length"
+                assert events[-1].usage.total_tokens == 7
+                with pytest.raises(openai.RateLimitError, match="slow"):
+                    await ask()
+            async with openai.AsyncOpenAI(base_url=url, api_key="x", max_retries=0) as client:
+                with pytest.raises(openai.AuthenticationError):
+                    await ask()
+
+
+async def test_one_site_serves_clients_of_every_api() -> None:
+    with anyio.fail_after(10):
+        async with live_site(lambda request: request.api) as site:
+            for api in PATHS:
+                async with client_of(site, api) as client:
+                    assert (await client.ask("Hi")).text == api
+        async with scripted_site("ok", url="http://127.0.0.1:9/base") as memory:
+            async with memory.openai_client("small", system="x") as client:
+                assert (client.model, client.url) == ("small", "http://127.0.0.1:9/base/v1")
+                await client.ask("Hi")
+            async with memory.gemini_client(model="flash", fields={"a": 1}) as client:
+                await client.ask("Hi")
+            assert [request.body["model"] for request in memory.requests[:1]] == ["small"]
+            assert memory.requests[1].path == "/base/v1beta/models/flash:streamGenerateContent"
+            assert memory.requests[1].body["a"] == 1
