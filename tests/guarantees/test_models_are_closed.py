@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -12,11 +10,11 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from cancelling import turns_until
+from cancelling import ENDING, ask, stream, turns_until
 from loops import VIRTUAL_LOOPS
 from support.models import Saying
 
-from gprochat_anyio import Client, ReplyInterruptedError, ReplyStream, Retry, fan_out, gather, race
+from gprochat_anyio import Client, Fleet, ReplyStream
 from gprochat_anyio.site import Turn
 from gprochat_anyio.testing import at_every_checkpoint, injections, no_leaks
 from gprochat_anyio.testing._injection import Injection, cancelled
@@ -24,45 +22,7 @@ from gprochat_anyio.testing._injection import Injection, cancelled
 virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
 
-async def ask(client: Client) -> None:
-    await client.ask("hi")
-
-
-async def stream(client: Client) -> None:
-    async with client.stream("hi") as chunks:
-        async for _ in chunks:
-            pass
-
-
-async def stream_to(client: Client) -> None:
-    """Into a channel without room, of which a task of the caller's reads."""
-    send, receive = anyio.create_memory_object_stream[str]()
-    async with anyio.create_task_group() as tasks:
-        with receive, send:
-            await tasks.start(client.stream_to, "hi", send)
-            async for _ in receive:
-                pass
-
-
-async def ask_many(client: Client) -> None:
-    async with fan_out(client, ["hi"] * 3, max_at_once=2) as events:
-        async for _ in events:
-            pass
-
-
-async def gathered(client: Client) -> None:
-    await gather(client, ["hi"] * 2)
-
-
-async def raced(client: Client) -> None:
-    async with race(client, "hi") as chunks:
-        await chunks.read()
-
-
-OPERATIONS = [ask, stream, stream_to, ask_many, gathered, raced]
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("operation", ENDING)
 async def test_at_every_suspension(operation: Callable[[Client], Awaitable[None]]) -> None:
     model = Saying("one", "two", "three")
     async with Client.of(model) as client:
@@ -77,7 +37,7 @@ async def test_at_every_suspension(operation: Callable[[Client], Awaitable[None]
         assert began >= 4
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("operation", ENDING)
 async def test_at_every_pair_of_suspensions(
     operation: Callable[[Client], Awaitable[None]],
 ) -> None:
@@ -91,6 +51,23 @@ async def test_at_every_pair_of_suspensions(
                         await cancelled(injection, partial(operation, client))
                         assert model.running == 0, injection
         assert (await client.ask("next")).text == "onetwo"
+
+
+async def next_second() -> None:
+    await anyio.sleep_until(int(anyio.current_time()) + 1)
+
+
+@virtual
+@pytest.mark.parametrize("operation", [ask, stream])
+async def test_hedges_at_every_suspension(operation: Callable[[Any], Awaitable[None]]) -> None:
+    """Both say their texts in the same moment."""
+    model = Saying("one", "two", pause=next_second, clean_up=partial(anyio.sleep, 0.1))
+    async with Fleet([Client.of(model), Client.of(model)], hedge_after=0.5) as fleet:
+        for cancel in at_every_checkpoint():
+            async with no_leaks():
+                await cancel(partial(operation, fleet))
+                assert model.running == 0, cancel
+        assert model.most == 2
 
 
 async def leave(chunks: ReplyStream) -> None:
@@ -112,13 +89,38 @@ async def test_a_stream_that_is_left(
 ) -> None:
     """While the model waits, while it is on its way, and while it is paused."""
     waits = iter([checkpoint] * texts)
-    model = Saying("x" * 1000, pause=lambda: next(waits, anyio.sleep_forever)(), endless=True)
+
+    async def pause() -> None:
+        await next(waits, anyio.sleep_forever)()
+
+    model = Saying("x" * 1000, pause=pause, endless=True)
     async with Client.of(model) as client:
         async with client.stream("hi") as chunks:
             await anyio.wait_all_tasks_blocked()
             assert model.running == 1
             await ending(chunks)
         assert model.running == 0
+
+
+async def test_a_stream_that_is_closed_while_it_is_entered() -> None:
+    go_on = anyio.Event()
+    model = Saying("one", pause=go_on.wait, endless=True)
+    entered: list[int] = []
+
+    async def enter() -> None:
+        with pytest.raises(anyio.ClosedResourceError):
+            async with chunks:
+                pass
+        entered.append(model.running)
+
+    async with Client.of(model) as client:
+        chunks = client.stream("hi")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(enter)
+            await anyio.wait_all_tasks_blocked()
+            await chunks.aclose()
+            go_on.set()
+    assert entered == [0]
 
 
 @pytest.mark.filterwarnings("ignore:a ReplyStream was dropped:ResourceWarning")
@@ -142,7 +144,7 @@ async def test_a_model_that_never_waits_can_be_cancelled() -> None:
             closed = True
 
     async with Client.of(restless, max_reply_size=None) as client:
-        for operation in OPERATIONS:
+        for operation in ENDING:
             closed = False
             with anyio.move_on_after(0.01) as scope:
                 await operation(client)
@@ -168,116 +170,3 @@ async def test_others_have_their_turns_beside_a_model_that_never_waits() -> None
         await client.ask("hi")
         assert turns >= 50
         tasks.cancel_scope.cancel()
-
-
-class Cleaning:
-    """A model that cleans up for so many seconds, whatever happens."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.closed = False
-
-    async def __call__(self, turns: tuple[Turn, ...]) -> AsyncIterator[str]:
-        try:
-            yield "one"
-            await anyio.sleep_forever()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(self.seconds)
-            self.closed = True
-
-
-@virtual
-@pytest.mark.parametrize(("seconds", "waited"), [(0.5, 0.5), (50, 1)])
-async def test_cleaning_up_is_waited_for_at_most_a_second(seconds: float, waited: float) -> None:
-    model = Cleaning(seconds)
-    async with Client.of(model) as client:
-        for operation in OPERATIONS:
-            began = anyio.current_time()
-            with anyio.move_on_after(3):
-                await operation(client)
-            assert anyio.current_time() - began == pytest.approx(3 + waited)
-            assert model.closed == (seconds < 1)
-            await anyio.sleep(100)
-            assert model.closed
-            model.closed = False
-
-
-class Refusing:
-    """An iterator that cannot be closed, or fails when it is."""
-
-    def __init__(self, turns: tuple[Turn, ...]) -> None:
-        self._texts = iter(["one", turns[-1].text])
-
-    def __aiter__(self) -> Refusing:
-        return self
-
-    async def __anext__(self) -> str:
-        await checkpoint()
-        for text in self._texts:
-            return text
-        raise StopAsyncIteration
-
-
-class FailingToClose(Refusing):
-    async def aclose(self) -> None:
-        raise ValueError("canary-of-the-prompt")
-
-
-@virtual
-async def test_an_iterator_that_cannot_be_closed(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    async with Client.of(Refusing) as client:
-        assert (await client.ask("two")).text == "onetwo"
-    assert "failed" not in caplog.text
-    async with Client.of(FailingToClose) as client:
-        assert (await client.ask("two")).text == "onetwo"
-    assert f"the model failed to close: ValueError at {__file__}" in caplog.text
-    assert "canary" not in caplog.text
-
-
-@virtual
-async def test_an_iterator_that_is_too_slow_to_close(caplog: pytest.LogCaptureFixture) -> None:
-    class Slow(Refusing):
-        async def aclose(self) -> None:
-            await anyio.sleep(100)
-
-    async with Client.of(Slow) as client:
-        began = anyio.current_time()
-        assert (await client.ask("two")).text == "onetwo"
-        assert anyio.current_time() - began == pytest.approx(1)
-    assert "the model took more than 1 s to close" in caplog.text
-
-
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("texts", [(), ("one",)])
-async def test_an_interrupt_in_a_model_is_the_callers(
-    kind: type[BaseException], texts: tuple[str, ...]
-) -> None:
-    interrupt = kind("by hand")
-
-    async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
-        for text in texts:
-            yield text
-        raise interrupt
-
-    async with Client.of(model) as client:
-        with pytest.raises(kind) as caught:
-            await client.ask("hi")
-        assert caught.value is interrupt
-
-
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_model_whose_own_task_is_cancelled() -> None:
-    """The caller is not: it gets an error."""
-
-    async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
-        yield "one"
-        task: asyncio.Task[Any] = asyncio.create_task(asyncio.sleep(100))
-        task.cancel()
-        await task
-
-    async with Client.of(model, retry=Retry(attempts=1)) as client:
-        with pytest.raises(ReplyInterruptedError, match="the model was cancelled") as caught:
-            await client.ask("hi")
-        assert caught.value.partial_text == "one"
