@@ -135,6 +135,8 @@ async def test_a_stream_that_is_dropped() -> None:
 
 
 async def test_a_model_that_never_waits_can_be_cancelled() -> None:
+    closed = False
+
     async def restless(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
         nonlocal closed
         try:
