@@ -40,6 +40,16 @@ async def stream_to(client: Client) -> None:
         await client.stream_to("hi", send)
 
 
+async def piped(client: Client) -> None:
+    """Into a channel without room, of which a task of the caller's reads."""
+    send, receive = anyio.create_memory_object_stream[str]()
+    async with anyio.create_task_group() as tasks:
+        with receive, send:
+            await tasks.start(client.stream_to, "hi", send)
+            async for _ in receive:
+                pass
+
+
 async def ask_many(client: Client) -> None:
     async with fan_out(client, ["hi"] * 3, max_at_once=2) as events:
         async for _ in events:
@@ -56,6 +66,8 @@ async def raced(client: Client) -> None:
 
 
 OPERATIONS = [ask, stream, stream_to, ask_many, gathered, raced]
+ENDING = [ask, stream, piped, ask_many, gathered, raced]
+"""Operations that end when their replies do."""
 
 
 async def turns_until(done: Callable[[], bool]) -> int:

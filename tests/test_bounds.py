@@ -11,6 +11,7 @@ import pytest
 from faults import WAYS, assert_ours, receive_by
 from loops import VIRTUAL_LOOPS
 from scripted import Endless
+from support.apis import OPENAI, Api, every_api, every_model_api
 
 from gprochat_anyio import (
     Client,
@@ -22,6 +23,7 @@ from gprochat_anyio import (
 )
 from gprochat_anyio._request.building import MAX_REPLY_SIZE
 from gprochat_anyio._wire.error_responses import ERROR_BODY_LIMIT
+from gprochat_anyio._wire.server_sent_events import MAX_EVENT_SIZE
 from gprochat_anyio.testing import Drop, Raw, Say, live_site, scripted_site
 from gprochat_anyio.testing._steps import LAST_CHUNK, REPLY_HEAD, chunk
 from gprochat_anyio.transport._connection import READ_SIZE
@@ -73,6 +75,35 @@ async def test_what_goes_on_for_ever_is_cut_short(way: str, endless: str) -> Non
     assert rest.taken <= taken + len(data)  # the bound, and the read that went beyond it
 
 
+def endless_of(api: Api) -> dict[str, tuple[bytes, bytes, int]]:
+    """What goes on for ever in a body of a model's API: as in `ENDLESS`, without the error."""
+    first = api.head + api.said("one")
+    return {
+        "an event": (first, chunk(b"x" * 10_000), MAX_EVENT_SIZE),
+        "a line of data": (first + chunk(b"data: "), chunk(b"x" * 10_000), MAX_EVENT_SIZE),
+        "lines of data": (first, chunk(b"data: xxxxxxxx\n" * 1000), MAX_EVENT_SIZE * 2),
+        "an error in the stream": (first + chunk(b"error: "), chunk(b"x" * 10_000), MAX_EVENT_SIZE),
+        "text": (first, api.said("x" * 1000), 130_000),
+        "text in tiny events": (first, api.said("x") * 20, 100_000 * len(api.said("x"))),
+    }
+
+
+@virtual
+@every_model_api
+@pytest.mark.parametrize("endless", endless_of(OPENAI))
+async def test_what_goes_on_for_ever_in_events_is_cut_short(api: Api, endless: str) -> None:
+    start, data, taken = endless_of(api)[endless]
+    rest = Endless(start, data, bound=30_000_000)
+    async with scripted_site(rest) as site:
+        async with api.client(site.url, max_reply_size=100_000, retry=ONCE) as client:
+            with pytest.raises(ReplyInterruptedError) as caught:
+                await client.ask("hello")
+        text = "one" + "x" * 99_997 if "text" in endless else "one"
+        assert_ours(caught.value, ReplyInterruptedError, text)
+        assert not site.open_connections
+    assert rest.taken <= taken + len(data)
+
+
 @virtual
 @pytest.mark.parametrize("way", WAYS)
 async def test_the_size_of_a_reply_is_bounded(way: str) -> None:
@@ -116,12 +147,13 @@ def test_a_size_that_can_not_be(size: Any) -> None:
 
 
 @virtual
+@every_api
 @pytest.mark.parametrize("reads", [0, 1, 2, 9, 70])
-async def test_a_consumer_that_stopped_stops_the_site(reads: int) -> None:
+async def test_a_consumer_that_stopped_stops_the_site(api: Api, reads: int) -> None:
     """64 KiB of text wait for it, and what the last read had beyond that."""
-    rest = Endless(FIRST, chunk(b"x" * 1000))
+    rest = Endless(api.head + api.said("one"), api.said("x" * 1000), bound=9_000_000)
     async with scripted_site(rest) as site:
-        async with site.client(timeouts=Timeouts(total=None)) as client:
+        async with api.client(site.url, timeouts=Timeouts(total=None)) as client:
             async with client.stream("hello") as chunks:
                 for _ in range(reads):
                     await chunks.receive()

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from faults import WAYS, receive_by
 from loops import VIRTUAL_LOOPS
-from scripted import reply
+from support.apis import APIS, GPROCHAT, Api, every_api
 
 from gprochat_anyio import Client, RequestTimeoutError, Retry, Timeouts
 from gprochat_anyio.testing import Hang, Pause, Raw, Refuse, Say, Step, scripted_site
@@ -16,7 +16,11 @@ pytestmark = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=Tr
 LIMITS = Timeouts(connect=10, first_chunk=60, idle=30, total=600)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("api", "way"),
+    [(api, way) for api in APIS for way in WAYS if way in WAYS[:3] or api is GPROCHAT],
+    ids=str,
+)
 @pytest.mark.parametrize(
     ("phase", "script", "connect_after", "partial_text", "limit", "at"),
     [
@@ -31,6 +35,7 @@ LIMITS = Timeouts(connect=10, first_chunk=60, idle=30, total=600)
     ],
 )
 async def test_each_clock(
+    api: Api,
     way: str,
     phase: str,
     script: str | list[Step],
@@ -40,7 +45,7 @@ async def test_each_clock(
     at: float,
 ) -> None:
     async with scripted_site(script, connect_after=connect_after) as site:
-        async with site.client(timeouts=LIMITS) as client:
+        async with api.client(site.url, timeouts=LIMITS) as client:
             began = anyio.current_time()
             with pytest.raises(RequestTimeoutError) as caught:
                 await receive_by(way, client)
@@ -54,34 +59,37 @@ async def test_each_clock(
         assert not site.open_connections
 
 
+@every_api
 @pytest.mark.parametrize("way", ["ask", "stream"])
-async def test_a_trickle_is_caught_by_total(way: str) -> None:
-    trickle = [step for byte in reply("x" * 1000) for step in (Raw(bytes([byte])), Pause(1))]
+async def test_a_trickle_is_caught_by_total(api: Api, way: str) -> None:
+    trickle = [step for byte in api.reply("x" * 1000) for step in (Raw(bytes([byte])), Pause(1))]
     limits = Timeouts(first_chunk=500, total=100)
-    async with scripted_site(trickle) as site, site.client(timeouts=limits) as client:
+    async with scripted_site(trickle) as site, api.client(site.url, timeouts=limits) as client:
         with pytest.raises(RequestTimeoutError) as caught:
             await receive_by(way, client)
         assert caught.value.phase == "total"
         assert caught.value.elapsed == pytest.approx(100)
 
 
-async def test_a_slow_consumer_is_never_blamed() -> None:
+@every_api
+async def test_a_slow_consumer_is_never_blamed(api: Api) -> None:
     script = [step for n in range(40) for step in (Say(f"{n:04}"), Pause(0.1))]
     async with scripted_site(script) as site:
-        async with site.client(timeouts=Timeouts(idle=1, total=None)) as client:
+        async with api.client(site.url, timeouts=Timeouts(idle=1, total=None)) as client:
             async with client.stream("hello") as chunks:
                 async for _ in chunks:
                     await anyio.sleep(5)
         assert chunks.text == "".join(f"{n:04}" for n in range(40))
 
 
+@every_api
 @pytest.mark.parametrize("before", [0, 5])
-async def test_total_runs_while_the_consumer_is_behind(before: int) -> None:
+async def test_total_runs_while_the_consumer_is_behind(api: Api, before: int) -> None:
     """The connection is closed on time; all text that was received comes before the error."""
     texts = [f"{n:02}" for n in range(20)]
     script = [step for text in texts for step in (Say(text), Pause(0.1))]
     async with scripted_site([*script, Hang()]) as site:
-        async with site.client(timeouts=Timeouts(idle=None, total=50)) as client:
+        async with api.client(site.url, timeouts=Timeouts(idle=None, total=50)) as client:
             pieces = []
             chunks = client.stream("hello")
             began = anyio.current_time()
@@ -100,13 +108,17 @@ async def test_total_runs_while_the_consumer_is_behind(before: int) -> None:
         assert "".join(pieces) == caught.value.partial_text == chunks.text == "".join(texts)
 
 
+@every_api
 @pytest.mark.parametrize("taken", [0, 3, 9])
-async def test_idle_runs_while_the_caller_is_elsewhere(taken: int) -> None:
+async def test_idle_runs_while_the_caller_is_elsewhere(api: Api, taken: int) -> None:
     """A site that falls silent is reported as such, behind all of its text."""
     texts = [step for n in range(9) for step in (Say(f"{n}"), Pause(20))]
     async with scripted_site([*texts, Hang()]) as site:
         limits = Timeouts(idle=30, total=None)
-        async with site.client(timeouts=limits) as client, client.stream("hello") as chunks:
+        async with (
+            api.client(site.url, timeouts=limits) as client,
+            client.stream("hello") as chunks,
+        ):
             began = anyio.current_time()
             for n in range(taken):
                 assert await chunks.receive() == str(n)
@@ -121,13 +133,14 @@ async def test_idle_runs_while_the_caller_is_elsewhere(taken: int) -> None:
         assert caught.value.elapsed == pytest.approx(30)
 
 
+@every_api
 @pytest.mark.parametrize("by", ["stream", "stream_to"])
-async def test_idle_stands_still_while_the_connection_is_paused(by: str) -> None:
+async def test_idle_stands_still_while_the_connection_is_paused(api: Api, by: str) -> None:
     """It begins anew as the connection goes on."""
     text = "x" * 70_000
     async with scripted_site([Say(text), Hang()]) as site:
         limits = Timeouts(idle=30, total=None)
-        async with site.client(timeouts=limits) as client:
+        async with api.client(site.url, timeouts=limits) as client:
             began = anyio.current_time()
             with pytest.raises(RequestTimeoutError) as caught:
                 if by == "stream":
@@ -214,11 +227,12 @@ async def test_a_call_overrides_field_by_field() -> None:
             assert (caught.value.phase, caught.value.limit) == ("first_chunk", 7)
 
 
-async def test_no_limits() -> None:
+@every_api
+async def test_no_limits(api: Api) -> None:
     limits = Timeouts(connect=None, first_chunk=None, idle=None, total=None)
     script = [Pause(5000), Say("a"), Pause(5000), Say("b")]
     async with scripted_site(script, connect_after=5000) as site:
-        async with site.client(timeouts=limits) as client:
+        async with api.client(site.url, timeouts=limits) as client:
             reply_ = await client.ask("hello")
     assert reply_.text == "ab"
     timing = reply_.timing

@@ -68,7 +68,7 @@ async def fail(
 
 
 def replies(fault: Fault, script: Reply) -> list[Reply]:
-    return [fault.api.script("zero"), script] if fault.phase == "kept connection" else [script]
+    return ["zero", script] if fault.phase == "kept connection" else [script]
 
 
 @asynccontextmanager
@@ -78,7 +78,7 @@ async def in_memory(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
             async with deaf_site_in_memory(monkeypatch, fault.script) as deaf:
                 yield deaf
         else:
-            async with scripted_site(*replies(fault, fault.script), strict=False) as site:
+            async with scripted_site(*replies(fault, fault.script)) as site:
                 yield site
 
 
@@ -86,8 +86,7 @@ def sent(fault: Fault, site: ScriptedSite) -> int:
     """How often the request was sent, as far as the site can tell."""
     if fault.greets:
         return site.connections
-    prompts = [fault.api.prompt_of(request.body) for request in site.requests]
-    return prompts.count(prompt_of(fault))
+    return [request.prompt for request in site.requests].count(prompt_of(fault))
 
 
 @virtual
@@ -161,9 +160,7 @@ async def test_over_sockets(fault: Fault) -> None:
         script = [Pause(0.01) if step == Pause(1) else step for step in script]
     async with AsyncExitStack() as stack:
         stack.enter_context(anyio.fail_after(20))
-        made = (
-            deaf_site(script) if fault.greets else live_site(*replies(fault, script), strict=False)
-        )
+        made = deaf_site(script) if fault.greets else live_site(*replies(fault, script))
         site: ScriptedSite = await stack.enter_async_context(made)
         retry = Retry(attempts=1)
         failure, text = await fail(fault, "stream", site, timeouts=Timeouts(**limits), retry=retry)

@@ -45,8 +45,7 @@ def cut_site(recording: Recording, cuts: list[int], end: Drop, reads: int = 1) -
         *[
             [*[Raw(wire[at : min(at + size, cut)]) for at in range(0, cut, size)], end]
             for cut in cuts
-        ],
-        strict=False,
+        ]
     )
 
 
@@ -165,7 +164,7 @@ async def test_over_sockets(recording: Recording, end: Drop, *, slow: bool) -> N
     cuts = [cut for cut in range(recording.start + 4, len(wire), step) if recording.cut(cut).text]
     scripts = [[Raw(wire[:cut]), end] for cut in cuts]
     with anyio.fail_after(20):
-        async with live_site(*scripts, strict=False) as site:
+        async with live_site(*scripts) as site:
             async with recording.api.client(site.url, retry=ONCE) as client:
                 for cut in cuts:
                     expected, pieces = recording.cut(cut), list[str]()

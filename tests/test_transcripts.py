@@ -58,7 +58,7 @@ async def test_transcript(recording: Recording, way: str, split: str) -> None:
     reads = reads_of(recording, split)
     with anyio.fail_after(20):
         async with (
-            live_site([Raw(read) for read in reads], strict=False) as site,
+            live_site([Raw(read) for read in reads]) as site,
             recording.api.client(site.url, retry=Retry(attempts=1)) as client,
         ):
             error = recording.whole.error

@@ -133,7 +133,7 @@ class Race:
                 await self._start_all(tasks, self._request)
         except BaseException:
             if self._first is not None:
-                _drop(*self._first)
+                await _drop(*self._first)
             raise
         if self._first is not None:
             return self._first
@@ -171,7 +171,7 @@ class Race:
                 self._errors.append((number, error))
             else:
                 if self._is_over:  # another was first
-                    _drop(*opened)
+                    await _drop(*opened)
                 else:
                     self._first, self.winner = opened, number
             self._changed.set()
@@ -185,6 +185,9 @@ class Race:
         return self._first is not None or self._failure is not None
 
 
-def _drop(reply: IncomingReply, sink: ChannelSink) -> None:
-    reply.end()
-    sink.close()
+async def _drop(reply: IncomingReply, sink: ChannelSink) -> None:
+    try:
+        reply.end()
+    finally:  # an observer may raise
+        sink.close()
+        await reply.wait_closed()

@@ -76,7 +76,7 @@ class HedgedOpening:
                 await self._until_over()
         except BaseException:
             if self._opened is not None:
-                self._opened[0].end()
+                await _drop(self._opened)
             raise
         if self._opened is None:
             if self._failure is not None:
@@ -103,15 +103,15 @@ class HedgedOpening:
                 self._error = error
             else:
                 if opened is not None:
-                    self._settle(rival, opened)
+                    await self._settle(rival, opened)
             self._running -= 1
             self._changed.set()
 
-    def _settle(self, rival: _RivalSink, opened: Opened) -> None:
+    async def _settle(self, rival: _RivalSink, opened: Opened) -> None:
         if self.is_won_by(rival):
             self._opened = opened
         else:
-            opened[0].end()
+            await _drop(opened)
 
     def _fail(self, error: Exception) -> None:
         self._failure = self._failure or error
@@ -131,3 +131,11 @@ class HedgedOpening:
         if self._opened is not None or self._failure is not None or not self._running:
             return True
         return self._request.is_refused
+
+
+async def _drop(opened: Opened) -> None:
+    reply, _ = opened
+    try:
+        reply.end()
+    finally:  # an observer may raise
+        await reply.wait_closed()

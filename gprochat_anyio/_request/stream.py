@@ -91,6 +91,7 @@ class ReplyStream(ObjectReceiveStream[str]):
         self._reply, self._sink = await open_reply()
         if self._closed:
             self._close()
+            await self._reply.wait_closed()
             raise anyio.ClosedResourceError("this ReplyStream was closed while it was entered")
         if self._stopped:
             self._reply.end()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 from loops import VIRTUAL_LOOPS
+from support.apis import Api, every_api
 
 from gprochat_anyio import Reply, RequestTimeoutError, Timeouts, as_completed
 from gprochat_anyio.testing import Hang, Pause, Say, ScriptedSite, live_site, scripted_site
@@ -29,15 +30,19 @@ async def all_closed(site: ScriptedSite) -> float:
 # While the caller is elsewhere
 
 
+@every_api
 @IN_VIRTUAL_TIME
 @LIMITS
 @pytest.mark.parametrize("reads", [0, 1, 2, 3, 5])
 async def test_deadlines_fire_while_the_caller_is_elsewhere(
-    reads: int, limits: Timeouts, phase: str, after: float
+    api: Api, reads: int, limits: Timeouts, phase: str, after: float
 ) -> None:
     """The site sees the end on time; the caller gets all text first, and then the error."""
     texts = [step for n in range(5) for step in (Say(f"{n}"), Pause(0.1))]
-    async with scripted_site([*texts, Hang()]) as site, site.client(timeouts=limits) as client:
+    async with (
+        scripted_site([*texts, Hang()]) as site,
+        api.client(site.url, timeouts=limits) as client,
+    ):
         async with client.stream("hi") as chunks, anyio.create_task_group() as tasks:
             closed_at: list[float] = []
 
@@ -66,9 +71,10 @@ async def test_total_fires_while_the_caller_is_elsewhere_on_a_socket() -> None:
                 await chunks.receive()
 
 
+@every_api
 @IN_VIRTUAL_TIME
-async def test_total_fires_in_a_fan_out_whose_consumer_is_elsewhere() -> None:
-    async with scripted_site([Say("text"), Hang()]) as site, site.client() as client:
+async def test_total_fires_in_a_fan_out_whose_consumer_is_elsewhere(api: Api) -> None:
+    async with scripted_site([Say("text"), Hang()]) as site, api.client(site.url) as client:
         prompts = map(str, range(20))
         async with as_completed(client, prompts, timeouts=Timeouts(total=50)) as outcomes:
             first = await outcomes.receive()
@@ -123,11 +129,12 @@ async def test_idle_runs_while_the_consumer_is_behind_and_the_socket_is_not_paus
                 assert caught.value.partial_text == chunks.text == PIECE * 60
 
 
+@every_api
 @IN_VIRTUAL_TIME
-async def test_no_deadline_applies_to_a_complete_reply() -> None:
+async def test_no_deadline_applies_to_a_complete_reply(api: Api) -> None:
     limits = Timeouts(first_chunk=5, idle=5, total=10)
     async with scripted_site([Say(PIECE)] * 3) as site:
-        async with site.client(timeouts=limits) as client, client.stream("hi") as chunks:
+        async with api.client(site.url, timeouts=limits) as client, client.stream("hi") as chunks:
             await anyio.sleep(1000)
             assert await chunks.read() == PIECE * 3
             assert isinstance(await client.ask("hi"), Reply)

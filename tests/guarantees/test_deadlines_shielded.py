@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import pytest
 from loops import VIRTUAL_LOOPS
+from support.apis import Api, every_api
 
 from gprochat_anyio import RequestTimeoutError, Timeouts
 from gprochat_anyio.testing import Hang, Pause, Say, live_site, scripted_site
@@ -14,6 +15,7 @@ from gprochat_anyio.testing import Hang, Pause, Say, live_site, scripted_site
 IN_VIRTUAL_TIME = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
 
+@every_api
 @IN_VIRTUAL_TIME
 @pytest.mark.parametrize("reads", [1, 2, 5])
 @pytest.mark.parametrize(
@@ -22,11 +24,14 @@ IN_VIRTUAL_TIME = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indire
     ids=["idle", "total"],
 )
 async def test_deadlines_fire_in_a_shielded_scope(
-    reads: int, limits: Timeouts, phase: str, after: float
+    api: Api, reads: int, limits: Timeouts, phase: str, after: float
 ) -> None:
     texts = [step for n in range(reads) for step in (Say(f"{n}"), Pause(0.1))]
     caught: Any = None
-    async with scripted_site([*texts, Hang()]) as site, site.client(timeouts=limits) as client:
+    async with (
+        scripted_site([*texts, Hang()]) as site,
+        api.client(site.url, timeouts=limits) as client,
+    ):
         with anyio.CancelScope() as outer:
             async with client.stream("hi") as chunks:
                 for number in range(reads):
@@ -60,11 +65,12 @@ async def test_deadlines_fire_in_a_shielded_scope_on_a_socket() -> None:
                         await site.until(lambda: not site.open_connections)
 
 
+@every_api
 @IN_VIRTUAL_TIME
-async def test_a_reply_goes_on_in_a_shielded_scope() -> None:
+async def test_a_reply_goes_on_in_a_shielded_scope(api: Api) -> None:
     texts = [step for n in range(9) for step in (Say(f"{n}"), Pause(20))]
     async with scripted_site(texts) as site:
-        async with site.client(timeouts=Timeouts(idle=30, total=None)) as client:
+        async with api.client(site.url, timeouts=Timeouts(idle=30, total=None)) as client:
             with anyio.CancelScope() as outer:
                 async with client.stream("hi") as chunks:
                     outer.cancel()

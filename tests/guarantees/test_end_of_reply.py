@@ -14,7 +14,17 @@ from support.apis import GPROCHAT, OPENAI, USAGE, Api, every_api, every_model_ap
 from support.decoding import event, said
 
 from gprochat_anyio import Client, ReplyStream, Retry, Timeouts, gather
-from gprochat_anyio.testing import Drop, Hang, Pause, Raw, Script, live_site, scripted_site
+from gprochat_anyio.testing import (
+    Drop,
+    Hang,
+    Pause,
+    Raw,
+    Say,
+    Script,
+    Stop,
+    live_site,
+    scripted_site,
+)
 from gprochat_anyio.testing._steps import LAST_CHUNK, chunk
 from gprochat_anyio.transport._reactor import current_reactor
 
@@ -43,7 +53,7 @@ async def test_a_body_that_does_not_end_is_waited_for_a_second(
     api: Api, way: str, limits: Timeouts
 ) -> None:
     script = [Raw(whole_but_its_end(api, "one", "two")), Hang()]
-    async with api.site(script) as site, api.client(site.url, timeouts=limits) as client:
+    async with scripted_site(script) as site, api.client(site.url, timeouts=limits) as client:
         began = anyio.current_time()
         assert await receive_by(way, client) == "onetwo"
         assert anyio.current_time() - began == pytest.approx(1)
@@ -56,7 +66,7 @@ async def test_a_body_that_does_not_end_is_waited_for_a_second(
 async def test_comments_behind_the_end_do_not_prolong_it(api: Api) -> None:
     comments = [Raw(chunk(b": keep-alive\n\n")), Pause(0.3)]
     script = [Raw(whole_but_its_end(api, "one")), *comments * 99]
-    async with api.site(script) as site, api.client(site.url) as client:
+    async with scripted_site(script) as site, api.client(site.url) as client:
         assert await seconds_of(lambda: client.ask("hi")) == pytest.approx(1)
         assert not site.open_connections
 
@@ -66,11 +76,9 @@ async def test_usage_that_comes_a_little_later_counts() -> None:
     whole = whole_but_its_end(OPENAI, "one")
     place = whole.index(b'data: {"choices": [], "usage"')
     script = [Raw(whole[:place]), Pause(0.9), Raw(whole[place:] + LAST_CHUNK)]
-    async with OPENAI.site(script) as site, OPENAI.client(site.url) as client:
+    async with scripted_site(script) as site, OPENAI.client(site.url) as client:
         reply = await client.ask("hi")
-        assert reply.finish_reason == "stop"
-        assert reply.usage is not None
-        assert (reply.usage.input_tokens, reply.usage.output_tokens) == USAGE
+        assert (reply.finish_reason, reply.usage) == ("stop", USAGE)
         assert pool_of(client).statistics().idle
 
 
@@ -78,7 +86,7 @@ async def test_usage_that_comes_a_little_later_counts() -> None:
 @every_model_api
 async def test_total_ends_the_wait_for_the_end(api: Api) -> None:
     script = [Raw(whole_but_its_end(api, "one")), Hang()]
-    async with api.site(script) as site, api.client(site.url) as client:
+    async with scripted_site(script) as site, api.client(site.url) as client:
         limits = Timeouts(total=0.4)
         seconds = await seconds_of(lambda: client.ask("hi", timeouts=limits))
         assert seconds == pytest.approx(0.4)
@@ -104,7 +112,7 @@ async def test_what_comes_behind_the_end_changes_nothing(api: Api, way: str, aft
     whole = whole_but_its_end(api, "one", "two")
     for start in ([Raw(whole)], [Raw(whole), Pause(0.5)]):
         script = [*start, *(rest if isinstance(rest, list) else [rest])]
-        async with scripted_site(script, strict=False) as site:
+        async with scripted_site(script) as site:
             async with api.client(site.url, retry=ONCE) as client:
                 assert await receive_by(way, client) == "onetwo"
 
@@ -133,7 +141,7 @@ async def test_nobody_has_to_wait_for_the_end(
     api: Api, ending: Callable[[ReplyStream], Awaitable[None]]
 ) -> None:
     script = [Raw(whole_but_its_end(api, "one")), Hang()]
-    async with api.site(script) as site, api.client(site.url, max_connections=1) as client:
+    async with scripted_site(script) as site, api.client(site.url, max_connections=1) as client:
         began = anyio.current_time()
         async with client.stream("hi") as chunks:
             assert await chunks.receive() == "one"
@@ -152,7 +160,7 @@ async def test_a_slow_consumer_gets_all_of_it(api: Api) -> None:
     pieces = [Raw(api.head), *[Raw(api.said(text)) for text in texts]]
     script = [*pieces, Raw(api.end.removesuffix(LAST_CHUNK)), Hang()]
     limits = Timeouts(idle=5, total=None)
-    async with scripted_site(script, strict=False) as site:
+    async with scripted_site(script) as site:
         async with api.client(site.url, timeouts=limits) as client:
             async with client.stream("hi") as chunks:
                 await anyio.sleep(1000)
@@ -171,14 +179,15 @@ async def test_a_text_in_the_last_event_is_not_lost(api: Api) -> None:
         last = {"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]}
     for end in (Drop(), Drop(reset=True), Hang()):
         script = [Raw(api.head + chunk(event(last))), end]
-        async with api.site(script) as site, api.client(site.url, retry=ONCE) as client:
+        async with scripted_site(script) as site, api.client(site.url, retry=ONCE) as client:
             assert (await client.ask("hi")).text == "all"
 
 
 @every_api
 async def test_a_connection_is_kept_behind_a_body_that_ends(api: Api) -> None:
+    script = [Say("one"), Stop(usage=USAGE)]
     with anyio.fail_after(20):
-        async with api.live_site("one") as site, api.client(site.url) as client:
+        async with live_site(script) as site, api.client(site.url) as client:
             for _ in range(3):
                 assert (await client.ask("hi")).text == "one"
             assert site.connections == 1
@@ -186,10 +195,9 @@ async def test_a_connection_is_kept_behind_a_body_that_ends(api: Api) -> None:
             assert [outcome.unwrap().text for outcome in outcomes] == ["one"] * 20
             assert site.connections <= 5
             for outcome in outcomes:
-                usage = outcome.unwrap().usage
-                assert outcome.unwrap().finish_reason == (None if api is GPROCHAT else "stop")
-                counted = usage and (usage.input_tokens, usage.output_tokens)
-                assert counted == (None if api is GPROCHAT else USAGE)
+                reply = outcome.unwrap()
+                facts = (reply.finish_reason, reply.usage)
+                assert facts == ((None, None) if api is GPROCHAT else ("stop", USAGE))
 
 
 @every_model_api
@@ -199,7 +207,7 @@ async def test_a_body_that_does_not_end_on_a_socket(api: Api) -> None:
 
     script = [Raw(whole_but_its_end(api, "one", "two")), Hang()]
     with anyio.fail_after(20):
-        async with live_site(script, strict=False) as site, api.client(site.url) as client:
+        async with live_site(script) as site, api.client(site.url) as client:
             async with anyio.create_task_group() as tasks:  # all of them in the same second
                 for _ in range(5):
                     tasks.start_soon(ask, client)
@@ -212,7 +220,7 @@ async def test_a_body_that_does_not_end_on_a_socket(api: Api) -> None:
 async def test_a_consumer_that_has_left_waits_for_no_end(api: Api) -> None:
     """Not even where the text that tells of it, and the finish reason, came in one read."""
     script = [Raw(whole_but_its_end(api, "one")), Hang()]
-    async with api.site(script) as site, api.client(site.url) as client:
+    async with scripted_site(script) as site, api.client(site.url) as client:
         send, receive = anyio.create_memory_object_stream[str](1)
         receive.close()
         reactor = current_reactor()

@@ -16,7 +16,8 @@ import anyio
 import pytest
 import trio
 from anyio.lowlevel import checkpoint
-from raw_site import END, HEAD, Exchange, raw_site
+from raw_site import Exchange, raw_site
+from support.apis import Api, every_api
 
 from gprochat_anyio import Client, RequestTimeoutError, Timeouts
 
@@ -72,12 +73,14 @@ LIMITS = pytest.mark.parametrize(
 class BusySite:
     """A site whose reply is all there before the event loop looks again.
 
+    :param api: that it speaks
     :param before: what comes before that
     :param late: the texts that come then
     :param whole: True if the reply ends with them
     """
 
-    def __init__(self, before: bytes, late: tuple[str, ...], *, whole: bool) -> None:
+    def __init__(self, api: Api, before: bytes, late: tuple[str, ...], *, whole: bool) -> None:
+        self._api = api
         self._before = before
         self._late = late
         self._whole = whole
@@ -87,10 +90,10 @@ class BusySite:
         exchange.send(self._before)
         self._go_on.wait(10)
         if not self._before:
-            exchange.send(HEAD)
-        exchange.text(*self._late)
+            exchange.send(self._api.head)
+        exchange.send(self._api.said(*self._late))
         if self._whole:
-            exchange.send(END)
+            exchange.send(self._api.end)
         self._sent.set()
         if not self._whole:
             exchange.until_left()
@@ -100,22 +103,23 @@ class BusySite:
         assert self._sent.wait(10)
 
 
+@every_api
 @LIMITS
 @pytest.mark.parametrize("size", [3, 45_000], ids=["small", "large"])
 async def test_a_whole_reply_that_came_while_the_loop_was_busy(
-    clock: Clock, limits: Timeouts, size: int
+    api: Api, clock: Clock, limits: Timeouts, size: int
 ) -> None:
     """A large one takes several reads."""
     opening = limits.first_chunk == 30
     late = ("x" * size,) * 2
-    site = BusySite(b"" if opening else HEAD + b"3\r\none\r\n", late, whole=True)
+    site = BusySite(api, b"" if opening else api.head + api.said("one"), late, whole=True)
     texts: list[str] = []
 
     async def ask(client: Client) -> None:
         texts.append((await client.ask("hi", timeouts=limits)).text)
 
     with raw_site(site) as raw, anyio.fail_after(1000):
-        async with Client(raw.url, trust_env=False, timeouts=NO_LIMIT) as client:
+        async with api.client(raw.url, timeouts=NO_LIMIT) as client:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(ask, client)
                 while not raw.prompts:
@@ -126,12 +130,15 @@ async def test_a_whole_reply_that_came_while_the_loop_was_busy(
     assert texts == [("" if opening else "one") + "".join(late)]
 
 
+@every_api
 @LIMITS
 async def test_text_that_came_while_the_loop_was_busy_comes_before_the_error(
-    clock: Clock, limits: Timeouts
+    api: Api, clock: Clock, limits: Timeouts
 ) -> None:
     opening = limits.first_chunk == 30
-    site = BusySite(b"" if opening else HEAD + b"3\r\none\r\n", ("two", "three"), whole=False)
+    site = BusySite(
+        api, b"" if opening else api.head + api.said("one"), ("two", "three"), whole=False
+    )
     received = ""
 
     async def stream(client: Client) -> None:
@@ -145,7 +152,7 @@ async def test_text_that_came_while_the_loop_was_busy_comes_before_the_error(
                     await chunks.receive()
 
     with raw_site(site) as raw, anyio.fail_after(1000):
-        async with Client(raw.url, trust_env=False, timeouts=NO_LIMIT) as client:
+        async with api.client(raw.url, timeouts=NO_LIMIT) as client:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(stream, client)
                 while not (raw.prompts if opening else received):
@@ -155,11 +162,12 @@ async def test_text_that_came_while_the_loop_was_busy_comes_before_the_error(
     assert received == ("" if opening else "one") + "twothree"
 
 
-async def test_the_error_if_nothing_came(clock: Clock) -> None:
+@every_api
+async def test_the_error_if_nothing_came(api: Api, clock: Clock) -> None:
     """A busy event loop does not put a deadline off either."""
-    site = BusySite(HEAD + b"3\r\none\r\n", ("late",), whole=False)
+    site = BusySite(api, api.head + api.said("one"), ("late",), whole=False)
     with raw_site(site) as raw, anyio.fail_after(math.inf):
-        async with Client(raw.url, trust_env=False) as client:
+        async with api.client(raw.url) as client:
             async with client.stream("hi", timeouts=Timeouts(idle=30)) as chunks:
                 assert await chunks.receive() == "one"
                 clock.ahead += 100

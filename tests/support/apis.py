@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from gprochat_anyio import Client
-from gprochat_anyio.testing import (
-    Drop,
-    Fail,
-    Hang,
-    Hold,
-    MemorySite,
-    Raw,
-    Refuse,
-    Say,
-    Script,
-    ScriptedSite,
-    Step,
-    live_site,
-    scripted_site,
-)
-from gprochat_anyio.testing._steps import LAST_CHUNK, REPLY_HEAD, chunk, steps_of
+from gprochat_anyio._wire.usage import Usage
+from gprochat_anyio.testing._steps import LAST_CHUNK, REPLY_HEAD, chunk, reply_head
 
 from .decoding import event, events, said, told
 
-EVENTS_HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-    b"Cache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n"
-)
-USAGE = (4, 2)
-"""Input and output tokens of every reply of an API that counts them."""
+EVENTS_HEAD = reply_head("text/event-stream")
+USAGE = Usage(4, 2)
+"""Of every reply of an API that counts tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +27,6 @@ class Api:
     :param piece: encodes a text as a part of a reply's body
     :param ending: the end of a reply's body
     :param make: makes a client, of an address and settings
-    :param read: returns the prompt in a request's body
     """
 
     name: str
@@ -53,7 +34,6 @@ class Api:
     piece: Callable[[str], bytes]
     ending: bytes
     make: Callable[..., Client]
-    read: Callable[[Any], str]
 
     def __str__(self) -> str:
         return self.name
@@ -61,19 +41,6 @@ class Api:
     def client(self, url: str, **settings: Any) -> Client:
         """Return a client of a server with this API."""
         return self.make(url, **{"trust_env": False, **settings})
-
-    def site(self, *scripts: Script, **settings: Any) -> MemorySite:
-        """Return a server in memory. The scripts are those of a GPROChat site."""
-        replies = map(self.script, scripts)
-        return scripted_site(*replies, strict=self is GPROCHAT, **settings)
-
-    def live_site(self, *scripts: Script) -> AbstractAsyncContextManager[ScriptedSite]:
-        """Return a server on 127.0.0.1. The scripts are those of a GPROChat site."""
-        return live_site(*map(self.script, scripts), strict=self is GPROCHAT)
-
-    def prompt_of(self, body: Any) -> str:
-        """Return the prompt in a request's body."""
-        return self.read(body)
 
     def said(self, *texts: str) -> bytes:
         """Return the texts as they are sent, each as one HTTP chunk."""
@@ -87,28 +54,6 @@ class Api:
     def reply(self, *texts: str) -> bytes:
         """Return a whole response."""
         return self.head + self.said(*texts) + self.end
-
-    def script(self, script: Script) -> Script:
-        """Return what a server with this API does where a GPROChat site follows a script.
-
-        Bytes to say, which are not a whole text there, are not a whole event here.
-        """
-        if self is GPROCHAT:
-            return script
-        given = list(steps_of(script))
-        steps: list[Step | Hold] = []
-        rest = self.head
-        for step in given:
-            if isinstance(step, Say):
-                data = b"data: " if isinstance(step.text, bytes) else self.piece(step.text)
-                steps.append(Raw(rest + (chunk(data) if step.text else b"")))
-                rest = b""
-            else:
-                steps.append(step)
-        ends_itself = isinstance(given[-1] if given else None, Hang | Drop | Refuse | Fail)
-        if not ends_itself and not any(isinstance(step, Raw) for step in given):
-            steps.append(Raw(rest + self.end))
-        return steps
 
 
 def _openai(url: str, **settings: Any) -> Client:
@@ -127,7 +72,6 @@ GPROCHAT = Api(
     str.encode,
     b"",
     Client,
-    lambda body: body["messages"][-1]["parts"][0]["text"],
 )
 OPENAI = Api(
     "openai",
@@ -135,11 +79,10 @@ OPENAI = Api(
     lambda text: event(said(text)),
     events(
         said(reason="stop"),
-        {"choices": [], "usage": {"prompt_tokens": USAGE[0], "completion_tokens": USAGE[1]}},
+        {"choices": [], "usage": {"prompt_tokens": 4, "completion_tokens": 2}},
         b"[DONE]",
     ),
     _openai,
-    lambda body: body["messages"][-1]["content"],
 )
 GEMINI = Api(
     "gemini",
@@ -148,11 +91,10 @@ GEMINI = Api(
     event(
         {
             **told(reason="STOP"),
-            "usageMetadata": {"promptTokenCount": USAGE[0], "candidatesTokenCount": USAGE[1]},
+            "usageMetadata": {"promptTokenCount": 4, "candidatesTokenCount": 2},
         }
     ),
     _gemini,
-    lambda body: body["contents"][-1]["parts"][0]["text"],
 )
 
 MODEL_APIS = [OPENAI, GEMINI]

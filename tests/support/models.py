@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import anyio
 from anyio.lowlevel import checkpoint
 
 from gprochat_anyio.site import Turn
@@ -13,6 +14,7 @@ class Saying:
     """A model that says its texts again and again, and knows what is going on.
 
     :param pause: awaited before each text
+    :param clean_up: awaited in the end, in a shielded scope
     :param endless: True to begin anew after the last text
     """
 
@@ -22,6 +24,7 @@ class Saying:
         self,
         *texts: str,
         pause: Callable[[], Awaitable[object]] = checkpoint,
+        clean_up: Callable[[], Awaitable[object]] = checkpoint,
         endless: bool = False,
     ) -> None:
         self.histories: list[tuple[Turn, ...]] = []
@@ -34,6 +37,7 @@ class Saying:
         """Characters."""
         self._texts = texts
         self._pause = pause
+        self._clean_up = clean_up
         self._endless = endless
 
     async def __call__(self, turns: tuple[Turn, ...]) -> AsyncIterator[str]:
@@ -49,6 +53,8 @@ class Saying:
                 if not self._endless:
                     break
         finally:
+            with anyio.CancelScope(shield=True):
+                await self._clean_up()
             self.running -= 1
 
 

@@ -1,0 +1,132 @@
+"""Models that clean up slowly, cannot be closed, or are interrupted themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+from cancelling import ENDING
+from loops import VIRTUAL_LOOPS
+
+from gprochat_anyio import Client, ReplyInterruptedError, Retry
+from gprochat_anyio.site import Turn
+
+virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+
+
+class Cleaning:
+    """A model that cleans up for so many seconds, whatever happens."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.closed = False
+
+    async def __call__(self, turns: tuple[Turn, ...]) -> AsyncIterator[str]:
+        try:
+            yield "one"
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(self.seconds)
+            self.closed = True
+
+
+@virtual
+@pytest.mark.parametrize(("seconds", "waited"), [(0.5, 0.5), (50, 1)])
+async def test_cleaning_up_is_waited_for_at_most_a_second(seconds: float, waited: float) -> None:
+    model = Cleaning(seconds)
+    async with Client.of(model) as client:
+        for operation in ENDING:
+            began = anyio.current_time()
+            with anyio.move_on_after(3):
+                await operation(client)
+            assert anyio.current_time() - began == pytest.approx(3 + waited)
+            assert model.closed == (seconds < 1)
+            await anyio.sleep(100)
+            assert model.closed
+            model.closed = False
+
+
+class Refusing:
+    """An iterator that cannot be closed, or fails when it is."""
+
+    def __init__(self, turns: tuple[Turn, ...]) -> None:
+        self._texts = iter(["one", turns[-1].text])
+
+    def __aiter__(self) -> Refusing:
+        return self
+
+    async def __anext__(self) -> str:
+        await checkpoint()
+        for text in self._texts:
+            return text
+        raise StopAsyncIteration
+
+
+class FailingToClose(Refusing):
+    async def aclose(self) -> None:
+        raise ValueError("canary-of-the-prompt")
+
+
+@virtual
+async def test_an_iterator_that_cannot_be_closed(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with Client.of(Refusing) as client:
+        assert (await client.ask("two")).text == "onetwo"
+    assert "failed" not in caplog.text
+    async with Client.of(FailingToClose) as client:
+        assert (await client.ask("two")).text == "onetwo"
+    assert f"the model failed to close: ValueError at {__file__}" in caplog.text
+    assert "canary" not in caplog.text
+
+
+@virtual
+async def test_an_iterator_that_is_too_slow_to_close(caplog: pytest.LogCaptureFixture) -> None:
+    class Slow(Refusing):
+        async def aclose(self) -> None:
+            await anyio.sleep(100)
+
+    async with Client.of(Slow) as client:
+        began = anyio.current_time()
+        assert (await client.ask("two")).text == "onetwo"
+        assert anyio.current_time() - began == pytest.approx(1)
+    assert "the model took more than 1 s to close" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("texts", [(), ("one",)])
+async def test_an_interrupt_in_a_model_is_the_callers(
+    kind: type[BaseException], texts: tuple[str, ...]
+) -> None:
+    interrupt = kind("by hand")
+
+    async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
+        for text in texts:
+            yield text
+        raise interrupt
+
+    async with Client.of(model) as client:
+        with pytest.raises(kind) as caught:
+            await client.ask("hi")
+        assert caught.value is interrupt
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_model_whose_own_task_is_cancelled() -> None:
+    """The caller is not: it gets an error."""
+
+    async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
+        yield "one"
+        task: asyncio.Task[Any] = asyncio.create_task(asyncio.sleep(100))
+        task.cancel()
+        await task
+
+    async with Client.of(model, retry=Retry(attempts=1)) as client:
+        with pytest.raises(ReplyInterruptedError, match="the model was cancelled") as caught:
+            await client.ask("hi")
+        assert caught.value.partial_text == "one"
