@@ -12,7 +12,7 @@ from faults import WAYS, assert_ours, receive_by
 from http_libraries import EACH_LIBRARY
 from loops import VIRTUAL_LOOPS
 from prompted import AtOnce, echo
-from support.apis import OPENAI, Api, every_api, every_model_api
+from support.apis import GPROCHAT, OPENAI, Api, every_api, every_model_api
 from transport.proxies import proxying
 from transport.servers import client_context, repeating, server_context, serving
 
@@ -24,6 +24,7 @@ from gprochat_anyio import (
     Retry,
     SiteError,
     Timeouts,
+    UnexpectedResponseError,
     fan_out,
     gather,
     race,
@@ -190,6 +191,22 @@ async def test_over_another_transport(api: Api, library: Any) -> None:
     async with api.client("http://site.test", transport=transport) as client:
         answered = await client.ask("hi")
         assert (answered.text, answered.finish_reason) == ("onetwo", "stop")
+
+
+@virtual
+@every_api
+async def test_a_head_is_judged_by_the_api_of_its_request(api: Api) -> None:
+    """However many heads were good, and though the same one is good for another API."""
+    replies = [
+        Raw(api.reply("ok").replace(b"\r\n", b"\r\nX-Number: %d\r\n" % n, 1)) for n in range(99)
+    ]
+    async with scripted_site(*replies) as site, api.client(site.url) as client:
+        for _ in replies:
+            assert (await client.ask("hi")).text == "ok"
+    other = OPENAI if api is GPROCHAT else GPROCHAT
+    async with scripted_site(Raw(api.reply("ok"))) as site, other.client(site.url) as client:
+        with pytest.raises(UnexpectedResponseError):
+            await client.ask("hi")
 
 
 @virtual
