@@ -29,6 +29,7 @@ from gprochat_anyio import (
     Timeouts,
     UnexpectedResponseError,
 )
+from gprochat_anyio._request.chat_client import opener_of
 from gprochat_anyio.testing import (
     Drop,
     Hang,
@@ -188,6 +189,15 @@ async def test_a_cancellation_holds_no_key_wherever_it_comes(api: Api) -> None:
     shown = [frames_of_the_library(error) for error in cancelled]
     assert any("NativeSender" in text for text in shown)  # the frames that send are among them
     assert_clean(*shown)
+
+
+@every_model_api
+def test_header_fields_show_no_key(api: Api) -> None:
+    """Frames that send have them among their locals."""
+    address = opener_of(api.client("https://host", api_key=KEY)).address
+    assert address is not None
+    assert any(KEY in value for value in address.headers.values())
+    assert_clean(repr(address.headers), repr(address.head("/")), repr(address))
 
 
 async def test_a_refusal_that_quotes_a_part_of_the_key_is_not_quoted() -> None:
