@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,8 +14,8 @@ from support.apis import USAGE, Api, every_model_api
 from gprochat_anyio import Client, Conversation, InsecureSiteWarning, Message, SyncClient
 from gprochat_anyio.testing import Hang, Raw, Request, Say, Stop, live_site, scripted_site
 
-openai = partial(Client.openai, model="m")
-gemini = partial(Client.gemini, api_key="k")
+openai: Callable[..., Client] = partial(Client.openai, model="m")
+gemini: Callable[..., Client] = partial(Client.gemini, api_key="k")
 
 SAYS = [Say("one"), Say("two"), Stop("length", USAGE)]
 

@@ -65,6 +65,7 @@ async def test_each_deadline(
 )
 async def test_deadlines_fire_in_a_shielded_scope(limits: Timeouts, phase: str, at: float) -> None:
     model = Saying("a", pause=After(1, 1000), endless=True)
+    caught: Any = None
     async with Client.of(model, timeouts=limits) as client:
         with anyio.CancelScope() as outer:
             async with client.stream("hi") as chunks:
