@@ -58,9 +58,10 @@ def test_invalid_settings(make: Any, settings: dict[str, Any], says: str) -> Non
 
 @pytest.mark.parametrize("setting", ["secret_key", "password", "failure_marker", "url"])
 def test_settings_of_sites_are_not_of_apis(setting: str) -> None:
+    settings: dict[str, Any] = {setting: "x"}
     for make in (openai, gemini):
         with pytest.raises(TypeError):
-            make(base_url="https://host", **{setting: "x"})
+            make(base_url="https://host", **settings)
 
 
 def test_what_a_client_says_of_itself() -> None:
@@ -121,7 +122,8 @@ class TestPlainHTTP:
         ],
     )
     def test_otherwise_does_not(self, settings: dict[str, Any]) -> None:
-        openai(**{"base_url": "http://api.example.org", "api_key": "k", **settings})
+        given: dict[str, Any] = {"base_url": "http://api.example.org", "api_key": "k"}
+        openai(**given | settings)
 
 
 def requests_of(*clients: Client) -> list[Request]:
