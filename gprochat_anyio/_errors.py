@@ -91,6 +91,8 @@ class SiteError(GPROChatError):
         """`error.message` of the answer's JSON, if it had one."""
         self.retry_after: float | None = retry_after
         """Seconds that the answer's `Retry-After` asks to wait, if it had one."""
+        self.partial_text: str = ""
+        """The text received before: an API may tell of an error in the middle of a reply."""
 
 
 class AuthenticationError(SiteError):

@@ -154,7 +154,7 @@ class IncomingReply(IncomingResponse):
         self.tell()
         error = self.error
         if error is not None:
-            if isinstance(error, ReplyInterruptedError | RequestTimeoutError):
+            if isinstance(error, ReplyInterruptedError | RequestTimeoutError | SiteError):
                 error.partial_text = partial_text
             raise strip_traceback(error) if isinstance(error, GPROChatError) else error
 

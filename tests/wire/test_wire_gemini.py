@@ -129,6 +129,7 @@ class TestFailures:
                 "code": "content_filter",
                 "site_message": "Too\nrisky",
                 "retry_after": None,
+                "partial_text": "",  # the client adds it
             },
         )
         assert decode("gemini", single_bytes(events(*values))) == decoded
