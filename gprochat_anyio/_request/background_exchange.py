@@ -66,9 +66,8 @@ class BackgroundExchange(ABC):
                 await self._exchange()
         except anyio.get_cancelled_exc_class():  # the event loop ends, or what is awaited says so
             self._feed(self._response.on_failure, self._cancelled())
-            raise
         except BaseException as error:  # noqa: BLE001 - the application's own, raised where it waits
-            self._feed(self._response.on_failure, error)
+            self._feed(self._response.on_failure, self._failure_of(error))
         finally:
             self._ended.set()
             self._reactor.leave()
@@ -80,6 +79,10 @@ class BackgroundExchange(ABC):
     @abstractmethod
     def _cancelled(self) -> BaseException:
         """Return the failure that a cancellation by another than the caller is."""
+
+    def _failure_of(self, error: BaseException) -> BaseException:
+        """Return what an exception means to the caller."""
+        return error
 
     async def _until_resumed(self) -> None:
         while self.paused and not self.closed:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
-from anyio.lowlevel import checkpoint
+import anyio
+from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from gprochat_anyio._wire.model_api import Model, ModelError, Turn
 from gprochat_anyio._wire.model_wire import error_of_model
@@ -14,6 +17,12 @@ from gprochat_anyio.transport._failures import ConnectionLost
 from .background_exchange import BackgroundExchange
 from .model_texts import Texts
 from .response import IncomingResponse
+
+_log = logging.getLogger("gprochat_anyio")
+
+
+_MOST = 100
+"""Texts of a model whose own scope is cancelled, and that does not await anything."""
 
 
 class ModelSender:
@@ -49,17 +58,14 @@ class ModelExchange(BackgroundExchange):
     def __init__(self, model: Model, turns: tuple[Turn, ...], response: IncomingResponse) -> None:
         super().__init__(response)
         self._texts = Texts(model, turns)
+        self._cancellations = 0  # in a row, by a scope of the model's
 
     async def _exchange(self) -> None:
         texts, failure = self._texts, None
         try:
             while (text := await texts.next()) is not None:
                 self._feed(self._response.on_body, text)  # its decoder takes texts
-                # A model need never wait. Two turns, because the consumer takes the text in the
-                # next one: in the other it waits, and asyncio can deliver a cancellation.
-                await checkpoint()
-                await checkpoint()
-                await self._until_resumed()
+                await self._give_turn()
         except ModelError as error:
             failure = error_of_model(error)
         finally:
@@ -68,6 +74,31 @@ class ModelExchange(BackgroundExchange):
             self._feed(self._response.on_end)
         else:
             self._feed(self._response.on_failure, failure)
+
+    async def _give_turn(self) -> None:
+        """Let the consumer take a text, and wait while it is behind."""
+        try:
+            # A model need never wait. Two turns, because the consumer takes the text in the next
+            # one: in the other it waits, and asyncio can deliver a cancellation.
+            await checkpoint()
+            await checkpoint()
+            await self._until_resumed()
+        except anyio.get_cancelled_exc_class():
+            ends = self.closed or anyio.current_effective_deadline() > -inf  # the event loop's end
+            if ends or self._cancellations == _MOST:
+                raise
+            # A scope that the model holds open while it is suspended may be cancelled. Only its own
+            # awaits may take notice of that: it is to leave its scopes itself.
+            self._cancellations += 1
+            await cancel_shielded_checkpoint()
+        else:
+            self._cancellations = 0
+
+    def _failure_of(self, error: BaseException) -> BaseException:
+        if not isinstance(error, RuntimeError | GeneratorExit):
+            return error
+        _log.error("the model failed: %s, or it left a cancel scope open", type(error).__name__)
+        return error_of_model(ModelError("The model failed."))
 
     def _cancelled(self) -> BaseException:
         return ConnectionLost("the model was cancelled", answered=True, reused=False, reset=True)

@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 from cancelling import ENDING
 from loops import VIRTUAL_LOOPS
 
-from gprochat_anyio import Client, ReplyInterruptedError, Retry
+from gprochat_anyio import Client, ReplyInterruptedError, Retry, SiteError
 from gprochat_anyio.site import Turn
 
 virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
@@ -130,3 +130,50 @@ async def test_a_model_whose_own_task_is_cancelled() -> None:
         with pytest.raises(ReplyInterruptedError, match="the model was cancelled") as caught:
             await client.ask("hi")
         assert caught.value.partial_text == "one"
+
+
+@virtual
+async def test_a_deadline_of_the_models_own_that_passes_while_the_consumer_is_behind() -> None:
+    """Its cancellation is the model's to take notice of, and nothing else's."""
+
+    async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
+        with anyio.move_on_after(1) as scope:
+            yield "x" * 70_000
+            await anyio.sleep_forever()
+        assert scope.cancelled_caught
+        yield "end"
+
+    async with Client.of(model) as client, client.stream("hi") as chunks:
+        await anyio.sleep(2)
+        assert (await chunks.read()).endswith("xend")
+
+
+@virtual
+async def test_a_task_of_the_models_own_that_fails() -> None:
+    async def fail() -> None:
+        await anyio.sleep(1)
+        raise ValueError("canary")
+
+    async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(fail)
+            while True:
+                yield "a"
+                await anyio.sleep(0.3)
+
+    async with Client.of(model) as client:
+        with pytest.raises(SiteError, match="The model failed") as caught:
+            await client.ask("hi")
+    assert caught.value.partial_text == "aaaa"
+
+
+@virtual
+async def test_a_model_that_takes_no_notice_of_its_own_deadline() -> None:
+    async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
+        with anyio.move_on_after(0):
+            while True:
+                yield "a"
+
+    async with Client.of(model) as client:
+        with pytest.raises((SiteError, ReplyInterruptedError)):
+            await client.ask("hi")
