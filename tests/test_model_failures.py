@@ -134,3 +134,9 @@ async def test_a_reply_that_is_too_large(way: str) -> None:
         assert model.running == 0
     async with Client.of(Saying("a" * 100), max_reply_size=None) as client:
         assert await receive_by(way, client) == "a" * 100
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("inf"), float("nan")])
+def test_a_pause_that_is_none(seconds: float) -> None:
+    with pytest.raises(ValueError, match="retry_after must be"):
+        ModelError("slow down", status=429, retry_after=seconds)

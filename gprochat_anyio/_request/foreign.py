@@ -155,7 +155,10 @@ def _foreign_errors(library: ModuleType) -> tuple[type[Exception], ...]:
 
 
 def _failure(library: ModuleType, error: Exception, *, answered: bool) -> TransportFailure:
-    reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+    said = str(error)
+    if isinstance(error, library.ProtocolError):  # it quotes what the server sent, keys included
+        said = said.partition(":")[0]
+    reason = f"{type(error).__name__}: {said}".removesuffix(": ")
     if not answered:
         if isinstance(error, library.TimeoutException):
             return TimedOut(reason, connecting=isinstance(error, library.ConnectTimeout))

@@ -145,7 +145,7 @@ class ApiErrors:
         self, what: str, status: int, error: Mapping[str, Any], headers: Mapping[str, str]
     ) -> SiteError:
         details, code, message = _details(error), self._code(error), error.get("message")
-        message = self._hide_key(message).strip() if isinstance(message, str) else ""
+        message = self.hide_key(message).strip() if isinstance(message, str) else ""
         wait = parse_retry_after(headers.get("retry-after"), headers.get("date"))
         facts: dict[str, Any] = {
             "status": status,
@@ -176,14 +176,15 @@ class ApiErrors:
         values = [error.get(name) for name in ("status", "code", "type")]
         words = [value for value in values if isinstance(value, str) and value]
         if words:
-            return shown(self._hide_key(words[0]))
+            return shown(self.hide_key(words[0]))
         numbers = [value for value in values if type(value) is int and 0 <= value < 100_000]
         return str(numbers[0]) if numbers else None
 
     def _without_key(self, headers: Mapping[str, str]) -> dict[str, str]:
-        return {name: self._hide_key(value) for name, value in headers.items()}
+        return {name: self.hide_key(value) for name, value in headers.items()}
 
-    def _hide_key(self, text: str) -> str:
+    def hide_key(self, text: str) -> str:
+        """Return a text of the server's without the key."""
         return text.replace(self._key, "***") if self._key else text
 
 

@@ -119,8 +119,9 @@ class EventReplyDecoder(ABC):
             self._fail(self._errors.in_stream(error))
 
     def _count(self, input_tokens: int, output_tokens: int) -> None:
-        """Take note of the usage until here."""
-        self.usage = Usage(input_tokens, output_tokens)
+        """Take note of the usage until here, if it is one."""
+        if input_tokens >= 0 and output_tokens >= 0:
+            self.usage = Usage(input_tokens, output_tokens)
 
     def _ended(self, reason: str, text: str) -> None:
         """Take note of the finish reason.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from math import inf
 from typing import Literal, Self
 
 from .usage import Usage
@@ -49,6 +50,7 @@ class ModelError(Exception):
     :param code: a name for the reason, for the same; `"content_filter"` after the first text is
         a finish reason there, and no failure
     :param retry_after: seconds after which to ask again
+    :raises ValueError: If `retry_after` is negative, infinite or NaN.
     """
 
     def __init__(
@@ -59,6 +61,8 @@ class ModelError(Exception):
         code: str | None = None,
         retry_after: float | None = None,
     ) -> None:
+        if retry_after is not None and not 0 <= retry_after < inf:
+            raise ValueError("retry_after must be a number of seconds, at least 0, or None")
         if status == 429 and "[429 " not in message:
             message = f"[429 Too Many Requests] {message}"
         super().__init__(message)

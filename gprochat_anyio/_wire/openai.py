@@ -20,6 +20,9 @@ from .json_body import encode_json
 from .messages import Message
 
 OPENAI_PEER = Peer("the model's server", "base_url (often it ends with /v1)")
+_LONGEST_REASON = 100
+"""Characters of a finish reason that is not one of OpenAI's own words."""
+
 _ROLES = {"user": "user", "model": "assistant"}
 
 
@@ -134,7 +137,7 @@ class OpenAIDecoder(EventReplyDecoder):
         elif reason == "error":
             self._fail(self._errors.of_reply("gave the reply up", code=reason))
         else:
-            self._ended(reason, text)
+            self._ended(self._errors.hide_key(reason)[:_LONGEST_REASON], text)
 
 
 def _tolerated(value: Mapping[str, Any]) -> _ChunkEvent:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from support.decoding import KEY, Decoded, decode, event, events, said, single_bytes
+from support.decoding import KEY, WIRES, Decoded, decode, event, events, said, single_bytes
 
 from gprochat_anyio import AuthenticationError, Message, RateLimitError, SiteError
 from gprochat_anyio._wire.openai import OpenAIWire
@@ -278,3 +278,19 @@ class TestFailures:
         assert decoded.error[0] is kind
         assert decoded.error[2]["status"] == status
         assert KEY not in repr(decoded)
+
+
+def test_a_finish_reason_of_the_servers_own_is_short_and_holds_no_key() -> None:
+    decoder = WIRES["openai"].decoder(None)
+    text = decoder.feed(event(said("a", reason=f"{KEY} {'x' * 200}")))
+    assert text == "a"
+    assert decoder.finish_reason is not None
+    assert decoder.finish_reason.startswith("*** x")
+    assert len(decoder.finish_reason) <= 100
+
+
+def test_a_usage_below_zero_is_none() -> None:
+    decoder = WIRES["openai"].decoder(None)
+    usage = {"prompt_tokens": -5, "completion_tokens": 1}
+    decoder.feed(event({"choices": [], "usage": usage}))
+    assert decoder.usage is None
