@@ -1,4 +1,4 @@
-"""The process of one measurement: told on its command line, it prints one line of JSON."""
+"""The process of one measurement. Its argument is the job as JSON; it prints the result as JSON."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from workloads import Job
 
 
 def main() -> None:
-    told = json.loads(sys.argv[1])
-    machine.pin(told["core"])
-    result = measure.run(Job(**told["job"]), told["port"], quick=told["quick"])
+    task = json.loads(sys.argv[1])
+    machine.pin(task["core"])
+    result = measure.run(Job(**task["job"]), task["port"], quick=task["quick"])
     print(json.dumps(result))
 
 

@@ -1,4 +1,4 @@
-"""The goals of the library, as figures: what is compared with what, and how much it may be."""
+"""Performance goals of the library, as limits of ratios."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from results import Results
 from workloads import WORKLOADS, Job
 
 LOOPS = ("asyncio", "trio")
-"""Every goal is one on both."""
+"""Event loops on which every goal must be met."""
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """`peer` may cost at most `most` times what `against` costs in the same workload.
+    """Limit `most` of the ratio of `peer` to `against`, in the same workload.
 
-    :param on_trio: The limit on Trio; `None` if it is the same.
-    :param loop_of_other: The event loop of `against`; `None` for the loop of `peer`.
+    :param on_trio: The limit on Trio. `None` if it is the same.
+    :param loop_of_other: The event loop of `against`. `None` for the loop of `peer`.
     """
 
     workload: str
@@ -48,7 +48,7 @@ class Goal:
 
 
 class Growth(Goal):
-    """Against the same peer in another workload, on the same loop."""
+    """Limit of the ratio to the same peer in the workload `against`, on the same loop."""
 
     __slots__ = ()
 
@@ -61,7 +61,7 @@ class Growth(Goal):
 
 
 class Import(Goal):
-    """Seconds of CPU over a bare interpreter."""
+    """Limit of an import's CPU time above a bare interpreter's, in seconds."""
 
     __slots__ = ()
 
@@ -77,7 +77,7 @@ class Import(Goal):
 
 _TOGETHER = ("ours-ask", "ours-stream", "ours-fan_out")
 _STREAMED = ("ours-stream", "ours-fan_out")
-"""The peers of ours that hand over text as it arrives, many replies at once."""
+"""Our peers that stream many concurrent replies."""
 
 
 def _goals() -> Iterator[Goal]:
@@ -99,8 +99,8 @@ def _goals() -> Iterator[Goal]:
 
 def _many_at_once() -> Iterator[Goal]:
     for peer in _TOGETHER:
-        # So few leave the client's core idle: the wall time is the site's own, and two runs of
-        # one client are 2 % apart.
+        # So few replies leave the client's core idle. The wall time is therefore the site's, and
+        # two runs of one client differ by 2 %.
         yield Goal("C-100", peer, "cpu", 0.85 if peer == "ours-ask" else 1.0)
         yield Goal("C-100", peer, "wall", 1.02)
     for count, late in ((500, 0.40), (1000, 0.80), (2000, 1.0)):

@@ -1,4 +1,4 @@
-"""Workload F: what an import costs a fresh interpreter."""
+"""Workload F: the cost of an import in a fresh interpreter."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ _PROGRAMS = {
 
 
 def measure(times: int) -> dict[str, list[float]]:
-    """Seconds of CPU of whole interpreters that only import, in interleaved rounds.
+    """Return the CPU times of interpreters that only import, in seconds, by what they import.
 
-    The first round is not kept: it compiles, into a folder of its own, and fills the caches.
+    Rounds are interleaved. The first one compiles, into a temporary folder, and fills the caches;
+    it does not count.
     """
     spent: dict[str, list[float]] = {
         name: [] for name, program in _PROGRAMS.items() if _can_run(program)
     }
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {machine.cores()[1]})  # is inherited
+    os.sched_setaffinity(0, {machine.cores()[1]})  # child processes inherit it
     try:
         with tempfile.TemporaryDirectory(prefix="gprochat-bench-") as compiled:
             environment = os.environ | {"PYTHONPYCACHEPREFIX": compiled}

@@ -1,4 +1,4 @@
-"""The event loops, and the two things that workloads need of each: many at once, and a cancel."""
+"""Event loops, and their native ways to run many tasks and to cancel one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AsyncWith = Callable[[T], Coroutine[Any, Any, None]]
 
 
 def run(loop: str, main: Async[T]) -> T:
-    """Run `main` to its end on the loop of this name; what only blocks runs on asyncio's."""
+    """Run `main` on the event loop of that name. Peers that block run on asyncio's."""
     if loop == "trio":
         import trio
 
@@ -28,7 +28,7 @@ def run(loop: str, main: Async[T]) -> T:
 
 
 def on_trio() -> bool:
-    """Whether the caller runs on Trio."""
+    """Return True if the caller runs on Trio."""
     trio = sys.modules.get("trio")
     return trio is not None and trio.lowlevel.in_trio_run()
 
@@ -43,7 +43,7 @@ async def sleep(seconds: float) -> None:
 
 
 async def together(call: AsyncWith[T], arguments: Iterable[T]) -> None:
-    """Call for each argument, all at once, in a task group of the loop's own."""
+    """Call an async function concurrently with each argument, in the loop's native task group."""
     if on_trio():
         import trio
 
@@ -57,9 +57,9 @@ async def together(call: AsyncWith[T], arguments: Iterable[T]) -> None:
 
 
 async def cancelled(work: Async[Any], when: Async[None], at: Callable[[], None]) -> None:
-    """Start `work`, wait for `when`, call `at`, and cancel `work` by the loop's own means.
+    """Start `work`, wait for `when`, call `at`, and cancel `work` natively.
 
-    Returns when the cancellation is through.
+    Return once the cancellation has completed.
     """
     if on_trio():
         import trio
@@ -78,7 +78,7 @@ async def cancelled(work: Async[Any], when: Async[None], at: Callable[[], None])
 
 
 async def cancelled_by_anyio(work: Async[Any], when: Async[None], at: Callable[[], None]) -> None:
-    """The same by an AnyIO scope around an AnyIO task group, whatever the loop."""
+    """Do the same as `cancelled`, but with AnyIO's task group and cancel scope."""
     import anyio
 
     async with anyio.create_task_group() as group:

@@ -1,4 +1,4 @@
-"""What the benchmarks run on: which core is whose, and the facts to keep beside the numbers."""
+"""The machine of a run: its cores, limits and versions."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def cores() -> tuple[int, int]:
-    """The server's core and the client's; the same one twice where there is only one."""
+    """Return the server's core and the client's, which are the same if there is only one."""
     ours = sorted(os.sched_getaffinity(0))
     return ours[0], ours[-1]
 
 
 def pin(core: int) -> None:
-    """Keep this process, and what it will start, on one core, and let it open many sockets."""
+    """Pin this process and its children to one core, and raise its limit of open files."""
     os.sched_setaffinity(0, {core})
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def most_open_files() -> int:
-    """Return how many files and sockets this process may have open."""
+    """Return the maximum number of open files and sockets of this process."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft
 
 
 def resident_bytes() -> int:
-    """The memory of this process that is in use now."""
+    """Return the resident memory of this process, in bytes."""
     return int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE
 
 
 def load() -> float:
-    """How many processes want to run, on the average of the last minute."""
+    """Return the load average of the last minute."""
     return os.getloadavg()[0]
 
 
 def facts() -> dict[str, Any]:
-    """What a reader needs to know to compare numbers with those of another run."""
+    """Return facts that a reader needs to compare numbers with those of another run."""
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),

@@ -1,4 +1,4 @@
-"""One measurement: a peer, on a loop, does what a workload asks for."""
+"""Measurement of one peer on one event loop in one workload."""
 
 from __future__ import annotations
 
@@ -20,23 +20,22 @@ from wire import Shape
 from workloads import WORKLOADS, Job, Workload
 
 _ENOUGH = 0.7
-"""Seconds of CPU after which one more reply of workload A adds nothing."""
-
+"""CPU time after which workload A ends, in seconds."""
 
 _OTHER_FILES = 100
-"""Files that a process has open besides the connections that are measured."""
+"""Number of files that a process opens besides the measured connections."""
 
 
 class WrongTextError(Exception):
-    """A peer did not get the text that was sent, so its numbers mean nothing."""
+    """The peer did not receive the text that was sent, so its numbers are meaningless."""
 
 
 class TooFewFilesError(Exception):
-    """The limit of open files does not allow a workload's connections."""
+    """The limit of open files is too low for the workload's connections."""
 
 
 class Meter:
-    """The cost of what happens between `start` and `stop`, here and in the load server."""
+    """Meter of the cost between `start` and `stop`, in this process and in the load server."""
 
     def __init__(self, control: Control, profile: Profile | None) -> None:
         self.control = control
@@ -62,15 +61,17 @@ class Meter:
         return {"cpu": cpu, "system": system, "wall": wall, "server_cpu": server}
 
     def spent(self) -> float:
-        """Seconds of CPU since the start."""
+        """Return the CPU time since the start, in seconds."""
         return time.process_time() - self._cpu
 
 
 def run(job: Job, port: int, *, quick: bool, profile: Profile | None = None) -> dict[str, Any]:
-    """What a job costs: seconds of `cpu`, `system`, `wall` and `server_cpu` for so many `units`.
+    """Return the cost of a job: `cpu`, `system`, `wall` and `server_cpu` in seconds, and `units`.
 
-    :param port: the load server's
-    :param profile: is on while the meter is
+    :param port: The load server's port.
+    :param profile: A profiler, which is enabled while the meter runs.
+    :raises TooFewFilesError: If the limit of open files is too low.
+    :raises WrongTextError: If the peer did not receive the text that was sent.
     """
     workload = WORKLOADS[job.workload]
     peer = peers.load(job.peer, over_events=workload.over_events)()
@@ -99,7 +100,7 @@ def run(job: Job, port: int, *, quick: bool, profile: Profile | None = None) -> 
 
 
 async def _warm_up(peer: Peer, workload: Workload) -> None:
-    """Load what is loaded late; where connections count, leave none open."""
+    """Ask 20 times, to load lazy imports. Leave no connection open in workloads that open many."""
     shape = Shape(10, close=workload.kind in "CME" or workload.shape.close)
     counter = Counter()
     for _ in range(20):
@@ -184,7 +185,7 @@ async def _cancel(peer: Peer, shape: Shape, count: int, meter: Meter) -> dict[st
         await _held(meter.control, count)
 
     await cancelled(work, all_open, meter.start)
-    await loops.sleep(0.05)  # whatever the loop does afterwards counts as well
+    await loops.sleep(0.05)  # callbacks that the cancellation has scheduled count as well
     cost = meter.stop()
     while (seen := meter.control.stats())["open"]:
         await loops.sleep(0.01)
@@ -193,7 +194,7 @@ async def _cancel(peer: Peer, shape: Shape, count: int, meter: Meter) -> dict[st
 
 
 async def _held(control: Control, count: int) -> None:
-    """Wait until the server holds so many replies, and the client has taken their first text."""
+    """Wait until the server holds `count` replies, and the client has taken their first text."""
     while control.stats()["held"] < count:
         await loops.sleep(0.02)
     await loops.sleep(0.3)
@@ -202,7 +203,7 @@ async def _held(control: Control, count: int) -> None:
 def _check(characters: int, shape: Shape, count: int, kind: str) -> None:
     if characters != shape.characters * count:
         raise WrongTextError(
-            f"workload {kind}: {characters} characters came instead of {shape.characters * count}"
+            f"workload {kind}: received {characters} characters, not {shape.characters * count}"
         )
 
 

@@ -1,4 +1,4 @@
-"""The tables: what each peer costs, which goals are met, and what speaks against a run."""
+"""The report: tables of costs, goals that are met or missed, and doubts about the run."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _LOADED = 0.5
 _IMPORT_HEAD = ("import", "CPU over a bare interpreter")
 
 RATIO = "of aiohttp's"
-"""The head of a column of ratios, each to the right of its metric's column."""
+"""Head of a column of ratios, which follows the column of their metric."""
 
 
 def render(results: Results) -> str:
-    """Everything, as Markdown that reads well on a terminal too."""
+    """Return the report as Markdown, with tables that are aligned for a terminal."""
     parts = [_title(results)]
     for workload in WORKLOADS.values():
         if lines := list(_lines(results, workload)):
@@ -41,7 +41,7 @@ def render(results: Results) -> str:
 
 
 def missed(results: Results) -> int:
-    """How many goals were measured and not met."""
+    """Return the number of goals that were measured and missed."""
     return sum("✗" in cell for line in _verdicts(results) for cell in line)
 
 
@@ -107,9 +107,9 @@ def _mark(goal: goals.Goal, value: float | None, loop: str) -> str:
 def _doubts(results: Results) -> Iterator[str]:
     facts = results.facts
     if facts["cores"] < 2:
-        yield "one core only: the load server and the client took it from each other"
+        yield "one core only: the load server and the client competed for it"
     if facts["load_at_start"] > _LOADED:
-        yield f"the machine was busy with something else: load {facts['load_at_start']:.1f}"
+        yield f"the machine was busy with other work: load {facts['load_at_start']:.1f}"
     if results.quick:
         yield "a quick run shows that everything works, not how fast it is"
     for workload in WORKLOADS.values():
@@ -125,18 +125,18 @@ def _doubts(results: Results) -> Iterator[str]:
             if workload.all_open and open_ is not None and open_ < workload.count:
                 yield f"{where}: at most {open_:,.0f} replies were open at the same time"
             if (spread := results.spread(job, "cpu")) > _WIDE_SPREAD:
-                yield f"{where}: the rounds are {spread:.0%} apart"
+                yield f"{where}: the rounds differ by {spread:.0%}"
 
 
 def quantity(value: float | None, metric: str) -> str:
-    """Return the value of a metric with its unit; nothing if it was not measured."""
+    """Return the value of a metric with its unit, or an empty string if it was not measured."""
     if metric == "bytes" and value is not None:
         return f"{value / 1024:.1f} KiB"
     return seconds(value)
 
 
 def seconds(value: float | None) -> str:
-    """Return a time with a unit that leaves about three digits."""
+    """Return a time with about three digits and a suitable unit."""
     if value is None:
         return ""
     for factor, unit in ((1, "s"), (1e3, "ms")):
@@ -148,7 +148,7 @@ def seconds(value: float | None) -> str:
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with its columns aligned; figures to the right."""
+    """Return a Markdown table with aligned columns. Numbers are aligned to the right."""
     columns = list(zip(head, *lines, strict=True))
     widths = [max(3, *(_width(cell) for cell in column)) for column in columns]
     right = [any(c[:1].isdigit() for c in column[1:]) for column in columns]

@@ -1,4 +1,4 @@
-"""What a run has measured: kept as JSON, asked for medians and for ratios."""
+"""Results of a run: stored as JSON, and evaluated as medians and ratios."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from workloads import Job
 
 @dataclass(slots=True)
 class Results:
-    """All measurements of a run, in the order in which they were made.
+    """All measurements of a run, in order.
 
-    :param records: a job's fields and its round, with what it cost or its `error`
-    :param imports: seconds of CPU of each interpreter of workload F, by what it imports
+    :param records: For each measurement, the job's fields and its round, with the costs or an
+        `error`.
+    :param imports: CPU times of the interpreters of workload F, in seconds, by what they import.
     """
 
     quick: bool = False
@@ -29,10 +30,10 @@ class Results:
         self.records.append(asdict(job) | {"round": turn} | outcome)
 
     def of(self, job: Job, metric: str) -> dict[int, float]:
-        """Return a metric by round, without the rounds that did not measure it.
+        """Return a metric by round, without rounds that did not measure it.
 
-        `cpu` and `bytes` are for one unit; `wall`, `late` and `first_text` are seconds;
-        `server_share` is the part of the wall time that the load server computed.
+        `cpu` and `bytes` are per unit. `wall`, `late` and `first_text` are in seconds.
+        `server_share` is the load server's CPU time as a fraction of the wall time.
         """
         return {
             r["round"]: value
@@ -42,36 +43,36 @@ class Results:
         }
 
     def value(self, job: Job, metric: str) -> float | None:
-        """The median over the rounds."""
+        """Return the median over the rounds, or `None` without measurements."""
         values = self.of(job, metric).values()
         return median(values) if values else None
 
     def spread(self, job: Job, metric: str) -> float:
-        """How far the rounds are apart: the widest distance, as a part of the median."""
+        """Return the range of the rounds, as a fraction of their median."""
         values = self.of(job, metric).values()
         return (max(values) - min(values)) / median(values)
 
     def ratio(self, job: Job, other: Job, metric: str) -> float | None:
-        """The median over the rounds of what one cost against the other in the same round."""
+        """Return the median over the rounds of the ratio within a round, or `None` without any."""
         ours, theirs = self.of(job, metric), self.of(other, metric)
         ratios = [ours[turn] / theirs[turn] for turn in ours.keys() & theirs.keys()]
         return median(ratios) if ratios else None
 
     def error(self, job: Job) -> str | None:
-        """Why a job has no numbers."""
+        """Return the error of a job that has no numbers."""
         for r in self.records:
             if Job(r["workload"], r["peer"], r["loop"]) == job and "error" in r:
                 return str(r["error"])
         return None
 
     def import_cost(self, name: str) -> float | None:
-        """Seconds of CPU over those of an interpreter that imports nothing."""
+        """Return an import's CPU time above a bare interpreter's, in seconds, or `None`."""
         if name not in self.imports:
             return None
         return median(self.imports[name]) - median(self.imports["interpreter"])
 
     def save(self, path: Path) -> None:
-        """One record a line, so that two runs can be compared by `diff`."""
+        """Write the results as JSON, one record per line, so that `diff` can compare two runs."""
         whole = asdict(self)
         records = ",\n  ".join(json.dumps(r) for r in whole.pop("records"))
         rest = json.dumps(whole, indent=1).removesuffix("\n}")

@@ -1,4 +1,4 @@
-"""Runs the jobs round after round, each in a process and against a server of its own."""
+"""Rounds of jobs. Each job runs in a fresh process, against a fresh server."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from workloads import Job
 
 _CHILD = Path(__file__).with_name("child.py")
 _LONGEST = 60.0
-"""Seconds after which a job is given up."""
+"""Time after which a job is killed, in seconds."""
 
 _TOO_LONG_TO_REPEAT = 8.0
-"""Seconds after which one round of a job has to be enough."""
+"""Time above which a job is measured in one round only, in seconds."""
 
 
 def run(jobs: list[Job], program: Path, results: Results, *, count: int) -> None:
-    """Add `count` rounds of all jobs; tells on stderr how far it is."""
+    """Add the results of `count` rounds of all jobs. Print the progress to stderr."""
     left = list(jobs)
     for turn in range(count):
         for number, job in enumerate(tuple(left), 1):
@@ -43,14 +43,14 @@ def run(jobs: list[Job], program: Path, results: Results, *, count: int) -> None
 def _in_process(job: Job, program: Path, *, quick: bool) -> dict[str, Any]:
     server_core, client_core = machine.cores()
     with server.running(program, core=server_core, lifetime=int(_LONGEST) + 30) as port:
-        told = {"core": client_core, "port": port, "quick": quick, "job": asdict(job)}
-        command = [sys.executable, str(_CHILD), json.dumps(told)]
+        task = {"core": client_core, "port": port, "quick": quick, "job": asdict(job)}
+        command = [sys.executable, str(_CHILD), json.dumps(task)]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=_LONGEST, check=False
             )
         except subprocess.TimeoutExpired:
-            return {"error": f"given up after {_LONGEST:.0f} s"}
+            return {"error": f"killed after {_LONGEST:.0f} s"}
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip(" |+-")]
         return {"error": lines[-1].strip(" |") if lines else f"exit status {done.returncode}"}

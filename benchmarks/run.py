@@ -1,4 +1,4 @@
-"""Measures gprochat_anyio side by side with its peers. See README.md, and `run.py --help`."""
+"""Benchmarks of gprochat_anyio and its peers. See benchmarks/README.md."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _all(program: Path, chosen: argparse.Namespace) -> int:
     try:
         rounds.run(plan, program, results, count=count)
     except KeyboardInterrupt:
-        print("interrupted; this is what there is", file=sys.stderr)
+        print("interrupted; the report has the measurements so far", file=sys.stderr)
     print(report.render(results))
     print(f"This took {time.monotonic() - start:.0f} s.", file=sys.stderr)
     if chosen.json:
@@ -67,7 +67,7 @@ def _all(program: Path, chosen: argparse.Namespace) -> int:
 
 
 def _one(job: Job, program: Path, chosen: argparse.Namespace) -> int:
-    """One job in this very process, where a profiler can see it."""
+    """Run one job in this process, where a profiler can see it."""
     server_core, client_core = machine.cores()
     profile = Profile() if chosen.profile else None
     with server.running(program, core=server_core, lifetime=600) as port:
@@ -80,7 +80,7 @@ def _one(job: Job, program: Path, chosen: argparse.Namespace) -> int:
     if profile is not None:
         profile.dump_stats(chosen.profile)
         Stats(profile).sort_stats(SortKey.TIME).print_stats(chosen.lines)
-        print(f"kept in {chosen.profile}: python -m pstats {chosen.profile}")
+        print(f"saved; to view it: python -m pstats {chosen.profile}")
     return 0
 
 
@@ -88,49 +88,59 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     everything = {loop for entry in peers.PEERS.values() for loop in entry.loops}
     add = parser.add_argument
-    add("--quick", action="store_true", help="fewer replies, peers and rounds: does it all work?")
-    add("--rounds", type=int, help="how often each measurement is made (3; quick: 1)")
+    add(
+        "--quick",
+        action="store_true",
+        help="only check that it works, with fewer replies and peers",
+    )
+    add("--rounds", type=int, help="number of rounds (default 3; with --quick 1)")
     add(
         "--workloads",
         type=_list,
         default=set(),
         metavar="A,B,C-1000",
-        help=f"of {', '.join(NAMES)}; C or S for all that begin so",
+        help=f"measure only these of {', '.join(NAMES)}; C or S selects all that begin with it",
     )
     add(
         "--peers",
         type=_list,
         default=set(peers.PEERS),
         metavar="ours-ask,aiohttp",
-        help=f"of {', '.join(peers.PEERS)}; what runs on one loop only is not left out by --loops",
+        help=f"measure only these of {', '.join(peers.PEERS)}",
     )
-    add("--loops", type=_list, default=everything, metavar="asyncio,trio")
-    add("--json", type=Path, help="where to keep the numbers (a full run: results.json)")
-    add("--svg", type=Path, help="where to draw the picture (a full run: results.svg)")
-    add("--report", type=Path, metavar="JSON", help="show kept numbers again; measures nothing")
+    add(
+        "--loops",
+        type=_list,
+        default=everything,
+        metavar="asyncio,trio",
+        help="measure only on these event loops; peers that support one loop are always measured",
+    )
+    add("--json", type=Path, help="write the numbers to this file (full run: results.json)")
+    add("--svg", type=Path, help="draw the picture to this file (full run: results.svg)")
+    add("--report", type=Path, metavar="JSON", help="show the numbers of a file; measure nothing")
     add("--strict", action="store_true", help="exit status 1 if a goal is missed")
     add(
         "--one",
         nargs=3,
         metavar=("WORKLOAD", "PEER", "LOOP"),
-        help="a single measurement inside this process, for profilers: "
+        help="run a single measurement in this process, for profilers: "
         "py-spy record -o out.svg -- python benchmarks/run.py --one B ours-ask trio",
     )
-    add("--profile", type=Path, metavar="OUT.PROF", help="with --one: run it under cProfile")
-    add("--lines", type=int, default=40, help="with --profile: how many functions to show")
+    add("--profile", type=Path, metavar="OUT.PROF", help="with --one: profile it with cProfile")
+    add("--lines", type=int, default=40, help="with --profile: number of functions to show")
     chosen = parser.parse_args()
     whole = not (chosen.quick or chosen.workloads or chosen.one or chosen.report)
     if whole and chosen.peers == set(peers.PEERS) and chosen.loops == everything:
         chosen.json = chosen.json or _HERE / "results.json"
         chosen.svg = chosen.svg or _HERE / "results.svg"
     for name in chosen.peers - peers.PEERS.keys():
-        parser.error(f"no peer {name!r}; there are {', '.join(peers.PEERS)}")
+        parser.error(f"unknown peer {name!r}; choose from {', '.join(peers.PEERS)}")
     for name in chosen.workloads - {*NAMES, *FAMILIES}:
-        parser.error(f"no workload {name!r}; there are {', '.join(NAMES)}")
+        parser.error(f"unknown workload {name!r}; choose from {', '.join(NAMES)}")
     for name in chosen.loops - everything:
-        parser.error(f"no loop {name!r}; there are {', '.join(sorted(everything))}")
+        parser.error(f"unknown loop {name!r}; choose from {', '.join(sorted(everything))}")
     if chosen.one and (chosen.one[0] not in WORKLOADS or chosen.one[1] not in peers.PEERS):
-        parser.error(f"--one {chosen.one[0]} {chosen.one[1]}: no such workload or peer")
+        parser.error(f"--one {chosen.one[0]} {chosen.one[1]}: unknown workload or peer")
     return chosen
 
 

@@ -1,4 +1,4 @@
-"""The load server as a process: building, starting, asking and stopping it."""
+"""The load server: building and running it, and reading its counters."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _SOURCE = Path(__file__).with_name("server.c")
 
 
 class NoCompilerError(Exception):
-    """There is nothing to build the load server with."""
+    """The load server cannot be built, because there is no C compiler."""
 
 
 @contextmanager
 def built() -> Iterator[Path]:
-    """The load server's program, in a folder that goes when the block is left."""
+    """Build the load server in a temporary folder. Return its path."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise NoCompilerError(
-            "the load server is a C program and there is no C compiler; install one "
+            "the load server is a C program, but there is no C compiler; install one "
             "(Debian: apt-get install gcc libc6-dev) and run this again"
         )
     with tempfile.TemporaryDirectory(prefix="gprochat-bench-") as folder:
@@ -36,10 +36,10 @@ def built() -> Iterator[Path]:
 
 @contextmanager
 def running(program: Path, *, core: int, lifetime: int) -> Iterator[int]:
-    """A fresh load server; gives its port. It ends with the block, or with this process.
+    """Start a load server, and return its port. It ends with the block, or with this process.
 
-    :param core: the core it stays on
-    :param lifetime: seconds after which it ends whatever happens
+    :param core: The core that it is pinned to.
+    :param lifetime: Time after which it ends in any case, in seconds.
     """
     command = [str(program), str(core), str(lifetime)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -51,18 +51,18 @@ def running(program: Path, *, core: int, lifetime: int) -> Iterator[int]:
 
 
 class Control:
-    """A connection to ask a load server what it has seen. Blocks, and is not counted there."""
+    """Control connection to a load server, which does not count it. All methods block."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
         self._file = self._socket.makefile("rb")
 
     def stats(self) -> dict[str, Any]:
-        """Its own CPU seconds, open connections, held answers, and the last close it saw."""
+        """Return the server's CPU time, numbers of connections and replies, and last close."""
         return self._get("/stats")
 
     def release(self) -> None:
-        """Let the answers go on that `hold=1` has stopped after their first write."""
+        """Continue the replies that `hold=1` has stopped after their first write."""
         self._get("/release")
 
     def close(self) -> None:
@@ -76,5 +76,5 @@ class Control:
             name, _, value = line.partition(b":")
             if name.lower() == b"content-length":
                 length = int(value)
-        answer: dict[str, Any] = json.loads(self._file.read(length))
-        return answer
+        body: dict[str, Any] = json.loads(self._file.read(length))
+        return body

@@ -1,4 +1,4 @@
-"""Consumers of text: a peer calls one of these with each piece of a reply as it arrives."""
+"""Consumers of text, which a peer calls with each piece of a reply as it arrives."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import time
 from collections.abc import Iterable, Iterator
 
 STAMP = 16
-"""Characters of a chunk that the server has stamped: the time it was sent, in hexadecimal."""
+"""Length of a stamped chunk. It is the time at which the server sent it, in hexadecimal."""
 
 _PERCENTILE = 0.99
 
 
 class Counter:
-    """Counts the characters of any number of replies, and keeps none."""
+    """Counter of the characters of any number of replies."""
 
     def __init__(self) -> None:
         self.characters = 0
@@ -22,7 +22,7 @@ class Counter:
 
 
 class FirstText(Counter):
-    """Notes when the first text of one reply arrives."""
+    """Timer of the first text of one reply."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,9 +36,9 @@ class FirstText(Counter):
 
 
 class Recorder:
-    """Keeps each piece of one reply and the time it was handed over.
+    """Recorder of one reply's pieces and their times.
 
-    This costs a piece 0.1 µs, with any peer. The arithmetic is done after the measurement.
+    It costs 0.1 µs per piece, with any peer. The lateness is computed after the measurement.
     """
 
     __slots__ = ("_pieces", "_times")
@@ -56,7 +56,7 @@ class Recorder:
         self._times.append(time.monotonic_ns())
 
     def lateness(self) -> Iterator[int]:
-        """Yield for each chunk the nanoseconds from its stamp until all of it was handed over."""
+        """Yield each chunk's lateness: the nanoseconds from its stamp until it was complete."""
         text = "".join(self._pieces)
         start = given = 0
         for piece, taken in zip(self._pieces, self._times, strict=True):
@@ -67,6 +67,6 @@ class Recorder:
 
 
 def p99_lateness(recorders: Iterable[Recorder]) -> float:
-    """Return the seconds within which 99 of 100 chunks were handed over."""
+    """Return the 99th percentile of the chunks' lateness, in seconds."""
     late = sorted(nanoseconds for recorder in recorders for nanoseconds in recorder.lateness())
     return late[int(len(late) * _PERCENTILE)] / 1e9

@@ -1,4 +1,4 @@
-"""What a client of a GPROChat site has to say, without any code of the library measured."""
+"""Requests to a GPROChat site, without code of the measured library."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PATH = "/api/generate"
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How the load server is to answer; travels in the prompt. The parameters are server.c's."""
+    """Shape of the load server's reply, encoded in the prompt. server.c defines the fields."""
 
     chunks: int
     size: int = 16
@@ -43,12 +43,12 @@ class Shape:
 
     @property
     def characters(self) -> int:
-        """The length of the text that a whole reply has."""
+        """The number of characters in a whole reply."""
         return self.chunks * self.size
 
 
 def body(prompt: str) -> bytes:
-    """The signed body of a request, as the original provider made it for each one."""
+    """Return the signed body of a request, encoded as the original provider does."""
     timestamp = time.time_ns() // 1_000_000
     return json.dumps(
         {

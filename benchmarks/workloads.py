@@ -1,4 +1,4 @@
-"""What is asked for in each workload, and who takes part in it."""
+"""The workloads, and the peers that take part in each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import peers
 from wire import Shape
 
 _METRICS = {"C": ("late", "wall"), "M": ("bytes",), "D": ("first_text",), "E": ("wall",)}
-"""What is compared besides the CPU, by kind."""
+"""Metrics that are compared besides CPU time, by kind of workload."""
 
 _OVER_EVENTS = "S-"
 
@@ -22,14 +22,15 @@ _NAMES_OF_METRICS = {
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One line of the table.
+    """Workload that each of its peers is measured with.
 
-    :param name: the letter of its kind first, then what tells it from others of its kind; before
-        both `S-` if the replies are OpenAI's server-sent events
-    :param unit: what the cost is divided by
-    :param count: how many replies, and how many in a quick run
+    :param name: The letter of the workload's kind, then a suffix for its variant. The prefix `S-`
+        means that the replies are OpenAI's server-sent events.
+    :param unit: The unit that the cost is divided by.
+    :param count: The number of replies.
+    :param quick_count: The number of replies in a quick run, if it differs.
     :param all_open: Whether all replies must be open at the same time.
-    :param loops: The event loops that it is measured on; `None` for all.
+    :param loops: The event loops that it is measured on. `None` for all.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Workload:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics that are compared, the CPU first."""
+        """The compared metrics. CPU time comes first."""
         return ("cpu", *_METRICS.get(self.kind, ()))
 
     def name_of(self, metric: str) -> str:
@@ -67,7 +68,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One measurement, in a process and with a server of its own."""
+    """One measurement, in a fresh process and against a fresh server."""
 
     workload: str
     peer: str
@@ -75,7 +76,7 @@ class Job:
 
 
 _TOKEN = 5
-"""Characters of a token, with its space."""
+"""Number of characters of a token, including its space."""
 
 _SLOWLY = Shape(chunks=50, gap_ms=10, stamped=True)
 _SPARSELY = Shape(chunks=10, gap_ms=1000, stamped=True)
@@ -83,8 +84,8 @@ _HELD = Shape(chunks=2, hold=True)
 _SPLIT = Shape(chunks=2, gap_ms=1)
 _AT_ONCE = (100, 200, 500, 1000, 2000)
 _AT_ONCE_SPARSE = {"C-2000-sparse": 2000, "C-10000": 10_000}
-"""The same pace with few and with many. A client opens 10,000 in less than the 9 s that they last,
-and a core can take 10,000 chunks in a second: it is the number of replies that is measured."""
+"""Numbers of replies at the same pace, to measure the influence of the number alone. A client opens
+10,000 in less than the 9 s that they last, and a core handles 10,000 chunks in a second."""
 
 _ALL = (
     Workload("A", "100,000 chunks, 512 to a write", "chunk", Shape(100_000, per_write=512), 20, 4),
@@ -137,14 +138,14 @@ _MOST_OF_SLOW_IN_QUICK = 100
 
 
 NAMES = (*WORKLOADS, "F")
-"""All there is to choose from; F needs no peers, and is in imports.py."""
+"""Names of all workloads. F has no peers; imports.py measures it."""
 
 FAMILIES = ("C", "S")
-"""Names for all workloads that begin so."""
+"""Names that select all workloads that begin with them."""
 
 
 def named(names: set[str], *, quick: bool) -> set[str]:
-    """Return the workloads of some names, `C` and `S` for all of these; of none, all workloads."""
+    """Return the workloads of some names and families. Without names, return all workloads."""
     if not names:
         return _IN_QUICK if quick else set(NAMES)
     families = tuple(f"{name}-" for name in names if name in FAMILIES)
@@ -152,7 +153,7 @@ def named(names: set[str], *, quick: bool) -> set[str]:
 
 
 def jobs(chosen: set[str], names: set[str], loops: set[str], *, quick: bool) -> list[Job]:
-    """One round, in its order: the peers of a workload follow each other directly."""
+    """Return the jobs of one round, in order. The peers of a workload follow each other."""
     return [
         Job(workload.name, name, loop)
         for workload in WORKLOADS.values()

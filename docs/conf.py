@@ -1,6 +1,6 @@
-"""How the documentation is built: `nox -s docs`. Warnings are errors.
+"""Sphinx's configuration. `nox -s docs` builds the documentation; warnings are errors.
 
-GPROCHAT_DOCS_OFFLINE=1 builds without a network: names of other projects are then no links.
+GPROCHAT_DOCS_OFFLINE=1 builds without a network, and so without links to other projects.
 """
 
 import builtins
@@ -10,7 +10,8 @@ from pathlib import Path
 
 from gprochat_anyio import __version__
 
-sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE / "_extensions"), str(HERE.parent / "benchmarks")]
 
 OFFLINE = bool(os.environ.get("GPROCHAT_DOCS_OFFLINE"))
 
@@ -23,6 +24,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.intersphinx",
+    "sphinx_copybutton",
     "benchmark_table",
     "command_help",
     "docstring_names",
@@ -33,6 +35,7 @@ exclude_patterns = ["_build"]
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
+autodoc_mock_imports = ["ray"]
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
 autodoc_preserve_defaults = True
@@ -49,7 +52,7 @@ intersphinx_mapping = {
     "anyio": ("https://anyio.readthedocs.io/en/stable", None),
     "trio": ("https://trio.readthedocs.io/en/stable", None),
 }
-# These publish no inventory: their names lead to a page.
+# Projects without an inventory: each name links to a page.
 other_projects = {
     "httpx": "https://www.python-httpx.org/api/",
     "httpx2": "https://github.com/pydantic/httpx2",
@@ -59,9 +62,12 @@ other_projects = {
 }
 nitpick_ignore_regex = [
     ("py:.*", r"(gprochat_anyio\..*\.)?_[A-Z]\w*"),  # type variables
+    ("py:.*", r"AsyncTransport"),  # a transport of httpx or of httpx2
     ("py:.*", r"Backend"),  # "asyncio" or "trio"
+    ("py:.*", r".*\.(Batch|Shard)Options"),  # arguments of run_batch
     ("py:.*", r".*\.ClientSettings"),  # arguments of Client
-    ("py:.*", r".*\.FleetStream"),  # a ReplyStream that tells which client has responded
+    ("py:.*", r".*\.Share"),  # a source's share of one shard
+    ("py:.*", r".*\.FleetStream"),  # a ReplyStream with the client that has responded
     ("py:.*", r"Event"),  # Chunk, Finished or Failed
     ("py:.*", r"OnError"),  # "collect" or "raise"
 ]
@@ -77,6 +83,8 @@ html_title = f"gprochat_anyio {release}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 html_copy_source = False
+# no button on output and drawings
+copybutton_selector = "div:not(.highlight-text, .highlight-none) > div.highlight pre"
 
 linkcheck_ignore = [r"https?://(127\.0\.0\.1|localhost|chat\.example\.org|proxy\.example\.org)"]
 linkcheck_timeout = 30

@@ -1,4 +1,4 @@
-"""One prompt, one reply. The site is that of GPROCHAT_URL."""
+"""One prompt and its reply, from the site at GPROCHAT_URL."""
 
 import anyio
 

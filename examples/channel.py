@@ -1,4 +1,4 @@
-"""Replies through a channel of one's own: `start` waits for the first text, then both stream."""
+"""Two replies over your own channel: `start` waits for the first text, then both stream."""
 
 import anyio
 

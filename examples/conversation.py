@@ -1,4 +1,4 @@
-"""A conversation that is kept in a file: stopped, asked again, saved, and gone on with."""
+"""A conversation with a stopped reply and a retry, saved to a file and continued."""
 
 import tempfile
 
@@ -15,7 +15,7 @@ async def main(file: anyio.Path) -> None:
             async for chunk in chunks:
                 print(chunk, end="", flush=True)
                 if len(chunks.text) > 40:
-                    chunks.stop()  # what has come is kept
+                    chunks.stop()  # the conversation keeps the text so far
         print()
         async with conversation.retry() as chunks:
             await chunks.read()

@@ -1,4 +1,4 @@
-"""Many prompts at once, on Trio: every reply's text as it arrives, over one channel."""
+"""Many concurrent prompts on Trio, with each reply's text as it arrives."""
 
 import trio
 
@@ -6,7 +6,7 @@ from gprochat_anyio import Chunk, Client, Failed, Finished, fan_out
 
 
 async def main() -> None:
-    prompts = (f"What is the square of {n}?" for n in range(1, 9))  # pulled as slots come free
+    prompts = (f"What is the square of {n}?" for n in range(1, 9))  # taken as slots become free
     async with (
         Client.from_env() as client,
         fan_out(client, prompts, max_at_once=3, max_per_second=50) as events,

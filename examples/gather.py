@@ -1,10 +1,10 @@
-"""Many prompts at once, on asyncio: an outcome for each, as each ends or in the input's order."""
+"""Many concurrent prompts on asyncio. Outcomes come as they end, or in the input's order."""
 
 import asyncio
 
 from gprochat_anyio import Client, as_completed, gather
 
-PROMPTS = ["Name a colour", "Name a river", " "]  # no site answers a blank prompt
+PROMPTS = ["Name a colour", "Name a river", " "]  # a blank prompt is invalid
 
 
 async def main() -> None:

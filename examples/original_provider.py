@@ -1,4 +1,4 @@
-"""The original provider's interface: a history, flattened into one message."""
+"""The original provider's interface, which flattens a history into one message."""
 
 import asyncio
 from contextlib import aclosing
@@ -14,7 +14,7 @@ HISTORY = [
 
 async def main() -> None:
     reply = GPROChat().create_async_generator(model="gemini-1.5-pro", messages=HISTORY)
-    async with aclosing(reply):  # so that leaving early closes the connection at once
+    async with aclosing(reply):  # closes the connection immediately, even after a `break`
         async for chunk in reply:
             print(chunk, end="", flush=True)
     print()

@@ -1,4 +1,4 @@
-"""A fan-out by hand on asyncio, in a `TaskGroup`: the first failure ends all."""
+"""Your own fan-out on asyncio, in a `TaskGroup`: the first failure cancels the others."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""A fan-out by hand on Trio: the nursery, the channel and the limit are the program's own."""
+"""Your own fan-out on Trio, with a nursery, a channel and a limit."""
 
 import anyio
 import trio
@@ -17,7 +17,7 @@ async def main() -> None:
             async with channel, limit:
                 try:
                     reply = await client.stream_to(prompt, channel)
-                except GPROChatError as error:  # else one failure cancels the nursery
+                except GPROChatError as error:  # unhandled, it would cancel the nursery
                     print(f"{prompt}: {error}")
                 else:
                     print(f"\n{prompt}: {reply.timing.characters} characters")

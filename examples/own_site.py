@@ -1,4 +1,4 @@
-"""A site of one's own in the process, with a model of one's own: needs the extra `site`."""
+"""A site with your own model, in the same process. This needs the extra `site`."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""The first of several sites to give text, and a second try where the first is slow."""
+"""A race of two clients for the first text, and a second attempt if a reply is slow."""
 
 import anyio
 
@@ -12,7 +12,7 @@ async def main() -> None:
                 print(chunk, end="", flush=True)
         print(f"\nclient {chunks.winner} won; the other's connection was closed at that moment")
 
-        async with race(one, "Hello", hedge_after=2.0) as chunks:  # asked again after 2 s
+        async with race(one, "Hello", hedge_after=2.0) as chunks:  # a second attempt after 2 s
             print(await chunks.read())
 
 

@@ -1,4 +1,4 @@
-"""Tests of a program that chats: a scripted site in memory, a clock that jumps, no leaks."""
+"""Tests of a chat program, with a scripted site in memory, virtual time and leak checks."""
 
 import trio
 from trio.testing import MockClock
@@ -16,7 +16,7 @@ from gprochat_anyio.testing import (
 
 
 async def summary(client: Client, text: str) -> str:
-    """The program to test."""
+    """Return a summary of a text. This is the program to test."""
     try:
         reply = await client.ask(f"Summarise: {text}")
     except ReplyInterruptedError as error:
@@ -50,5 +50,5 @@ with forbid_network():
         test_a_site_that_breaks_off,
         test_cancelled_anywhere_it_leaves_nothing_behind,
     ):
-        trio.run(test, clock=MockClock(autojump_threshold=0))  # an hour takes no time
+        trio.run(test, clock=MockClock(autojump_threshold=0))  # virtual time
         print(test.__name__, "passed")

@@ -1,4 +1,4 @@
-"""Enough text, or too long a wait: leaving the block closes the connection at once."""
+"""Two ways to stop a reply early: leaving its block, and a cancel scope."""
 
 import anyio
 
@@ -13,7 +13,7 @@ async def main() -> None:
                     break
         print(chunks.text)
 
-        with anyio.move_on_after(10) as scope:  # any cancel scope will do
+        with anyio.move_on_after(10) as scope:  # any cancel scope works
             reply = await client.ask("Tell me more")
             print(f"{len(reply.text)} characters in time")
         if scope.cancelled_caught:

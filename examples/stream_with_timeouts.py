@@ -1,4 +1,4 @@
-"""A reply as it arrives, and what to do about each way it can fail."""
+"""A reply as it arrives, with timeouts and a handler for each kind of failure."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""No async: a script that streams, and lets Ctrl-C stop the reply instead of the script."""
+"""A script without async. Ctrl-C stops the reply, not the script."""
 
 from gprochat_anyio import SyncClient, Timeouts
 
@@ -13,5 +13,5 @@ with SyncClient.from_env(timeouts=Timeouts(first_chunk=20, idle=10)) as client:
             print(" [stopped]", end="")
     print(f"\n{len(chunks.text)} characters, stopped: {len(chunks.text) > 40}")
 
-    for outcome in client.gather(["Name a colour", "Name a river"]):  # both at the same time
+    for outcome in client.gather(["Name a colour", "Name a river"]):  # both run concurrently
         print(outcome.error or outcome.reply)

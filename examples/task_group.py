@@ -1,4 +1,4 @@
-"""Several replies at once on Trio, one failing without the others: the task group is yours."""
+"""Concurrent replies in your own Trio nursery. A failure does not affect the other replies."""
 
 import trio
 
@@ -14,7 +14,7 @@ async def ask(client: Client, prompt: str, replies: dict[str, str]) -> None:
 
 async def main() -> None:
     replies: dict[str, str] = {}
-    prompts = ["Name a colour", "Name a river", " "]  # no site answers a blank prompt
+    prompts = ["Name a colour", "Name a river", " "]  # a blank prompt is invalid
     async with Client.from_env() as client, trio.open_nursery() as nursery:
         for prompt in prompts:
             nursery.start_soon(ask, client, prompt, replies)

@@ -1,6 +1,6 @@
 """Streaming chat under structured concurrency, on asyncio and Trio: GPROChat, OpenAI's API, Gemini.
 
-Importing this imports nothing else: each name is imported when it is first used.
+Importing the package imports nothing else. Each name is imported when it is first used.
 """
 
 from importlib import import_module
@@ -74,7 +74,7 @@ _MODULES = {name: module for module, names in _NAMES.items() for name in names.s
 __all__ = ["__version__", *_MODULES]  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll]
 
 
-if not TYPE_CHECKING:  # pragma: no branch - type checkers would take any name for ours
+if not TYPE_CHECKING:  # pragma: no branch - type checkers would accept any name
 
     def __getattr__(name: str) -> object:
         if name not in _MODULES:

@@ -1,4 +1,4 @@
-"""The client of one chat API: a GPROChat site, OpenAI's, Gemini's, or a model in this process."""
+"""Clients of chat APIs: GPROChat sites, OpenAI's API, Gemini, and models in this process."""
 
 from __future__ import annotations
 
@@ -17,16 +17,14 @@ from gprochat_anyio._wire.model_api import Model
 from gprochat_anyio._wire.openai import OpenAIWire
 
 from ._redaction import hide_arguments
-from ._settings import Retry, Timeouts, check
+from ._settings import AsyncTransport, Retry, Timeouts, check
 
 if TYPE_CHECKING:
     import ssl
 
-    import httpx
-
 
 class ClientSettings(TypedDict, total=False):
-    """The settings that all kinds of clients with an address share; see `Client`."""
+    """Settings that all clients with an address share; see `Client`."""
 
     timeouts: Timeouts | None
     retry: Retry | None
@@ -37,43 +35,44 @@ class ClientSettings(TypedDict, total=False):
     trust_env: bool
     max_connections: int | None
     max_reply_size: int | None
-    transport: httpx.AsyncBaseTransport | None
+    transport: AsyncTransport | None
 
 
 class Client(ChatClient[Endpoint]):
-    """A client of one chat API, for one event loop (asyncio or Trio) and many tasks.
+    """A client of one chat API, for any number of tasks of one event loop (asyncio or Trio).
 
-    `Client(url)` is one of a GPROChat site, `Client.openai` of a server with OpenAI's API,
-    `Client.gemini` of Gemini's, and `Client.of` of a model in this process. All are used alike.
+    `Client(url)` is a client of a GPROChat site. `Client.openai`, `Client.gemini` and `Client.of`
+    make clients of a server with OpenAI's API, of Gemini, and of a model in this process. All have
+    the same methods.
 
-    `async with Client(url) as client` closes the kept connections at its end. Requests may run at
-    the same time in any number of tasks, and none spawns a task that outlives its call or block.
+    `async with Client(url) as client` closes the idle connections on exit. No request leaves a task
+    running after its call or block.
 
-    :param url: the site's address; a path is kept, so a site may live below one
-    :param secret_key: the site's secret key, which signs requests
-    :param password: the site's password, if it has one
-    :param timeouts: limits in seconds for every request; a call may override single ones
-    :param retry: what to try again before the first text, and how often
-    :param limiter: limits the requests of this client together with those of others that it is
-        given to. While a request waits for its start, only `total` runs.
-    :param proxy: the URL of a proxy (`http://`, `https://`, `socks5://` with the extra `socks`),
-        credentials included
-    :param ssl_context: replaces the verification by certifi's authorities, of the site and of an
-        `https://` proxy: for an authority of one's own
-    :param headers: header fields to send besides, or instead of, the library's
-    :param trust_env: whether HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY are honoured
-    :param max_connections: how many connections, and so open replies, at the most; a request
-        beyond waits, first come, first served, on no clock but `total`. None is no bound.
-    :param max_reply_size: how many bytes of body a reply may have; at the next one it is closed,
-        and a `ReplyInterruptedError` has the text of those. None is no bound but memory.
-    :param transport: an httpx (or httpx2) transport to send by, instead of the library's own; it
-        is closed with the client. Proxy, TLS and bounds are then its business.
-    :param failure_marker: True if a reply that ends with exactly the text `Internal server error`
-        has failed, as Node deployments have it; False for a model that says so itself
-    :raises ValueError: that names the argument, for a setting that can not be
+    :param url: The site's address. It may have a path.
+    :param secret_key: The site's secret key, which signs requests.
+    :param password: The site's password, if it has one.
+    :param timeouts: Time limits of each request. A call may override single ones.
+    :param retry: The policy for retries before the first text.
+    :param limiter: A limiter, which may be shared with other clients. While a request waits for it,
+        only `total` applies.
+    :param proxy: The URL of a proxy (`http://`, `https://`, or `socks5://` with the extra `socks`),
+        including its credentials.
+    :param ssl_context: Verifies the site and an `https://` proxy, instead of certifi's authorities.
+    :param headers: Header fields to send. They replace the library's fields of the same name.
+    :param trust_env: Honour HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
+    :param max_connections: Maximum number of connections, and so of open replies. Further requests
+        wait in order; only `total` limits the wait. `None` for no limit.
+    :param max_reply_size: Maximum size of a reply's body in bytes. A longer reply is cut off with a
+        `ReplyInterruptedError`, whose `partial_text` holds what came before. `None` for no limit.
+    :param transport: An httpx or httpx2 transport that sends the requests. It replaces the
+        library's own, is closed with the client, and handles proxies, TLS and connection limits
+        itself.
+    :param failure_marker: Treat a reply that ends with exactly the text `Internal server error` as
+        failed, as Node deployments end one. Set it to False if the model may say this itself.
+    :raises ValueError: If an argument is invalid. The message names it.
 
-    A password for a plain `http://` site that is not on loopback gives an `InsecureSiteWarning`,
-    unless `proxy` or `transport` say how to get there.
+    A password for a plain `http://` site that is not on loopback emits an `InsecureSiteWarning`,
+    unless `proxy` or `transport` is given.
     """
 
     @hide_arguments
@@ -92,7 +91,7 @@ class Client(ChatClient[Endpoint]):
         trust_env: bool = True,
         max_connections: int | None = 1000,
         max_reply_size: int | None = MAX_REPLY_SIZE,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: AsyncTransport | None = None,
         failure_marker: bool = True,
     ) -> None:
         check("secret_key", secret_key, str)
@@ -129,18 +128,19 @@ class Client(ChatClient[Endpoint]):
         """Return a client of a server with OpenAI's API (chat completions): OpenAI, Ollama,
         llama.cpp, vLLM and many others.
 
-        :param base_url: The API's address, often with `/v1`: `"http://127.0.0.1:11434/v1"` is
-            Ollama's.
+        :param base_url: The API's address, usually with `/v1`. Ollama's is
+            `"http://127.0.0.1:11434/v1"`.
         :param model: The model's name.
-        :param api_key: A key, if the server wants one. It is read from nowhere else, and never
-            shows in a repr, a log or an error.
-        :param system: A system text for every request, before the prompt's own.
-        :param fields: More fields of the request's body, such as `{"temperature": 0}`. None as a
-            value leaves a field out that the library would send: `{"stream_options": None}` for a
-            server that refuses to count tokens.
-        :param settings: As for `Client`.
-        :raises ValueError: For an argument that is invalid; the message names it.
+        :param api_key: The API key, if the server requires one. The environment is not read. The
+            key never appears in a repr, a log or an error.
+        :param system: A system message for every request, before the prompt's own.
+        :param fields: Additional fields of the request's body, such as `{"temperature": 0}`. A
+            value of `None` omits a field that the library would send: `{"stream_options": None}`
+            for a server that rejects this field.
+        :param settings: Other arguments of `Client`.
+        :raises ValueError: If an argument is invalid. The message names it.
         """
+        _check_unicode(model=model, system=system)
         wire = OpenAIWire(model, api_key=api_key, system=system, fields=fields)
         return cls._over(wire, base_url, bool(api_key), settings)
 
@@ -156,23 +156,23 @@ class Client(ChatClient[Endpoint]):
         fields: Mapping[str, Any] | None = None,
         **settings: Unpack[ClientSettings],
     ) -> Self:
-        """Return a client of Gemini's API, or of a server that speaks it.
+        """Return a client of the Gemini API, or of a compatible server.
 
         :param model: The model's name.
-        :param api_key: A key of aistudio.google.com. None reads GEMINI_API_KEY. It never shows in
-            a repr, a log or an error.
-        :param base_url: The API's address, its version included.
-        :param system: A system text for every request, before the prompt's own.
-        :param fields: More fields of the request's body, such as
+        :param api_key: An API key from aistudio.google.com. `None` reads GEMINI_API_KEY. The key
+            never appears in a repr, a log or an error.
+        :param base_url: The API's address, including its version.
+        :param system: A system message for every request, before the prompt's own.
+        :param fields: Additional fields of the request's body, such as
             `{"generationConfig": {"temperature": 0}}`.
-        :param settings: As for `Client`.
-        :raises ValueError: For an argument that is invalid, or if there is no key; the message
-            names it.
+        :param settings: Other arguments of `Client`.
+        :raises ValueError: If an argument is invalid or there is no key. The message names it.
         """
         if api_key is None:
             api_key = os.environ.get("GEMINI_API_KEY")
         if not api_key:
             raise ValueError("no api_key: set GEMINI_API_KEY to a key of aistudio.google.com")
+        _check_unicode(model=model, system=system)
         wire = GeminiWire(model, api_key=api_key, system=system, fields=fields)
         return cls._over(wire, base_url, True, settings)
 
@@ -197,22 +197,23 @@ class Client(ChatClient[Endpoint]):
             async with Client.of(shout) as client:
                 print((await client.ask("hello")).text)
 
-        Each request iterates over the model in a task of its own, in the caller's context. When it
-        is cancelled, or its block is left, the iteration is cancelled and an async generator
-        closed, for at most a second, before that returns. While 64 KiB of text wait for the
-        consumer, the model is not asked for more.
+        Each request iterates over the model in its own task, with the caller's context variables.
+        Cancelling the request, or leaving its block, cancels the iteration and closes an async
+        generator; the caller waits at most a second for that. While 64 KiB of text are waiting for
+        the consumer, the iteration is suspended.
 
-        A `gprochat_anyio.site.ModelError` of the model's becomes a `SiteError`, or a
+        A `gprochat_anyio.site.ModelError` from the model becomes a `SiteError`, or a
         `RateLimitError` for status 429. Any other exception becomes a `SiteError` that does not
-        quote it, and the log says where it was raised.
+        quote it; the log says where it was raised.
 
         :param model: A callable that takes a history, a tuple of `gprochat_anyio.site.Turn`, and
             returns an async iterable of text. It may end with a `gprochat_anyio.site.Finish`.
-        :param name: The model's name. None takes its `name` or `__name__`.
-        :raises ValueError: For an argument that is invalid; the message names it.
+        :param name: The model's name. `None` uses its `name` or `__name__`.
+        :raises ValueError: If an argument is invalid. The message names it.
         """
         if not callable(model):
             raise ValueError("model must be a callable from a history to an async iterable of text")
+        _check_unicode(name=name)
         return cls._of(
             endpoint_of_model(
                 model,
@@ -238,16 +239,16 @@ class Client(ChatClient[Endpoint]):
     @classmethod
     def _of(cls, endpoint: Endpoint) -> Self:
         client = cls.__new__(cls)
-        client._opener = endpoint  # noqa: SLF001 - this class's own
+        client._opener = endpoint  # noqa: SLF001 - an attribute of this class
         return client
 
     @classmethod
     @hide_arguments
     def from_env(cls, **overrides: Any) -> Self:
-        """A client set up by GPROCHAT_URL, GPROCHAT_SECRET_KEY and GPROCHAT_PASSWORD.
+        """Return a client configured by GPROCHAT_URL, GPROCHAT_SECRET_KEY and GPROCHAT_PASSWORD.
 
-        :param overrides: arguments of `Client`, which go before the environment
-        :raises ValueError: if there is no URL, or a setting can not be
+        :param overrides: Arguments of `Client`. They take precedence over the environment.
+        :raises ValueError: If there is no URL, or a setting is invalid.
         """
         settings: dict[str, Any] = {
             name: os.environ[variable]
@@ -282,29 +283,42 @@ class Client(ChatClient[Endpoint]):
 
     @property
     def url(self) -> str:
-        """The API's address, without credentials; `model:` and its name for a model in this
-        process."""
+        """The API's address, without credentials. For a model in this process: `model:` and its
+        name."""
         return self._opener.url
 
     @property
     def model(self) -> str | None:
-        """The model's name; None for a GPROChat site, which chooses it."""
+        """The model's name. `None` for a GPROChat site, which chooses its model."""
         return self._opener.model
 
     @property
     def timeouts(self) -> Timeouts:
-        """The limits of every request."""
+        """The default time limits of a request."""
         return self._opener.timeouts
 
     @property
     def retry(self) -> Retry:
-        """The failures that are tried again before the first text."""
+        """The policy for retries before the first text."""
         return self._opener.retry
 
     async def check_password(self) -> bool:
-        """Return True if the site accepts this client's password, or has none.
+        """Return True if the site accepts this client's password, or requires none.
 
-        :raises GPROChatError: If the site does not say.
-        :raises TypeError: For another API than that of a GPROChat site.
+        :raises GPROChatError: If the request fails.
+        :raises TypeError: If this is not a client of a GPROChat site.
         """
         return await self._opener.check_password()
+
+
+def _check_unicode(**texts: object) -> None:
+    """Check that no text has a lone surrogate, which cannot be sent or logged.
+
+    :raises ValueError: If one has. The message names the argument.
+    """
+    for argument, text in texts.items():
+        try:
+            if isinstance(text, str):
+                text.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{argument} is not valid Unicode; check how it was read") from None

@@ -1,19 +1,19 @@
-"""What can go wrong, by what the caller would do about it.
+"""Exceptions of the library, grouped by the caller's next step.
 
 ::
 
     GPROChatError
-    ├── InvalidPromptError       the prompt can not be sent as it is (also a ValueError)
-    ├── SiteConnectionError      no connection to the site, so no answer
-    ├── RequestTimeoutError      one of the four clocks ran out (also a TimeoutError)
-    ├── SiteError                the site answered, but not with a reply
+    ├── InvalidPromptError       the prompt is invalid (also a ValueError)
+    ├── SiteConnectionError      no connection to the site, so no response
+    ├── RequestTimeoutError      one of the four deadlines passed (also a TimeoutError)
+    ├── SiteError                the site responded with something other than a reply
     │   ├── AuthenticationError      wrong secret key or password
     │   ├── RateLimitError           too many requests; `retry_after` may say how long to wait
-    │   └── UnexpectedResponseError  something other than a GPROChat site answered
+    │   └── UnexpectedResponseError  the response is not one of the API's
     ├── ReplyInterruptedError    the reply broke off
-    └── EmptyReplyError          the reply is complete and holds no text
+    └── EmptyReplyError          the reply is complete and has no text
 
-Every class is picklable, and none of them ever holds a secret key, a password or a prompt.
+Every exception can be pickled. None contains a secret key, a password or a prompt.
 """
 
 from __future__ import annotations
@@ -21,34 +21,36 @@ from __future__ import annotations
 from typing import Literal
 
 Phase = Literal["connect", "first_chunk", "idle", "total"]
-"""The clocks of a request, by the name of their field in `Timeouts`."""
+"""The deadlines of a request, named as the fields of `Timeouts`."""
 
 
 class GPROChatError(Exception):
-    """Base of every error that the library raises on purpose."""
+    """Base class of the library's exceptions."""
 
 
 class InsecureSiteWarning(UserWarning):
-    """A password goes to its site unencrypted, over a network that others may listen on."""
+    """A password is sent unencrypted over a network, where others may read it."""
 
 
 class InvalidPromptError(GPROChatError, ValueError):
-    """The prompt is not one that a site would answer. Nothing was sent."""
+    """The prompt is invalid. Nothing was sent."""
 
 
 class SiteConnectionError(GPROChatError):
-    """No connection to the site could be made, or it closed before it answered; also if a proxy
-    refused, or asks for credentials."""
+    """Connecting to the site failed, or the connection closed before the response.
+
+    A proxy that refuses the connection or asks for credentials raises it too.
+    """
 
     stale: bool = False
-    """True for a kept-alive connection that the site had closed in the meantime."""
+    """True if the site closed a kept-alive connection before it was used again."""
     retryable: bool = True
-    """False if another attempt with the same settings must fail as well: a proxy that asks for
-    credentials, for example."""
+    """False if another attempt with the same settings would fail as well, for example because a
+    proxy asks for credentials."""
 
 
 class RequestTimeoutError(GPROChatError, TimeoutError):
-    """One of the request's clocks ran out; the connection is closed."""
+    """One of the request's deadlines passed. The connection is closed."""
 
     def __init__(
         self,
@@ -61,17 +63,17 @@ class RequestTimeoutError(GPROChatError, TimeoutError):
     ) -> None:
         super().__init__(message)
         self.phase: Phase = phase
-        """Which clock: the name of the field of `Timeouts`."""
+        """The deadline that passed, named as its field of `Timeouts`."""
         self.limit: float = limit
-        """The limit that was passed, in seconds."""
+        """The limit, in seconds."""
         self.elapsed: float = elapsed
-        """Seconds on that clock when it ran out."""
+        """The time that had passed when the deadline was reported, in seconds."""
         self.partial_text: str = partial_text
         """The text received before."""
 
 
 class SiteError(GPROChatError):
-    """The site answered with an error instead of a reply."""
+    """The site responded with an error instead of a reply."""
 
     def __init__(
         self,
@@ -84,32 +86,33 @@ class SiteError(GPROChatError):
     ) -> None:
         super().__init__(message)
         self.status: int = status
-        """The HTTP status."""
+        """The response's HTTP status."""
         self.code: str | None = code
-        """`error.code` of the answer's JSON, if it had one."""
+        """The error code in the response's JSON (`error.code`), or `None`."""
         self.site_message: str | None = site_message
-        """`error.message` of the answer's JSON, if it had one."""
+        """The error message in the response's JSON (`error.message`), or `None`."""
         self.retry_after: float | None = retry_after
-        """Seconds that the answer's `Retry-After` asks to wait, if it had one."""
+        """The time to wait before another attempt in seconds (`Retry-After`), or `None`."""
         self.partial_text: str = ""
-        """The text received before: an API may tell of an error in the middle of a reply."""
+        """The text received before the error. It is empty unless an API reports an error within a
+        reply."""
 
 
 class AuthenticationError(SiteError):
-    """The site refused the signature (secret key) or the password."""
+    """The site rejected the secret key's signature, the password or the API key."""
 
 
 class RateLimitError(SiteError):
-    """The site, or the model behind it, asks for fewer requests."""
+    """The site or its model rejected the request because of a rate limit."""
 
 
 class UnexpectedResponseError(SiteError):
-    """The answer is not one of a GPROChat site: HTML, a redirect, another content type, a
-    compressed body, or a body whose end could not be told from a broken connection."""
+    """The response is not one of the API's: HTML, a redirect, another content type, a compressed
+    body, or a body without a recognizable end."""
 
 
 class ReplyInterruptedError(GPROChatError):
-    """The reply broke off before its end; the connection is closed."""
+    """The reply ended early. The connection is closed."""
 
     def __init__(self, message: str, *, partial_text: str = "") -> None:
         super().__init__(message)
@@ -118,4 +121,4 @@ class ReplyInterruptedError(GPROChatError):
 
 
 class EmptyReplyError(GPROChatError):
-    """The site answered 200 and ended the reply without any text."""
+    """The site responded with status 200 and a reply without text."""

@@ -1,7 +1,7 @@
-"""GPROChat: the interface of the provider class that the library began as.
+"""GPROChat, the interface of the original provider class.
 
-For code written against that class. It sends the history flattened into one message, as the
-class did; `Client` sends it as the site's own.
+It serves code written for that class, and flattens a history into one message as that class does.
+`Client` sends the messages of a history separately, as a site's own page does.
 """
 
 from __future__ import annotations
@@ -30,31 +30,32 @@ from ._settings import Timeouts
 class GPROChat:
     """A GPROChat site as a provider: `async for chunk in GPROChat.create_async_generator(...)`.
 
-    The site is given by keyword arguments, by a subclass's attributes, or by GPROCHAT_URL,
-    GPROCHAT_SECRET_KEY and GPROCHAT_PASSWORD, in this order.
+    Keyword arguments take precedence over a subclass's attributes, and those over GPROCHAT_URL,
+    GPROCHAT_SECRET_KEY and GPROCHAT_PASSWORD.
     """
 
     url: ClassVar[str] = ""
-    """The site's address; empty takes GPROCHAT_URL."""
+    """The site's address. If empty, GPROCHAT_URL is used."""
     api_endpoint: ClassVar[str] = GENERATE_PATH
-    """Where requests go: an absolute URL, or a path below `url`."""
+    """The endpoint of requests: an absolute URL, or a path below `url`."""
     secret_key: ClassVar[str | None] = None
-    """The site's secret key; None takes GPROCHAT_SECRET_KEY."""
+    """The site's secret key. If `None`, GPROCHAT_SECRET_KEY is used."""
     working: ClassVar[bool] = False
-    """False: the public site is gone. A subclass for a site that works sets it to True."""
+    """False, because the public site is gone. A subclass for a working site sets it to True."""
     supports_stream: ClassVar[bool] = True
-    """The reply comes in pieces."""
+    """True, as replies are streamed."""
     supports_message_history: ClassVar[bool] = True
-    """More than one message may be given."""
+    """True, as more than one message may be passed."""
     default_model: ClassVar[str] = "gemini-1.5-pro"
-    """What callers find here; the site chooses its model."""
+    """The original's value. It has no effect, as the site chooses its model."""
 
     @staticmethod
     def generate_signature(timestamp: int, message: str, secret_key: str | None = None) -> str:
-        """The signature of a message.
+        """Return the signature of a message.
 
-        :param timestamp: Unix time in milliseconds
-        :param secret_key: None takes GPROCHAT_SECRET_KEY, or the empty key if that is not set
+        :param timestamp: The Unix time in milliseconds.
+        :param secret_key: The secret key. `None` uses GPROCHAT_SECRET_KEY, or the empty key if that
+            is not set.
         """
         if secret_key is None:
             secret_key = os.environ.get("GPROCHAT_SECRET_KEY", "")
@@ -64,7 +65,7 @@ class GPROChat:
     @hide_arguments
     def create_async_generator(
         cls,
-        model: str,  # noqa: ARG003 - the interface's
+        model: str,  # noqa: ARG003 - part of the interface
         messages: Iterable[Message | Mapping[str, Any]],
         proxy: str | None = None,
         *,
@@ -75,21 +76,21 @@ class GPROChat:
         max_reply_size: int | None = MAX_REPLY_SIZE,
         **kwargs: Any,  # noqa: ARG003
     ) -> AsyncGenerator[str, None]:
-        """The reply's text as it arrives, for a plain `async for`, on asyncio and Trio.
+        """Return an async generator of the reply's text, for a plain `async for`.
 
-        No cancel scope or task group is open while it is suspended, so it may be left at any
-        piece. Close it when leaving early, by `contextlib.aclosing`: that closes the connection
-        at once. Left to the garbage collector it warns, and the event loop closes it.
+        No cancel scope or task group is open while it is suspended, so iteration may stop at any
+        piece. When stopping early, close it with `contextlib.aclosing`, which closes the connection
+        immediately. If it is left to the garbage collector, it warns and the event loop closes it.
 
-        :param model: not sent: the site chooses its model
-        :param messages: the history; `format_prompt` flattens it into one message
-        :param proxy: the URL of a proxy
-        :param url: the site's address
-        :param timeouts: limits in seconds
-        :param max_reply_size: how many bytes of body a reply may have, None for any number
-        :param kwargs: what other providers take, and this one has no use for
-        :raises ValueError: for a site's setting that can not be, or no site at all
-        :raises GPROChatError: while iterating, if there is no complete reply
+        :param model: Ignored, as the site chooses its model.
+        :param messages: The history. `format_prompt` flattens it into one message.
+        :param proxy: The URL of a proxy.
+        :param url: The site's address.
+        :param timeouts: Time limits of the request.
+        :param max_reply_size: Maximum size of the reply's body in bytes. `None` for no limit.
+        :param kwargs: Ignored arguments of other providers.
+        :raises ValueError: If a setting is invalid, or there is no address.
+        :raises GPROChatError: While iterating, if the reply is not complete.
         """
         address, path = cls._endpoint(url)
         settings: dict[str, Any] = {
@@ -109,7 +110,8 @@ class GPROChat:
 
     @classmethod
     def _endpoint(cls, url: str | None) -> tuple[str, str]:
-        """The site's address, empty if it is the environment's, and the path below it."""
+        """Return the site's address, which is empty for the environment's, and the path below
+        it."""
         endpoint, base = cls.api_endpoint, cls.url.rstrip("/")
         if "://" not in endpoint:
             return url or base, f"/{endpoint.lstrip('/')}"
@@ -134,7 +136,7 @@ async def _pieces(
 
 
 class _Pieces(AsyncGenerator[str, None]):
-    """A generator that warns when it is dropped half-way, on asyncio: Trio warns itself."""
+    """An async generator that warns if it is dropped early on asyncio. Trio itself warns."""
 
     def __init__(self, generator: AsyncGenerator[str, None]) -> None:
         self._generator = generator

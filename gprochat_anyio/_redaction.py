@@ -11,14 +11,14 @@ _Result = TypeVar("_Result")
 
 
 class Hidden(bytes):
-    """Holds secrets, which no traceback with locals is to show: a cancellation has one."""
+    """Bytes with secrets. The `repr` hides them from tracebacks that show local variables."""
 
     def __repr__(self) -> str:
         return f"<{len(self)} bytes of a request>"
 
 
 class HiddenText(str):
-    """A text with a secret, such as a header field with a key, which no repr is to show."""
+    """Text with a secret, such as a header field with a key. The `repr` hides it."""
 
     __slots__ = ()
 
@@ -27,8 +27,11 @@ class HiddenText(str):
 
 
 def hide_arguments(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """For functions that are given secrets: what they raise about these leaves without a trace of
-    them, which tracebacks with locals would show."""
+    """Decorate a function that takes secrets, to keep its arguments out of tracebacks.
+
+    Errors about the arguments leave without a traceback, an exception chain or a frame that holds
+    them: tracebacks with local variables would show the secrets.
+    """
 
     @wraps(function)
     def forgetting(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
@@ -37,12 +40,12 @@ def hide_arguments(function: Callable[_Arguments, _Result]) -> Callable[_Argumen
         except (TypeError, ValueError, Warning) as error:
             del args, kwargs
             error.__cause__ = error.__context__ = None
-            raise error.with_traceback(None)  # noqa: B904 - the same one
+            raise error.with_traceback(None)  # noqa: B904 - re-raised
 
     return forgetting
 
 
 def strip_traceback(error: Exception) -> Exception:
-    """The error without a trace of what it was made from: that may hold a prompt or a secret."""
+    """Remove an error's traceback and chain, which may hold a prompt or a secret. Return it."""
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)

@@ -1,4 +1,4 @@
-"""Settings that users give, validated: `Timeouts` and `Retry`."""
+"""Validated settings: `Timeouts`, `Retry` and transports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import random
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from ._errors import (
     GPROChatError,
@@ -20,13 +20,25 @@ from ._errors import (
 
 
 def check(argument: str, value: object, *kinds: type) -> None:
-    """Make sure of an argument's type; a bool is no int.
+    """Check an argument's type. A bool is not an int here.
 
-    :raises ValueError: that names the argument
+    :raises ValueError: If the type is another. The message names the argument.
     """
     if not isinstance(value, kinds) or isinstance(value, bool):
         names = " or ".join("None" if k is type(None) else k.__name__ for k in kinds)
         raise ValueError(f"{argument} must be {names}, not {type(value).__name__}")
+
+
+class AsyncTransport(Protocol):
+    """A transport of httpx or httpx2, whose classes have no common base."""
+
+    async def handle_async_request(self, request: Any, /) -> Any:
+        """Send a request, and return its response."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
 
 
 class _NotGiven(Enum):
@@ -46,24 +58,25 @@ _DEFAULTS: dict[Phase, float | None] = {
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class Timeouts:
-    """Limits of one request, in seconds; None is no limit.
+    """Time limits of one request, in seconds. `None` for no limit.
 
-    Given to a call, the fields that were named override the client's; the others are the
-    client's: `client.ask(prompt, timeouts=Timeouts(total=30))`.
+    Passed to a call, the fields that are given override the client's; the client's apply otherwise:
+    `client.ask(prompt, timeouts=Timeouts(total=30))`.
 
-    :raises ValueError: for a negative limit or one that is no number
+    :raises ValueError: If a limit is negative or not a number.
     """
 
     connect: float | None
-    """Name lookup, TCP, proxy and TLS together, for each attempt."""
+    """Name resolution, TCP, proxy and TLS together, for each attempt."""
     first_chunk: float | None
-    """From the first byte of the request sent to the first text, for each attempt."""
+    """Time from sending the request's first byte to receiving the first text, for each attempt."""
     idle: float | None
-    """Waiting for the network since the last text. It stands still while the caller is behind."""
+    """Time spent waiting for the network since the last text. It does not count while the consumer
+    is behind."""
     total: float | None
-    """The whole request: waiting for a connection slot, all attempts, the waits between them,
+    """Time of the whole request: waiting for a connection, all attempts, the waits between them,
     and the reply to its end."""
-    _given: frozenset[str] = field(init=False)  # `dataclasses.replace` names all four
+    _given: frozenset[str] = field(init=False)  # `dataclasses.replace` passes all four
 
     def __init__(
         self,
@@ -90,15 +103,15 @@ class Timeouts:
         return f"Timeouts({fields})"
 
     def over(self, base: Timeouts) -> Timeouts:
-        """These limits where they were named, `base`'s elsewhere."""
+        """Return these limits where they were given, and those of `base` otherwise."""
         named = {name: getattr(self, name) for name in self._given}
         kept = {name: getattr(base, name) for name in base._given - self._given}
         return Timeouts(**kept, **named)
 
     def under(self, override: Timeouts | None) -> Timeouts:
-        """These limits, but for those that the override names; None overrides nothing.
+        """Return these limits, overridden by those that are given. `None` overrides nothing.
 
-        :raises ValueError: for an override that is neither
+        :raises ValueError: If the override is neither `Timeouts` nor `None`.
         """
         if override is None:
             return self
@@ -110,47 +123,47 @@ def _checked(name: str, limit: float | None) -> float | None:
     if limit is None:
         return None
     if isinstance(limit, bool) or not isinstance(limit, int | float):
-        raise ValueError(f"timeouts: {name} is a number of seconds or None, not {limit!r}")
+        raise ValueError(f"timeouts: {name} must be a number of seconds or None, not {limit!r}")
     if math.isnan(limit) or limit < 0:
-        raise ValueError(f"timeouts: {name} must not be negative or NaN; None is no limit")
+        raise ValueError(f"timeouts: {name} must not be negative or NaN; use None for no limit")
     return float(limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """Which failures to get the first text are tried again. Nothing is retried after that text.
+    """Policy for retrying a request before its first text. After that text, nothing is retried.
 
-    The wait before attempt n + 1 is drawn evenly from the upper half of
-    `min(backoff_max, backoff * 2 ** (n - 1))` seconds. A `Retry-After` is waited for instead, up to
-    `max_wait`, with that same jitter on top. A wait that would outlast `Timeouts.total` is not
-    begun: the error is raised at once.
+    The wait before attempt n + 1 is random, between half of
+    `min(backoff_max, backoff * 2 ** (n - 1))` seconds and all of it. A `Retry-After`, of which at
+    most `max_wait` counts, is added to it. If the wait would outlast `Timeouts.total`, the error is
+    raised immediately.
 
-    :raises ValueError: for numbers that make no sense
+    :raises ValueError: If a number is out of range.
     """
 
     attempts: int = 3
-    """How many attempts in all; 1 never retries."""
+    """Maximum number of attempts; 1 disables retries."""
     connection_errors: bool = True
-    """Whether to retry when no connection could be made, or when it closed before any byte of an
-    answer. A kept-alive connection found closed is retried at once, without a wait."""
+    """Retry if connecting failed, or if the connection closed before the first byte of a response.
+    A kept-alive connection that the site had closed is replaced immediately, without a wait."""
     statuses: frozenset[int] = frozenset({429, 502, 503, 504})
-    """The HTTP statuses to retry; 429 includes a rate limit that a site reports as a 500."""
+    """HTTP statuses to retry. 429 includes rate limits that a site reports with status 500."""
     interruptions: bool = True
-    """Whether to retry a reply that broke off before its first text."""
+    """Retry if the reply ended early, before its first text."""
     timeouts: bool = False
-    """Whether to retry after `connect` or `first_chunk` ran out; never after `total`."""
+    """Retry after a `connect` or `first_chunk` timeout. A `total` timeout is never retried."""
     backoff: float = 0.5
-    """The longest first wait, in seconds."""
+    """Maximum first wait, in seconds."""
     backoff_max: float = 20.0
-    """The longest wait without a `Retry-After`, in seconds."""
+    """Maximum wait without a `Retry-After`, in seconds."""
     max_wait: float = 60.0
-    """The longest wait for a `Retry-After`, in seconds."""
+    """Maximum of a `Retry-After` that is waited for, in seconds."""
 
     def __post_init__(self) -> None:
         if isinstance(self.attempts, bool) or not isinstance(self.attempts, int):
-            raise ValueError(f"retry: attempts is a whole number, not {self.attempts!r}")
+            raise ValueError(f"retry: attempts must be an int, not {self.attempts!r}")
         if self.attempts < 1:
-            raise ValueError("retry: attempts must be at least 1, which is no retry")
+            raise ValueError("retry: attempts must be at least 1; 1 disables retries")
         for name in ("backoff", "backoff_max", "max_wait"):
             seconds = getattr(self, name)
             if not isinstance(seconds, int | float) or math.isnan(seconds) or seconds < 0:
@@ -158,7 +171,7 @@ class Retry:
         object.__setattr__(self, "statuses", frozenset(self.statuses))
 
     def covers(self, error: GPROChatError) -> bool:
-        """Whether an error before the first text is one to try again after."""
+        """Return True if a request that failed before its first text may be retried."""
         if isinstance(error, SiteConnectionError):
             return self.connection_errors and error.retryable
         if isinstance(error, ReplyInterruptedError):
@@ -169,7 +182,10 @@ class Retry:
         return status in self.statuses
 
     def wait(self, attempt: int, error: GPROChatError) -> float:
-        """Seconds to wait after a failed attempt, counted from 1."""
+        """Return the seconds to wait after a failed attempt.
+
+        :param attempt: The attempt's number, from 1.
+        """
         longest = min(self.backoff_max, self.backoff * 2.0 ** min(attempt - 1, 60))
         jittered = longest * random.uniform(0.5, 1.0)
         asked = error.retry_after if isinstance(error, SiteError) else None

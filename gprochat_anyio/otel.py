@@ -1,14 +1,15 @@
-"""Spans and metrics of the client's requests for OpenTelemetry (extra `otel`).
+"""OpenTelemetry spans and metrics of requests (extra `otel`).
 
-Nothing of it happens unless an application asks for it::
+Nothing is recorded until an application calls `instrument`::
 
     from gprochat_anyio import otel
 
     otel.instrument()
 
-By the semantic conventions for generative AI: a span `chat` for each request, and the histograms
-`gen_ai.client.operation.duration` and `gen_ai.client.operation.time_to_first_chunk`. Prompts and
-replies are never recorded, and no error's message is. `docs/observability.md` has the attributes.
+Names follow the semantic conventions for generative AI: a span `chat` for each request, and the
+histograms `gen_ai.client.operation.duration` and `gen_ai.client.operation.time_to_first_chunk`.
+Prompts, replies and error messages are never recorded. `docs/observability.md` lists the
+attributes.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from typing import Final
 
 try:
     from opentelemetry import metrics, trace
-except ModuleNotFoundError as missing:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
-        "OpenTelemetry is not installed: pip install 'gprochat-anyio[otel]'", name=missing.name
-    ) from missing
+        "OpenTelemetry is not installed: pip install 'gprochat-anyio[otel]'", name=_missing.name
+    ) from _missing
 
 from gprochat_anyio._request.observers import Observers
 from gprochat_anyio._request.request_events import (
@@ -49,13 +50,13 @@ def instrument(
     tracer_provider: trace.TracerProvider | None = None,
     meter_provider: metrics.MeterProvider | None = None,
 ) -> None:
-    """Record the requests that begin from now on, until `uninstrument`.
+    """Record all requests that start from now on, until `uninstrument`.
 
-    :param client: only this one's (of a fleet, those of its clients), in the place of what is
-        recorded for all; None is every client of the process, those inside a `SyncClient` and a
-        `GPROChat` included
-    :param tracer_provider: in the place of the global one
-    :param meter_provider: in the place of the global one
+    :param client: Record only this client's requests, or those of a fleet's clients. It replaces
+        the recording for all. `None` records every client of the process, including those of
+        `SyncClient` and `GPROChat`.
+    :param tracer_provider: Replaces the global provider.
+    :param meter_provider: Replaces the global provider.
     """
     telemetry = _Telemetry(tracer_provider, meter_provider)
     if client is None:
@@ -65,9 +66,9 @@ def instrument(
 
 
 def uninstrument(client: Client | Fleet | None = None) -> None:
-    """Take `instrument` back. Requests that have begun are recorded to their end.
+    """Undo `instrument`. Requests that have already started are recorded to their end.
 
-    :param client: the one that was given to `instrument`
+    :param client: The client that was passed to `instrument`.
     """
     if client is None:
         Observers.everywhere = None
@@ -81,7 +82,7 @@ def _observe(client: Client | Fleet, observe: Observe | None) -> None:
 
 
 class _Telemetry:
-    """What the observers of all requests share."""
+    """Tracer and instruments, shared by the observers of all requests."""
 
     def __init__(
         self,
@@ -116,10 +117,10 @@ class _Telemetry:
 
 
 class _SpanObserver:
-    """Records one request.
+    """Observer of one request.
 
-    Its span is a child of the one that is current where the request begins, and is never made
-    current itself: a context that one task entered could not be left in another, or out of turn.
+    Its span is a child of the span that is current when the request starts. It is never made
+    current itself, because a context must be left in the task that entered it, in reverse order.
     """
 
     __slots__ = ("_attributes", "_span", "_telemetry")
@@ -148,7 +149,7 @@ class _SpanObserver:
         why = {"gprochat.attempt": attempt, "gprochat.pause": pause, **_described(failure)}
         self._span.add_event("gprochat.retry", why)
 
-    def first_text(self, seconds: float, attempts: int) -> None:  # noqa: ARG002 - for all observers
+    def first_text(self, seconds: float, attempts: int) -> None:  # noqa: ARG002 - the interface
         self._span.set_attribute("gen_ai.response.time_to_first_chunk", seconds)
         self._telemetry.time_to_first_chunk.record(seconds, self._attributes)
 
@@ -161,7 +162,7 @@ class _SpanObserver:
         if received.usage is not None:
             span.set_attribute("gen_ai.usage.input_tokens", received.usage.input_tokens)
             span.set_attribute("gen_ai.usage.output_tokens", received.usage.output_tokens)
-        if end.failure is not None and end.how != "left":  # what the caller raised is his own
+        if end.failure is not None and end.how != "left":  # "left": raised by the caller
             attributes = {**attributes, "error.type": end.failure.error}
             span.set_attributes(_described(end.failure))
         if end.how == "failed":

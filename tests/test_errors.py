@@ -1,4 +1,4 @@
-"""The errors as values."""
+"""Errors as values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_there_are_ten() -> None:
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_made_from_a_message_alone(kind: type[GPROChatError]) -> None:
+def test_a_message_suffices(kind: type[GPROChatError]) -> None:
     assert str(kind("what to do")) == "what to do"
 
 
@@ -36,11 +36,11 @@ def test_made_from_a_message_alone(kind: type[GPROChatError]) -> None:
     ],
 )
 def test_pickles(error: GPROChatError) -> None:
-    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own data
     assert type(copy) is type(error)
     assert (str(copy), vars(copy)) == (str(error), vars(error))
 
 
-def test_a_timeout_is_the_builtin_one() -> None:
+def test_a_timeout_is_a_builtin_timeout_error() -> None:
     with pytest.raises(TimeoutError):
         raise RequestTimeoutError("late")

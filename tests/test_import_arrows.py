@@ -1,4 +1,4 @@
-"""The library's imports go one way, and only where this picture has an arrow."""
+"""The library's imports go in one direction, and only along the arrows of this picture."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
 import gprochat_anyio
 
-# Each module or package, and what of the library it may import. A line only names lines above
-# it. Within a package the modules are free, as long as they import in no circle.
+# Each module or package, and the parts of the library that it may import. A line refers only to
+# lines above it. Within a package any import is allowed, except in a circle.
 ARROWS = {
-    # the package itself imports each public name when it is first used
+    # the package itself imports each public name on first use
     "_version": "",
     "gprochat_anyio": "_version",
-    # what everything may use, and what knows nothing of requests
+    # for every module, and independent of requests
+    "_accepting": "",
     "_errors": "",
     "_redaction": "",
     "_settings": "_errors",
-    # what bytes mean, without I/O; and how they get there and back, for whatever they mean
+    # the meaning of bytes, without I/O; and their transport, whatever they mean
     "_wire": "_errors _redaction",
     "transport": "_redaction",
     # one request to one site, then one site, then many requests
@@ -33,32 +36,50 @@ ARROWS = {
     "_fanout": "_errors _redaction _request _settings _wire",
     "_fleet": "_client _errors _fanout _redaction _request _settings _wire",
     "_conversation": "_errors _request _settings _wire",
-    # other ways to the same
+    # other interfaces to the same
     "_sync": "_client _conversation _errors _fanout _redaction _request _settings _wire",
     "_g4f_provider": "_client _errors _redaction _request _settings _wire",
     "otel": "_client _fleet _request _version",
     # built on the public names; `PRIVATE` has the exceptions
-    "batch": "_fanout _wire gprochat_anyio",
-    "site": "_request _wire gprochat_anyio",
-    "testing": "_request _wire gprochat_anyio transport",
+    "batch": "_fanout _fleet _request _wire gprochat_anyio transport",
+    "site": "_accepting _request _wire gprochat_anyio transport",
+    "testing": "_accepting _request _wire gprochat_anyio transport",
     "cli": "_request batch gprochat_anyio site transport",
+    "__main__": "cli",
 }
 
-# What packages that are built on the public names import besides, and why no public name serves.
+# Further imports of packages that are built on the public names, with reasons.
 PRIVATE = {
     "batch": {
+        "_fleet.faults.Fault": "a failure is the site's or the prompt's, as for a fleet",
+        "_fleet.faults.fault_of": "a failure is the site's or the prompt's, as for a fleet",
+        "_wire.json_body.encode_json": "one way to encode JSON",
+        "_wire.messages.FieldedPrompt": "a prompt with the fields of its line",
+        "_wire.openai_server.completion_object": "OpenAI's batch files hold its responses",
+        "_wire.openai_server.error_object": "OpenAI's batch files hold its responses",
+        "_wire.openai_server.usage_object": "OpenAI's batch files hold its responses",
         "_fanout.results.Results": "the type of what `as_completed` returns",
         "_fanout.prompts": "an iterable of either kind, pulled as a fan-out pulls it",
+        "_request.leased_limiter.Demand": "a limiter whose limits another process decides",
+        "_request.leased_limiter.LeasedLimiter": "a limiter whose limits another process decides",
+        "_request.request_events.Observed": "an endpoint, for processes that share its pauses",
         "_wire.messages.Prompt": "a type",
         "_wire.messages.checked": "an invalid prompt, before it is sent",
         "_wire.messages.folded": "a key does not depend on where the system text is",
         "_wire.messages.history": "a prompt as messages",
+        "transport._loops.EventLoop": "a call from a thread must not wait for an ended loop",
+        "transport._loops.current_loop": "a call from a thread must not wait for an ended loop",
     },
     "site": {
+        "_accepting.Address": "the kit's live site accepts connections as the site does",
+        "_accepting.accept_connections": "the kit's live site accepts connections as the site does",
+        "_accepting.listen": "the kit's live site accepts connections as the site does",
+        "_accepting.url_of": "the kit's live site accepts connections as the site does",
         "_wire.admission.Gate": "the wire's other end",
         "_wire.admission.Refusal": "the wire's other end",
         "_wire.admission.WireResponse": "the wire's other end",
         "_wire.admission.error_response": "the wire's other end",
+        "_wire.admission.is_same_secret": "secrets are compared in one place",
         "_wire.admission.model_failure": "the wire's other end",
         "_wire.gprochat.AUTH_PATH": "the wire's other end",
         "_wire.gprochat.FAILURE_MARKER": "the wire's other end",
@@ -79,8 +100,20 @@ PRIVATE = {
         "_wire.openai_server.error_object": "the wire's other end",
         "_wire.openai_server.usage_object": "the wire's other end",
         "_wire.server_sent_events.encode_event": "the wire's other end",
+        "transport._loops.Signal": "the reactor pushes the server's connections, too",
+        "transport._reactor.Deadline": "the reactor pushes the server's connections, too",
+        "transport._reactor.Reactor": "the reactor pushes the server's connections, too",
+        "transport._reactor.current_reactor": "the reactor pushes the server's connections, too",
+        "transport._socket_connection.SocketConnection": "one way to read and write a socket",
+        "transport._target.Target": "one way to read and write a socket",
+        "transport._tls.TLSLayer": "one way to read and write a socket",
+        "transport._wiring.is_loopback": "what loopback is",
     },
     "testing": {
+        "_accepting.Address": "a live site accepts connections as the embedded site does",
+        "_accepting.accept_connections": "a live site accepts connections as the embedded one does",
+        "_accepting.listen": "a live site accepts connections as the embedded site does",
+        "_accepting.url_of": "a live site accepts connections as the embedded site does",
         "_request.chat_client.opener_of": "the connections of a client, to count and to record",
         "_request.address.SiteAddress": "a URL as a client takes it",
         "_wire.admission.Gate": "a scripted site admits what a site admits",
@@ -92,7 +125,7 @@ PRIVATE = {
         "_wire.gprochat.FAILURE_MARKER": "the wire's other end",
         "_wire.gprochat.MODEL_FAILURE_CODE": "the wire's other end",
         "_wire.gprochat.REPLY_CONTENT_TYPE": "the wire's other end",
-        "_wire.gprochat.sign": "a recording is signed anew",
+        "_wire.gprochat.sign": "a recording gets a new signature",
         "_wire.json_body.decode_json_object": "one way to decode JSON",
         "_wire.json_body.encode_json": "one way to encode JSON",
         "_wire.openai.text_in": "one way to read a content of OpenAI's",
@@ -110,6 +143,8 @@ PRIVATE = {
         "transport._wiring.switches": "the switch is the transport's",
     },
     "cli": {
+        "batch._shards.Shard": "`--shard` runs in the command's own event loop, for Ctrl-C",
+        "batch._shards.read_plan": "`batch --ray` goes on with the number of shards it began with",
         "_request.chat_client.opener_of": "`models` lists what a server offers; clients ask models",
         "_request.address.SiteAddress": "`check` connects step by step, to tell which one fails",
         "transport._connecting.Opened": "`check` connects step by step",
@@ -129,9 +164,7 @@ HTTP_MODULES = {
 EVENT_LOOPS = {"asyncio", "trio", "uvloop"}
 BOUND_TO_LOOPS = {
     "cli._answering": "a chat runs on asyncio, as prompt_toolkit has it",
-    "site._hypercorn_connection": "Hypercorn has one connection for asyncio and another for Trio",
     "testing._injection": "native cancellation is asyncio's own",
-    "site._hypercorn": "Hypercorn has one server for asyncio and another for Trio",
     "transport._asyncio_loop": "imported where asyncio runs",
     "transport._trio_loop": "imported where Trio runs",
 }
@@ -140,7 +173,7 @@ TWICE = {
     "AnyIOTransport": "the transport of httpx, and that of httpx2",
     "Turn": "a turn as a model gets it, and as a test sees it",
 }
-"""Names of public classes that are two."""
+"""Names that two public classes share."""
 
 ROOT = Path(gprochat_anyio.__file__).parent
 
@@ -153,14 +186,24 @@ def name_of(path: Path) -> str:
 MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 
-def imports(module: str, *, top_level: bool = False) -> Iterator[str]:
-    """What a module imports, as dotted names: absolute ones, or below `gprochat_anyio.`.
+@cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
 
-    :param top_level: only what runs when the module is imported
+
+@cache
+def imports(module: str, *, top_level: bool = False) -> tuple[str, ...]:
+    """Return a module's imports as dotted names: absolute, or below `gprochat_anyio.`.
+
+    :param top_level: Only imports that run when the module is imported.
     """
+    return tuple(_imports(module, top_level=top_level))
+
+
+def _imports(module: str, *, top_level: bool) -> Iterator[str]:
     path = MODULES[module]
     package = ["gprochat_anyio", *path.relative_to(ROOT).parent.parts]
-    for node in statements(ast.parse(path.read_text(encoding="utf-8")), top_level=top_level):
+    for node in statements(tree_of(module), top_level=top_level):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -170,9 +213,9 @@ def imports(module: str, *, top_level: bool = False) -> Iterator[str]:
 
 
 def statements(node: ast.AST, *, top_level: bool) -> Iterator[ast.AST]:
-    """All that runs, so nothing under `if TYPE_CHECKING`."""
+    """Yield everything that runs, so nothing under `if TYPE_CHECKING`."""
     children: Iterable[ast.AST] = ast.iter_child_nodes(node)
-    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+    if is_for_types(node):
         children = node.orelse
     for child in children:
         if top_level and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -181,8 +224,17 @@ def statements(node: ast.AST, *, top_level: bool) -> Iterator[ast.AST]:
         yield from statements(child, top_level=top_level)
 
 
+def is_for_types(node: ast.AST) -> TypeGuard[ast.If]:
+    """Return True for `if TYPE_CHECKING`."""
+    return (
+        isinstance(node, ast.If)
+        and isinstance(node.test, ast.Name)
+        and node.test.id == "TYPE_CHECKING"
+    )
+
+
 def inside(module: str) -> set[str]:
-    """The library's modules that a module imports."""
+    """Return the library's modules that a module imports."""
     found = set()
     for name in imports(module):
         if name.partition(".")[0] == "gprochat_anyio":
@@ -202,13 +254,13 @@ def unit(module: str) -> str:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_only_arrows_of_the_picture(module: str) -> None:
-    assert unit(module) in ARROWS, "a new module: draw its arrows"
+def test_only_imports_along_arrows(module: str) -> None:
+    assert unit(module) in ARROWS, "a new module: add its arrows"
     allowed = {unit(module), *ARROWS[unit(module)].split()}
     assert {unit(target) for target in inside(module)} <= allowed
 
 
-def test_the_picture_has_no_circle_and_nothing_made_up() -> None:
+def test_the_picture_has_no_circle_and_no_unused_arrow() -> None:
     above: set[str] = set()
     for name, arrows in ARROWS.items():
         assert set(arrows.split()) <= above, name
@@ -221,11 +273,7 @@ def test_the_picture_has_no_circle_and_nothing_made_up() -> None:
 
 
 def test_every_public_name_is_typed_and_found() -> None:
-    (block,) = (
-        node.body
-        for node in ast.parse(MODULES["gprochat_anyio"].read_text(encoding="utf-8")).body
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-    )
+    (block,) = (node.body for node in tree_of("gprochat_anyio").body if is_for_types(node))
     typed = {
         alias.name: node.module
         for node in block
@@ -261,7 +309,7 @@ def test_one_module_imports_the_http_library() -> None:
 def test_no_module_is_bound_to_an_event_loop() -> None:
     bound = {m for m in MODULES if outside(m, top_level=True) & EVENT_LOOPS}
     assert bound == BOUND_TO_LOOPS.keys()
-    for module in MODULES:  # none is imported for the sake of the other
+    for module in MODULES:  # no module may import both
         loops = {f"gprochat_anyio.transport._{loop}_loop" for loop in EVENT_LOOPS}
         assert not [n for n in imports(module, top_level=True) if n.rpartition(".")[0] in loops]
 
@@ -289,8 +337,8 @@ def test_every_module_has_a_name_of_its_own() -> None:
 def test_every_class_has_a_name_of_its_own() -> None:
     names = [
         node.name.lstrip("_")
-        for path in MODULES.values()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for module in MODULES
+        for node in ast.walk(tree_of(module))
         if isinstance(node, ast.ClassDef)
     ]
     assert duplicates(names) == TWICE.keys()

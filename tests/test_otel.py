@@ -1,4 +1,4 @@
-"""Spans and metrics of requests, as an OpenTelemetry SDK would get them; and nothing unasked."""
+"""Spans and metrics of requests, as an OpenTelemetry SDK receives them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 import anyio
 import pytest
-from loops import VIRTUAL_LOOPS
 from opentelemetry import context, metrics, trace
-from raw_site import raw_site, replying
+from support.loops import VIRTUAL_LOOPS
+from support.raw_site import raw_site, replying
 
 from gprochat_anyio import (
     Client,
@@ -41,7 +41,7 @@ SITE = {
 
 
 class Span(trace.NonRecordingSpan):
-    """Keeps what it is told."""
+    """A span that records its attributes, events and status."""
 
     def __init__(self, name: str, kind: trace.SpanKind, parent: int, attributes: Any) -> None:
         super().__init__(trace.SpanContext(1, id(self), is_remote=False))
@@ -73,7 +73,7 @@ class Span(trace.NonRecordingSpan):
 
 
 class Recorder(trace.NoOpTracerProvider, metrics.NoOpMeterProvider):
-    """A tracer provider and a meter provider that keep what they get."""
+    """A tracer provider and a meter provider that record spans and measurements."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
@@ -254,7 +254,7 @@ async def test_how_a_request_ended(
     assert (name, attributes) == (DURATION, {**SITE, **kind})
 
 
-async def test_the_parent_is_what_is_current_where_it_begins(recorder: Recorder) -> None:
+async def test_the_parent_is_the_current_span_at_the_start(recorder: Recorder) -> None:
     async with scripted_site([Say("ok")]) as site, site.client() as client:
         parent = Span("parent", trace.SpanKind.INTERNAL, 0, {})
         with trace.use_span(parent):
@@ -272,8 +272,8 @@ async def test_the_parent_is_what_is_current_where_it_begins(recorder: Recorder)
     assert {span.ends for span in recorder.spans} == {1}
 
 
-async def test_a_stream_left_in_a_task_beside(recorder: Recorder) -> None:
-    """What another task closes ends its span as well: there is no context to go back to."""
+async def test_a_stream_closed_by_another_task(recorder: Recorder) -> None:
+    """Its span ends as well. That task has no context to restore."""
     async with scripted_site([Say("some"), Hang()]) as site, site.client() as client:
         async with anyio.create_task_group() as tasks, client.stream("Hi") as chunks:
             await chunks.receive()
@@ -320,14 +320,15 @@ async def test_no_content_in_any_attribute(recorder: Recorder) -> None:
 
 
 async def test_the_global_providers(recorder: Recorder) -> None:
-    """Without an SDK these do nothing; that must not break a request."""
+    """Without an SDK these do nothing, and must not break a request."""
     otel.instrument()
     async with scripted_site([Say("ok")]) as site, site.client() as client:
         assert (await client.ask("Hi")).text == "ok"
     assert not recorder.spans
 
 
-def test_no_import_unless_asked() -> None:
+@pytest.mark.slow
+def test_no_import_without_instrumentation() -> None:
     code = "import sys, gprochat_anyio; gprochat_anyio.Client('http://127.0.0.1:9'); "
     code += "print('opentelemetry' in sys.modules)"
     ran = subprocess.run(  # noqa: S603

@@ -1,4 +1,4 @@
-"""What OpenTelemetry's own SDK makes of the spans and metrics, and whether their names are its."""
+"""Spans and metrics through OpenTelemetry's own SDK, and the names of its conventions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from loops import VIRTUAL_LOOPS
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -15,6 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 from opentelemetry.trace import SpanKind, StatusCode
+from support.loops import VIRTUAL_LOOPS
 
 from gprochat_anyio import Client, Fleet, GPROChatError, Usage, otel
 from gprochat_anyio.site import Finish
@@ -22,7 +22,7 @@ from gprochat_anyio.testing import Pause, Refuse, Say, scripted_site
 
 
 class Exported:
-    """A client's spans and histograms, as an SDK hands them on."""
+    """A client's spans and histograms, as an SDK exports them."""
 
     def __init__(self) -> None:
         self._spans = InMemorySpanExporter()

@@ -10,9 +10,9 @@ from typing import Any
 
 import anyio
 import pytest
-from prompted import closed
-from scripted import reply
-from transport.servers import Request, repeating, serving
+from support.prompted import closed
+from support.scripted import reply
+from support.servers import Request, repeating, serving
 
 from gprochat_anyio import GPROChat, InvalidPromptError, ReplyInterruptedError, Timeouts
 from gprochat_anyio._wire.gprochat import sign
@@ -28,7 +28,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_attributes() -> None:
-    assert GPROChat.working is False  # the public site is gone
+    assert GPROChat.working is False  # the public site no longer exists
     assert GPROChat.supports_stream
     assert GPROChat.supports_message_history
     assert GPROChat.default_model == "gemini-1.5-pro"
@@ -44,7 +44,7 @@ def test_generate_signature(monkeypatch: pytest.MonkeyPatch) -> None:
     assert GPROChat.generate_signature(7, "m", "") == sign(7, "m", "")
 
 
-async def test_as_the_original_was_used(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_calls_of_the_original(monkeypatch: pytest.MonkeyPatch) -> None:
     pieces = [Say("При"), Say("вет".encode()[:1]), Say("вет".encode()[1:])]
     async with live_site(pieces, secret_key="k", password="p") as site:
         monkeypatch.setenv("GPROCHAT_URL", site.url)
@@ -104,7 +104,7 @@ async def test_subclasses(attributes: dict[str, str], path: str) -> None:
     assert body["sign"] == sign(body["time"], HELLO[0]["content"], "sub")
 
 
-async def test_a_url_given_goes_before_a_subclass() -> None:
+async def test_a_given_url_overrides_a_subclass() -> None:
     class Mine(GPROChat):
         url = "http://elsewhere"
         api_endpoint = "http://elsewhere/v2/generate"
@@ -131,12 +131,12 @@ async def test_typed_errors() -> None:
         pieces = []
         with pytest.raises(ReplyInterruptedError) as caught:
             async for piece in GPROChat.create_async_generator("", HELLO, url=site.url):
-                pieces.append(piece)  # noqa: PERF401 - the exception is the point
+                pieces.append(piece)  # noqa: PERF401 - the exception matters
         assert pieces == ["half"]
         assert caught.value.partial_text == "half"
 
 
-async def test_closing_closes_the_connection_at_once() -> None:
+async def test_closing_closes_the_connection_immediately() -> None:
     async with live_site([Say("half"), Hang()]) as site:
         async with aclosing(GPROChat.create_async_generator("", HELLO, url=site.url)) as pieces:
             assert await anext(pieces) == "half"
@@ -147,7 +147,7 @@ async def test_closing_closes_the_connection_at_once() -> None:
 
 
 async def test_no_scope_is_open_across_a_yield() -> None:
-    """Left in one scope and gone on with in another, from another task, it works."""
+    """A generator that is suspended in one scope continues in another, in another task."""
     more = anyio.Event()
     async with live_site([Say("a"), more.wait, Say("b")]) as site:
         pieces = GPROChat.create_async_generator("", HELLO, url=site.url)
@@ -165,7 +165,8 @@ async def test_no_scope_is_open_across_a_yield() -> None:
         assert rest == ["b"]
 
 
-async def test_left_to_the_garbage_collector() -> None:
+@pytest.mark.slow
+async def test_abandoned_to_the_garbage_collector() -> None:
     async with live_site([Say("a"), Hang()]) as site:
         pieces = GPROChat.create_async_generator("", HELLO, url=site.url)
         assert await anext(pieces) == "a"
@@ -188,6 +189,7 @@ async def test_thrown_into() -> None:
         await closed(site)
 
 
+@pytest.mark.slow
 async def test_never_iterated() -> None:
     GPROChat.create_async_generator("", HELLO, url="http://host")
     gc.collect()  # nothing was opened, so nothing warns

@@ -1,4 +1,4 @@
-"""Timeouts as a value, and as an argument of every call."""
+"""Timeouts as a value, and as an argument of every method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gprochat_anyio import Client, Conversation, Timeouts, as_completed, fan_out
 
 
 def test_some_fields_replaced() -> None:
-    """The result says all four, and so overrides all four of a client's."""
+    """The result sets all four fields, and so overrides all four of a client's."""
     replaced = dataclasses.replace(Timeouts(idle=None, total=90), total=5)
     assert repr(replaced) == "Timeouts(connect=10.0, first_chunk=60.0, idle=None, total=5.0)"
     assert repr(Timeouts(connect=1, idle=2).under(replaced)) == repr(replaced)
@@ -31,7 +31,7 @@ def test_copied() -> None:
 
 
 @pytest.mark.parametrize("limits", [30, 30.0, {"total": 30}])
-async def test_something_else_in_a_call(limits: Any) -> None:
+async def test_an_invalid_argument(limits: Any) -> None:
     async def stream_to(client: Client) -> None:
         send, receive = anyio.create_memory_object_stream[str](1)
         with receive:

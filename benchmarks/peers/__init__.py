@@ -1,4 +1,4 @@
-"""The clients that are measured side by side, each behind the same few methods."""
+"""The measured clients, behind one interface."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ _MANY, _FEW = 10_000, 300
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where a peer is found and where it takes part.
+    """Entry of a peer: its class, and the workloads and loops in which it takes part.
 
-    :param needs: the module that it cannot do without
-    :param workloads: the letters of the kinds that make sense for it
-    :param over_events: Its class for replies of OpenAI's API, the workloads S; `None` if it
-        does not take part in them.
-    :param most_at_once: the largest number of replies at once that it gets to do
+    :param path: The module and the name of its class.
+    :param needs: A module that must be installed.
+    :param workloads: The letters of its kinds of workload.
+    :param most_at_once: Maximum number of concurrent replies.
+    :param over_events: Its class for replies of OpenAI's API, the workloads S. `None` if it does
+        not take part in them.
     """
 
     path: str
@@ -34,20 +35,20 @@ class Entry:
     over_events: str | None = None
 
     def most_in(self, kind: str) -> int:
-        """The most replies that it gets to do in a workload of this kind."""
+        """Return the maximum number of replies in a workload of that kind."""
         if kind == "M" and self.is_slow:
             return _FEW
         return self.most_at_once if kind in "CME" else sys.maxsize
 
     @property
     def is_slow(self) -> bool:
-        """Whether many replies at once take it too long."""
+        """True if many concurrent replies take it too long."""
         return self.most_at_once < _MANY
 
 
 _EVERY = ("asyncio", "uvloop", "trio")
 _COLLAPSES = 1000
-"""The pool of httpcore 1.0.9 works through all requests for each one of them."""
+"""Maximum for httpx: for each request, the pool of httpcore 1.0.9 examines all of them."""
 
 PEERS = {
     "ours-ask": Entry(
@@ -89,9 +90,9 @@ PEERS = {
 
 
 def load(name: str, *, over_events: bool) -> type[Peer]:
-    """Return the peer's class. Imports what it needs, so only the measuring process should ask.
+    """Return the peer's class. This imports its library, so only the measuring process calls it.
 
-    :param over_events: True for the class that reads replies of OpenAI's API.
+    :param over_events: Whether to return the class for replies of OpenAI's API.
     :raises ValueError: If the peer has no such class.
     """
     path = PEERS[name].over_events if over_events else PEERS[name].path
@@ -103,5 +104,5 @@ def load(name: str, *, over_events: bool) -> type[Peer]:
 
 
 def is_missing(name: str) -> bool:
-    """Return whether a peer cannot take part because it is not installed."""
+    """Return True if the peer's library is not installed."""
     return find_spec(PEERS[name].needs) is None

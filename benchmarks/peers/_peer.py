@@ -1,4 +1,4 @@
-"""The interface of a client that is measured."""
+"""The interface of a measured client."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ Take = Callable[[str], None]
 
 
 class Peer(ABC):
-    """One client library, used the way its own documentation shows for a streamed reply."""
+    """Client library, used for streaming as its own documentation shows."""
 
     anyio_scope = False
-    """Whether its users cancel by AnyIO's scopes rather than by their loop's own means."""
+    """True if users cancel it with AnyIO's scopes, not natively."""
 
     streams = True
-    """Whether it hands over text as it arrives, rather than all of it at the end."""
+    """True if it hands over text as it arrives, not at the end."""
 
     @abstractmethod
     async def open(self, url: str, at_once: int) -> None:
-        """Make the client; not measured.
+        """Create the client. This is not measured.
 
-        :param at_once: how many connections it may have
+        :param at_once: Maximum number of connections.
         """
 
     @abstractmethod
@@ -32,10 +32,10 @@ class Peer(ABC):
 
     @abstractmethod
     async def reply(self, prompt: str, take: Take) -> None:
-        """Ask once, and hand the text of the reply to `take`."""
+        """Ask once, and pass the reply's text to `take`."""
 
     async def replies(self, prompt: str, takes: Sequence[Take]) -> None:
-        """Ask once for each of `takes`, all at once."""
+        """Ask once for each of `takes`, concurrently."""
 
         async def reply(take: Take) -> None:
             await self.reply(prompt, take)

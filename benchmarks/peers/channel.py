@@ -1,4 +1,4 @@
-"""An AnyIO task group and a channel for each request, and no network: a part of `stream_to`."""
+"""An AnyIO task group and a channel for each request, without a network: a part of `stream_to`."""
 
 from __future__ import annotations
 

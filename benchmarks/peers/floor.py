@@ -1,7 +1,7 @@
-"""The floor: an asyncio.Protocol that feeds httptools, and nothing that a client library has.
+"""The floor: an asyncio.Protocol that feeds httptools, and nothing else of a client library.
 
-No timeouts, no checks of the response, no backpressure, no bound on connections. It calls the
-consumer from `data_received`, without waking a task.
+It has no timeouts, no checks of the response, no backpressure and no limit of connections. It calls
+the consumer in `data_received`, without waking a task.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """gprochat_anyio through its public `Client`: `ask`, `stream`, `stream_to` and `fan_out`.
 
-The classes over events are the same calls of `Client.openai`.
+The classes over events make the same calls with `Client.openai`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gprochat_anyio import Client
 from ._peer import Peer, Take
 
 ROOM = 16
-"""Pieces that the channel of `stream_to` holds."""
+"""Capacity of the channel of `stream_to`, in pieces of text."""
 
 
 class _Ours(Peer):
@@ -61,7 +61,7 @@ class StreamOverEvents(_OverEvents, Stream): ...
 
 
 class StreamTo(_Ours):
-    """A task group and a channel of the caller's for each request."""
+    """`stream_to`, with a task group and a channel for each request."""
 
     async def reply(self, prompt: str, take: Take) -> None:
         async with anyio.create_task_group() as tasks:

@@ -1,4 +1,4 @@
-"""A blocking socket and no HTTP at all: how soon the first text can be here."""
+"""A blocking socket without an HTTP library, as a lower bound of the time to the first text."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""aiohttp as the original provider used it: `content.iter_any()`, decoded as it comes.
+"""aiohttp as the original provider uses it: `content.iter_any()` with incremental decoding.
 
-Over events it is the loop that a careful user writes: the lines split by hand, `json.loads` for
-each event. `AiohttpLines` lets aiohttp split the lines, which is shorter to write.
+Over events, it is the loop that a careful user writes: the code splits the lines, and calls
+`json.loads` for each event. In `AiohttpLines`, aiohttp splits the lines, which is shorter to write.
 """
 
 from __future__ import annotations

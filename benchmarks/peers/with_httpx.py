@@ -1,4 +1,4 @@
-"""httpx and its continuation httpx2, by `aiter_text` and by `aiter_raw` with own decoding."""
+"""httpx and its successor httpx2, with `aiter_text`, or with `aiter_raw` and a decoder."""
 
 from __future__ import annotations
 

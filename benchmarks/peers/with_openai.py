@@ -1,4 +1,4 @@
-"""openai's client over as many tokens: one server-sent event for each chunk of the others."""
+"""OpenAI's client, which reads one server-sent event for each chunk of the other peers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`{benchmark-table}`: the ratios that `benchmarks/run.py --report` takes from results.json."""
+"""The directive `{benchmark-table}`: the ratios in `benchmarks/results.json`, as a table."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from labels import label
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -30,7 +31,7 @@ _SECTION = re.compile(r"^## ([A-Z][\w-]*): (.*)\n\n((?:\|.*\n)+)", re.MULTILINE)
 
 
 def report() -> str:
-    """The whole report, as Markdown."""
+    """Return the report of `benchmarks/run.py`, as Markdown."""
     return subprocess.run(  # noqa: S603 - our own script
         [sys.executable, str(BENCHMARKS / "run.py"), "--report", str(RESULTS)],
         capture_output=True,
@@ -41,7 +42,7 @@ def report() -> str:
 
 def rows(text: str) -> Iterator[tuple[str, ...]]:
     """Yield the table's rows: a metric of a workload, and each client's ratio or a dash."""
-    yield ("", *(f"{peer}, {loop}" for peer, loop in CLIENTS))
+    yield ("", *(label(peer, loop) for peer, loop in CLIENTS))
     for name, title, table in _SECTION.findall(text):
         head, _, *lines = (
             [cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()
@@ -57,10 +58,10 @@ def rows(text: str) -> Iterator[tuple[str, ...]]:
 
 
 class BenchmarkTable(SphinxDirective):
-    """The directive."""
+    """The directive `{benchmark-table}`."""
 
     def run(self) -> list[nodes.Node]:
-        """What stands in its place."""
+        """Return the table, and a paragraph about the machine."""
         self.env.note_dependency(str(RESULTS))
         text = report()
         machine = text.split("\n\n")[1].replace("\n", " ")
@@ -78,6 +79,6 @@ def _row(cells: tuple[str, ...]) -> nodes.row:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Called by Sphinx."""
+    """Register the directive."""
     app.add_directive("benchmark-table", BenchmarkTable)
     return {"parallel_read_safe": True}

@@ -1,4 +1,4 @@
-"""`{command-help} gprochat ask`: what `gprochat ask --help` prints, of the code that is here."""
+"""The directive `{command-help} gprochat ask`: the output of `gprochat ask --help`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from gprochat_anyio.cli._main import gprochat
 
 
 class CommandHelp(SphinxDirective):
-    """The directive."""
+    """The directive `{command-help}`."""
 
     required_arguments = 1
     optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """What stands in its place."""
+        """Return the command line and its output, as a block."""
         program, *command = self.arguments
         ran = CliRunner().invoke(
             gprochat, [*command, "--help"], prog_name=program, terminal_width=80, color=False
@@ -31,6 +31,6 @@ class CommandHelp(SphinxDirective):
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Called by Sphinx."""
+    """Register the directive."""
     app.add_directive("command-help", CommandHelp)
     return {"parallel_read_safe": True}

@@ -1,4 +1,4 @@
-"""Names in the docstrings' single backticks: links if they are public, and code in any case."""
+"""Names in single backticks in docstrings: public names become links, others code."""
 
 from __future__ import annotations
 
@@ -14,24 +14,32 @@ _SINGLE = re.compile(r"(?<![`:\w])`([^`]+)`(?![`_\w])", re.ASCII)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Called by Sphinx."""
+    """Register the handler."""
     app.connect("autodoc-process-docstring", _link)
     return {"parallel_read_safe": True}
 
 
 def _targets() -> dict[str, str]:
-    """What a name in backticks means: `Client`, `Client.stream`."""
+    """Return the full names of public names, such as `Client` and `Client.stream`."""
     found: dict[str, str] = {}
     for module, names in public_names.public_names().items():
         for name in names:
-            value = getattr(import_module(module), name)
+            value = _value(module, name)
             found.setdefault(name, f"{module}.{name}")
             if inspect.isclass(value) and value.__module__.startswith("gprochat_anyio"):
                 for member in dir(value):
                     if not member.startswith("_"):
                         found.setdefault(f"{name}.{member}", f"{module}.{name}.{member}")
-    del found["Turn"], found["Request"], found["Reply"]  # two things each
+    del found["Turn"], found["Request"], found["Reply"]  # ambiguous
     return found
+
+
+def _value(module: str, name: str) -> object:
+    """Return a public object. None if its module requires a package that is not installed."""
+    try:
+        return getattr(import_module(module), name)
+    except ImportError:
+        return None
 
 
 _TARGETS = _targets()
@@ -40,7 +48,7 @@ _TARGETS = _targets()
 def _link(*arguments: Any) -> None:
     lines: list[str] = arguments[-1]
     if arguments[1] == "data":
-        lines.clear()  # a constant has none of its own, and would show that of its class
+        lines.clear()  # it is that of the constant's class
 
     def linked(found: re.Match[str]) -> str:
         text = found[1]

@@ -1,4 +1,4 @@
-"""Links to projects that publish no inventory for intersphinx: to a page, for all their names."""
+"""Links to projects without an inventory for intersphinx: one page for all names of a module."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sphinx.environment import BuildEnvironment
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Called by Sphinx."""
+    """Register the setting and the handler."""
     app.add_config_value("other_projects", {}, "env", dict)
     app.connect("missing-reference", _resolve)
     return {"parallel_read_safe": True}

@@ -6,7 +6,10 @@ from replies import AtMost, EventsResponse, TextResponse, lifespan, on_failure
 
 from gprochat_anyio import GPROChatError
 
-app = FastAPI(lifespan=lifespan, exception_handlers={GPROChatError: on_failure})
+app = FastAPI(
+    lifespan=lifespan,
+    exception_handlers={GPROChatError: on_failure},
+)
 app.add_middleware(AtMost, requests=100)
 
 
@@ -15,10 +18,18 @@ class Question(BaseModel):
 
 
 @app.post("/text", response_class=TextResponse)
-async def text(question: Question, request: Request) -> TextResponse:
-    return TextResponse(request.state.client.stream(question.prompt))
+async def text(
+    asked: Question,
+    request: Request,
+) -> TextResponse:
+    client = request.state.client
+    return TextResponse(client.stream(asked.prompt))
 
 
 @app.post("/events", response_class=EventsResponse)
-async def events(question: Question, request: Request) -> EventsResponse:
-    return EventsResponse(request.state.client.stream(question.prompt))
+async def events(
+    asked: Question,
+    request: Request,
+) -> EventsResponse:
+    client = request.state.client
+    return EventsResponse(client.stream(asked.prompt))

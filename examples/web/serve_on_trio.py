@@ -1,4 +1,4 @@
-"""The endpoints on Trio, under Hypercorn: `python serve_on_trio.py`, in this folder."""
+"""Endpoints on Trio with Hypercorn: run `python serve_on_trio.py` in this folder."""
 
 import sys
 
@@ -10,4 +10,5 @@ from starlette_app import app
 config = Config()
 config.bind = sys.argv[1:] or ["127.0.0.1:8000"]
 
-trio.run(serve, app, config)  # type: ignore[arg-type] # Hypercorn has types of its own for ASGI
+# Hypercorn has its own ASGI types
+trio.run(serve, app, config)  # type: ignore[arg-type]

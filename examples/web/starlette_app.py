@@ -10,13 +10,13 @@ from gprochat_anyio import GPROChatError
 
 
 async def text(request: Request) -> TextResponse:
-    question = await request.json()
-    return TextResponse(request.state.client.stream(question["prompt"]))
+    client, asked = request.state.client, await request.json()
+    return TextResponse(client.stream(asked["prompt"]))
 
 
 async def events(request: Request) -> EventsResponse:
-    question = await request.json()
-    return EventsResponse(request.state.client.stream(question["prompt"]))
+    client, asked = request.state.client, await request.json()
+    return EventsResponse(client.stream(asked["prompt"]))
 
 
 app = Starlette(

@@ -1,1 +1,1 @@
-"""Conversations: turns, each sent with those before it."""
+"""Conversations, whose turns are sent with the turns before them."""

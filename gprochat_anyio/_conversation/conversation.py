@@ -1,4 +1,4 @@
-"""A conversation: turns with one site, each sent with those before it."""
+"""Conversations, which keep the history of a chat."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Conversation:
-    """Turns with one site, each sent with those before it.
+    """A chat with one site, in which every turn is sent with the turns before it.
 
     ::
 
@@ -32,24 +32,23 @@ class Conversation:
                 print(chunk, end="")
         reply = await conversation.ask("And at sunset?")
 
-    What becomes of a turn:
+    A turn is recorded as follows:
 
-    - Its reply is complete, and the iteration has ended: it is recorded then.
-    - It was stopped, by `stop()` or by leaving its block early (`break`): it is recorded with the
-      text that was handed over by then, `chunks.text`. If there was none, or only white space, it
-      leaves no trace.
-    - It failed, or an exception or a cancellation left its block before its reply had ended: the
-      history is as it was. `retry()` asks its question all the same.
+    - If its reply is complete, it is recorded at the end of the iteration.
+    - If it was stopped, by `stop()` or by leaving its block early (`break`), it is recorded with
+      the text received by then, `chunks.text`. If that is blank, nothing is recorded.
+    - If it failed, or an exception or a cancellation left its block before the end of the reply,
+      the history is unchanged. `retry()` can still ask its question.
 
-    A turn is recorded as a whole or not at all, wherever a cancellation comes. One turn is asked
-    at a time. A `repr` shows nothing of the texts.
+    Recording is atomic with respect to cancellation. Only one turn can be active at a time. The
+    `repr` shows no texts.
 
-    :param client: A `Client` or a `Fleet`. It stays open, and is the caller's to close.
-    :param system: instructions, put before the first user message that is sent, whichever it is
-    :param max_messages: how many messages are sent at the most, the question included; the oldest
-        stay behind, and what is sent begins with the user's. None sends all. `messages` and
-        `to_json` have all of them in any case.
-    :raises ValueError: that names the argument, for one that can not be
+    :param client: A `Client` or a `Fleet`. The caller closes it.
+    :param system: Instructions, which are sent before the messages.
+    :param max_messages: Maximum number of messages to send, including the question. The oldest are
+        omitted, and the first one sent is the user's. `None` sends all. `messages` and `to_json`
+        always have all of them.
+    :raises ValueError: If an argument is invalid. The message names it.
     """
 
     def __init__(
@@ -71,12 +70,12 @@ class Conversation:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """All turns, oldest first: one of role `"user"`, one of role `"model"`, and so on."""
+        """The messages of all turns, oldest first. The roles `"user"` and `"model"` alternate."""
         return self._turns.messages
 
     @property
     def system(self) -> str | None:
-        """The instructions; they may be changed between turns."""
+        """The instructions, which may be changed between turns."""
         return None if self._system is None else self._system.content
 
     @system.setter
@@ -84,29 +83,29 @@ class Conversation:
         system = None if text is None else checked(partial(Message, "system"), text)
         del text
         if isinstance(system, InvalidPromptError):
-            raise ValueError(f"system must be text, or None: {system}")
+            raise ValueError(f"system must be a text or None: {system}")
         self._system = system
 
     @property
     def max_messages(self) -> int | None:
-        """How many messages are sent at the most; None is no limit."""
+        """Maximum number of messages to send. `None` for no limit."""
         return self._max_messages
 
     def stream(self, text: str, *, timeouts: Timeouts | None = None) -> ReplyStream:
-        """Ask, and get the reply as it arrives: `async with conversation.stream(text) as chunks`.
+        """Return a stream of the reply: `async with conversation.stream(text) as chunks`.
 
-        :param timeouts: overrides the client's, field by field
-        :raises RuntimeError: on entering the block, if another turn is on its way
-        :raises GPROChatError: as with `Client.stream`
+        :param timeouts: Time limits that override the client's.
+        :raises RuntimeError: On entering the block, if another turn is active.
+        :raises GPROChatError: As for `Client.stream`.
         """
         return self._stream(checked(partial(Message, "user"), text), timeouts)
 
     async def ask(self, text: str, *, timeouts: Timeouts | None = None) -> Reply:
-        """Ask, and get the whole reply. Cancelled, it leaves the history as it was.
+        """Return the complete reply. Cancellation leaves the history unchanged.
 
-        :param timeouts: overrides the client's, field by field
-        :raises RuntimeError: if another turn is on its way
-        :raises GPROChatError: if there is no complete reply
+        :param timeouts: Time limits that override the client's.
+        :raises RuntimeError: If another turn is active.
+        :raises GPROChatError: If the request or the reply fails.
         """
         chunks = self.stream(text, timeouts=timeouts)
         del text
@@ -117,27 +116,28 @@ class Conversation:
     def retry(self, *, timeouts: Timeouts | None = None) -> ReplyStream:
         """Ask the last turn again: `async with conversation.retry() as chunks`.
 
-        The new reply takes the place of the old one as it is recorded; if there is none, the old
-        one stays. A turn that failed is the last one too: its question is asked again.
+        When the new reply is recorded, it replaces the previous one. If nothing is recorded, the
+        previous one stays. A failed turn counts as the last turn, and its question is asked again.
 
-        :param timeouts: overrides the client's, field by field
-        :raises RuntimeError: if there is no turn; on entering the block, if one is on its way
-        :raises GPROChatError: as with `Client.stream`
+        :param timeouts: Time limits that override the client's.
+        :raises RuntimeError: If there is no turn or, on entering the block, if another turn is
+            active.
+        :raises GPROChatError: As for `Client.stream`.
         """
         self._turns.last_question()
         return self._stream(None, timeouts)
 
     def undo(self) -> tuple[Message, ...]:
-        """Forget the last turn, and return its two messages; none, if there is no turn.
+        """Remove the last turn, and return its two messages, or none if there is no turn.
 
-        :raises RuntimeError: if a turn is on its way
+        :raises RuntimeError: If a turn is active.
         """
         return self._turns.undo()
 
     def to_json(self) -> str:
-        """Everything but the client, as JSON in ASCII, for `from_json`.
+        """Serialize everything except the client as JSON in ASCII, for `from_json`.
 
-        `messages` is a history as the site and its own page have it: a list of
+        `messages` has the format of the GPROChat wire: a list of
         `{"role": "user" or "model", "parts": [{"text": ...}]}`.
         """
         return write(Saved(self.system, self.max_messages, self.messages))
@@ -146,11 +146,12 @@ class Conversation:
     def from_json(
         cls, client: Client | Fleet, data: str | bytes | Mapping[str, Any] | Sequence[Any]
     ) -> Self:
-        """A conversation as `to_json` gave it, to be gone on with.
+        """Return a conversation from the output of `to_json`.
 
-        :param data: JSON or what was parsed of it; a bare list of messages, as the site's own page
-            keeps it, will do
-        :raises ValueError: that names the place, for anything that could not be kept as it is
+        :param data: JSON, or its parsed value. A list of messages is accepted as well, also in the
+            format that the original site's page keeps in the browser: a list of
+            `{"role": "user" or "assistant", "content": ...}`.
+        :raises ValueError: If a part is invalid, or would be lost. The message says where.
         """
         saved = read(data)
         del data

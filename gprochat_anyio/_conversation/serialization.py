@@ -1,4 +1,4 @@
-"""A conversation as JSON, and back."""
+"""Serialization of conversations as JSON."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from gprochat_anyio._errors import InvalidPromptError
 from gprochat_anyio._wire.messages import Message
 
 MAX_MESSAGES = 99
-"""How many messages the site's own page sends at the most."""
+"""Default maximum number of messages to send, which is that of the original site's page."""
 
 _VERSION = 1
 _FIELDS = {"version", "system", "max_messages", "messages"}
 
 
 class Saved(NamedTuple):
-    """What there is of a conversation besides its client."""
+    """The serializable parts of a conversation."""
 
     system: str | None
     max_messages: int | None
@@ -25,7 +25,7 @@ class Saved(NamedTuple):
 
 
 def write(saved: Saved) -> str:
-    """As JSON in ASCII."""
+    """Serialize a conversation as JSON in ASCII."""
     return json.dumps(
         {
             "version": _VERSION,
@@ -40,7 +40,10 @@ def write(saved: Saved) -> str:
 
 
 def read(data: object) -> Saved | ValueError:
-    """What was saved, or why it can not be read, to be raised where nothing holds the data."""
+    """Parse a saved conversation, or return the error, for the caller to raise.
+
+    The traceback then has no frame that holds the data.
+    """
     try:
         return _saved(data)
     except ValueError as error:
@@ -52,14 +55,14 @@ def _saved(data: object) -> Saved:
     if isinstance(data, str | bytes | bytearray):
         data = _parsed(data)
     if isinstance(data, Sequence):
-        data = {"version": _VERSION, "messages": data}
+        data = {"version": _VERSION, "messages": [_from_page(message) for message in data]}
     if not isinstance(data, Mapping):
         raise ValueError(
-            f"a conversation is an object with version and messages, not {type(data).__name__}"
+            f"a conversation must be an object with version and messages, not {type(data).__name__}"
         )
     version = data.get("version")
     if type(version) is not int or version < 1:
-        raise ValueError("version is missing, or no version; save conversations by to_json()")
+        raise ValueError("version is missing or invalid; save conversations with to_json()")
     if version > _VERSION:
         raise ValueError(
             f"version {version} is newer than this library, which reads {_VERSION}: update it"
@@ -74,6 +77,15 @@ def _saved(data: object) -> Saved:
     )
 
 
+def _from_page(message: Any) -> Any:
+    """Convert a message of the original site's page to the format of `to_json`. Return any other
+    value unchanged."""
+    if not isinstance(message, Mapping) or message.keys() != {"role", "content"}:
+        return message
+    role = "model" if message["role"] == "assistant" else message["role"]
+    return {"role": role, "parts": [{"text": message["content"]}]}
+
+
 def _parsed(data: str | bytes | bytearray) -> object:
     try:
         return json.loads(data)
@@ -83,7 +95,7 @@ def _parsed(data: str | bytes | bytearray) -> object:
         place = f"byte {error.start} is not UTF-8"
     except RecursionError:
         place = "it is nested too deeply"
-    raise ValueError(f"this is no JSON: {place}")
+    raise ValueError(f"this is not JSON: {place}")
 
 
 def _messages(messages: Sequence[Any]) -> Iterator[Message]:
@@ -101,7 +113,7 @@ def _messages(messages: Sequence[Any]) -> Iterator[Message]:
     if len(messages) % 2:
         raise ValueError(
             f"messages ends with a question that has no reply, messages[{len(messages) - 1}]; "
-            "take it out, and ask it by stream() or ask()"
+            "remove it, and ask it with stream() or ask()"
         )
 
 
@@ -136,10 +148,10 @@ def _list(place: str, data: object) -> Sequence[Any]:
 
 
 def checked_count(max_messages: Any) -> int | None:
-    """A bound on messages.
+    """Check a maximum number of messages, and return it.
 
-    :raises ValueError: if it is none
+    :raises ValueError: If it is invalid.
     """
     if max_messages is not None and (type(max_messages) is not int or max_messages < 1):
-        raise ValueError("max_messages must be a whole number, at least 1, or None for no limit")
+        raise ValueError("max_messages must be an int of at least 1, or None for no limit")
     return max_messages

@@ -1,4 +1,4 @@
-"""One turn of a conversation: a question that is being answered, and what is kept of it."""
+"""The turns of a conversation, and the stream of the active one."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class Turns:
-    """The turns of a conversation, a question and its reply each, and whether one is on its way.
+    """The recorded turns of a conversation, and the state of the active one.
 
-    Everything that changes them is synchronous, so no cancellation can come in between.
+    All changes are synchronous, and therefore atomic with respect to cancellation.
 
-    :param messages: alternating, the user's first and the model's last
+    :param messages: Alternating messages, of which the user's is first and the model's is last.
     """
 
     def __init__(self, messages: tuple[Message, ...] = ()) -> None:
@@ -35,9 +35,9 @@ class Turns:
         self._busy = False
 
     def check_idle(self) -> None:
-        """Make sure that no turn is on its way.
+        """Check that no turn is active.
 
-        :raises RuntimeError: if one is
+        :raises RuntimeError: If one is.
         """
         if self._busy:
             raise RuntimeError(
@@ -46,9 +46,9 @@ class Turns:
             )
 
     def last_question(self) -> Message:
-        """The question of the last turn, also if it failed.
+        """Return the question of the last turn, which may have failed.
 
-        :raises RuntimeError: if there was none
+        :raises RuntimeError: If there is no turn.
         """
         if self._unanswered is not None:
             return self._unanswered
@@ -57,10 +57,10 @@ class Turns:
         return self.messages[-2]
 
     def begin(self, question: Message | None) -> tuple[tuple[Message, ...], Message]:
-        """Begin a turn: what goes before it, and its question.
+        """Begin a turn. Return the messages before it, and its question.
 
-        :param question: None asks the last one again
-        :raises RuntimeError: if a turn is on its way, or there is none to ask again
+        :param question: The question. `None` repeats the last one.
+        :raises RuntimeError: If a turn is active, or there is no question to repeat.
         """
         self.check_idle()
         if question is not None:
@@ -70,17 +70,17 @@ class Turns:
         return (self.messages if self._unanswered is not None else self.messages[:-2]), turn
 
     def record(self, before: tuple[Message, ...], question: Message, text: str) -> None:
-        """Keep a turn, in the place of whatever came after `before`."""
-        if text and not text.isspace():  # a site refuses a history with a blank message
+        """Record a turn, which replaces all messages after `before`."""
+        if text and not text.isspace():  # a site rejects a history with a blank message
             self.messages = (*before, question, Message("model", text))
             self._unanswered = None
 
     def end(self) -> None:
-        """The turn is over, recorded or not."""
+        """End the active turn, recorded or not."""
         self._busy = False
 
     def undo(self) -> tuple[Message, ...]:
-        """Forget the last turn, and return it; nothing, if there is none."""
+        """Remove the last turn, and return its messages, or none if there is no turn."""
         self.check_idle()
         self._unanswered = None
         removed, self.messages = self.messages[-2:], self.messages[:-2]
@@ -88,10 +88,10 @@ class Turns:
 
 
 def latest(messages: tuple[Message, ...], limit: int | None) -> tuple[Message, ...]:
-    """As many of the last messages as the limit allows, the first of them the user's.
+    """Return as many of the last messages as the limit allows, starting with a user message.
 
-    :param messages: alternating, the first and the last the user's
-    :param limit: at least 1; None is no limit
+    :param messages: Alternating messages, of which the first and the last are the user's.
+    :param limit: Maximum number of messages, at least 1. `None` for no limit.
     """
     kept = len(messages) if limit is None else min(limit, len(messages))
     return messages[-(kept - (kept + 1) % 2) :]
@@ -100,9 +100,9 @@ def latest(messages: tuple[Message, ...], limit: int | None) -> tuple[Message, .
 class TurnStream(ReplyStream):
     """The reply of a turn as it arrives; see `Conversation.stream`.
 
-    :param question: None asks the last one again
-    :param system: put before the history
-    :param max_messages: how many messages of the history are sent, the question included
+    :param question: The question. `None` repeats the last one.
+    :param system: The system message, which is sent before the history.
+    :param max_messages: Maximum number of messages to send, including the question.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class TurnStream(ReplyStream):
         return await open_channel(opener_of(self._client), request)
 
     def _settle(self, *, keep: bool) -> None:
-        """Decide, once, whether the turn is recorded with the text handed over until now."""
+        """End the turn, once, and record it with the text received so far if `keep` is True."""
         turn, self._turn = self._turn, None
         if keep and turn is not None:
             self._turns.record(*turn, self.text)

@@ -1,1 +1,1 @@
-"""Many prompts at once, from their source to one channel of results."""
+"""Fan-out: many prompts at once, from their source to one channel of results."""

@@ -1,4 +1,4 @@
-"""A task group that wraps no exception, and what keeps exceptions from it."""
+"""A task group that raises no exception groups."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _Args = TypeVarTuple("_Args")
 
 
 class KeptFailures:
-    """Keeps what tasks raise from their task group, which would wrap it.
+    """Context manager that keeps a task's exception from its task group, which would wrap it.
 
-    :param fail: called with the exception
+    :param fail: Called with the exception.
     """
 
     def __init__(self, fail: Callable[[Exception], None]) -> None:
@@ -35,7 +35,7 @@ class KeptFailures:
             isinstance(exc_val, anyio.get_cancelled_exc_class())
             and anyio.current_effective_deadline() > -inf
         ):
-            # passed on, it would end the task group without a word
+            # otherwise the task group would end silently
             self._fail(RuntimeError("a task of this block was cancelled by other code"))
         else:
             return False
@@ -43,15 +43,17 @@ class KeptFailures:
 
 
 class BareTaskGroup:
-    """A task group whose tasks end with its block, and that leaves the block's exception as it is.
+    """A task group that cancels its tasks at the end of its block, and keeps the block's exception.
 
-    Its tasks raise nothing but cancellations and interrupts, and wait for nobody once they are
-    cancelled, so the end of the block takes no time in which it could be cancelled.
+    Its tasks may only raise cancellations and interrupts, and must not wait once they are
+    cancelled. The end of the block therefore cannot be interrupted by a cancellation.
     """
 
     def __init__(self) -> None:
         self._group = anyio.create_task_group()
-        self._scopes: set[anyio.CancelScope] = set()  # the group's own would cancel the block, too
+        self._scopes: set[anyio.CancelScope] = (
+            set()
+        )  # the task group's own scope includes the block
         self._has_ended = False
 
     async def __aenter__(self) -> Self:
@@ -76,7 +78,7 @@ class BareTaskGroup:
     def start_soon(
         self, work: Callable[[*_Args], Awaitable[None]], *args: *_Args, name: str | None = None
     ) -> None:
-        """Run a task until the end of the block."""
+        """Start a task, which is cancelled at the end of the block."""
         self._group.start_soon(self._run, work, args, name=name)
 
     async def _run(self, work: Callable[[*_Args], Awaitable[None]], args: tuple[*_Args]) -> None:

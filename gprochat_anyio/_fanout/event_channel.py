@@ -1,4 +1,4 @@
-"""The channel of a fan-out's events: a consumer that is behind finds small pieces joined."""
+"""The channel of a fan-out's events, which joins small pieces for a slow consumer."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from .outcomes import Chunk, Event
 from .result_channel import ResultChannel
 
 _BEHIND = 16
-"""Pieces that wait before further text is joined to them."""
+"""Number of waiting pieces from which more text is joined to them."""
 
 _LONGEST = 4096
-"""Characters of a piece that others are joined to, at the most."""
+"""Maximum length of a piece to which more text is joined."""
 
 
 class _Piece:
-    """Text of one reply that waits in the channel."""
+    """A piece of one reply's text in the channel."""
 
     __slots__ = ("index", "text")
 
@@ -23,16 +23,16 @@ class _Piece:
 
 
 class EventChannel(ResultChannel[Event | _Piece]):
-    """A channel of events, in which text waits in pieces."""
+    """A channel of events, in which text is buffered as pieces."""
 
     __slots__ = ("_pieces",)
 
     def __init__(self, room: int) -> None:
         super().__init__(room)
-        self._pieces: dict[int, _Piece] = {}  # of each reply the last that waits
+        self._pieces: dict[int, _Piece] = {}  # the last waiting piece of each reply
 
     def offer_text(self, index: int, text: str) -> bool:
-        """Put text into the channel; return False if there is no room."""
+        """Put text into the channel, or return False if there is no room."""
         pieces = self._pieces
         if len(pieces) >= _BEHIND:
             piece = pieces.get(index)
@@ -51,7 +51,7 @@ class EventChannel(ResultChannel[Event | _Piece]):
         await self.put(Chunk(index, text))
 
     def take(self) -> Event | None:
-        """Return the next event, or None once either end is closed, of a channel that is ready."""
+        """Return the next event, or `None` if either end is closed. The channel must be ready."""
         item = super().take()
         if not isinstance(item, _Piece):
             return item

@@ -1,4 +1,4 @@
-"""Many prompts at once: their replies as one stream of events, as outcomes, or as a list."""
+"""Fan-out functions: results as a stream of events, as a stream of outcomes, or as a list."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class _EventScheduler(Scheduler[Event]):
-    """Tells of each piece of text, and of each end."""
+    """Scheduler that reports every piece of text and every outcome."""
 
     def __init__(self, channel: EventChannel, plan: Plan) -> None:
         super().__init__(channel, plan)
@@ -34,10 +34,10 @@ class _EventScheduler(Scheduler[Event]):
     async def _ask(self, job: Job) -> Reply:
         return await forward(
             self._opener,
-            self._request._replace(messages=job.messages),
+            self._request._replace(messages=job.messages, fields=job.fields),
             partial(self._events.offer_text, job.index),
             partial(self._events.put_text, job.index),
-            in_time_by_its_end=True,
+            total_ends_with_reply=True,
         )
 
     def _last(self, outcome: Outcome) -> Event:
@@ -48,10 +48,12 @@ class _EventScheduler(Scheduler[Event]):
 
 
 class _OutcomeScheduler(Scheduler[Outcome]):
-    """Tells of each end."""
+    """Scheduler that reports every outcome."""
 
     async def _ask(self, job: Job) -> Reply:
-        return await collect(self._opener, self._request._replace(messages=job.messages))
+        return await collect(
+            self._opener, self._request._replace(messages=job.messages, fields=job.fields)
+        )
 
     def _last(self, outcome: Outcome) -> Outcome:
         return outcome
@@ -68,7 +70,7 @@ def fan_out(
     on_error: OnError = "collect",
     adaptive: bool = True,
 ) -> Results[Event]:
-    """Ask many prompts, and get all their text as it arrives over one channel.
+    """Ask many prompts, and receive the text of all replies from one channel as it arrives.
 
     ::
 
@@ -76,41 +78,43 @@ def fan_out(
             async for event in events:  # Chunk | Finished | Failed
                 ...
 
-    Events of one index come in order: its chunks, then `Finished` or `Failed`. Those of different
-    indexes come as they arrive. There is exactly one `Finished` or `Failed` for each prompt.
+    The events of one prompt are in order: its chunks, then `Finished` or `Failed`. Events of
+    different prompts are interleaved as they arrive. There is exactly one `Finished` or `Failed`
+    per prompt.
 
-    Prompts are pulled as slots come free, at most `max_at_once + 1` ahead of the `Finished` and
-    `Failed` that the caller has taken, so the input may be endless. It is advanced by one task,
-    and closed by it in the end if it is a generator. A prompt's clocks start as it gets its slot.
+    Prompts are pulled as slots become free, at most `max_at_once + 1` ahead of the `Finished` and
+    `Failed` events that the caller has received, so the input may be infinite. One task advances
+    the input, and closes it if it is a generator. A prompt's deadlines start when it gets its slot.
 
-    A slow caller slows the replies down: at most `max_at_once` events wait in the channel. Behind
-    them up to 64 KiB of text, and one read, wait for each slot; then its connection is not read,
-    and `idle` stands still. `total` does not.
+    A slow consumer slows the replies down. At most `max_at_once` events wait in the channel, and
+    for each slot at most 64 KiB of text and one read wait behind it. Beyond that, the slot's
+    connection is not read, and `idle` does not count. `total` does.
 
-    The number of requests at once adapts to a site that refuses some with a rate limit, as with
-    `Limiter`. A refused prompt is asked again at the next start, before new ones; its deadlines
-    start anew, unless the site asked for a pause: then `total` goes on. It fails with its
-    `RateLimitError` where `Retry` does not cover that, if the site refuses it again and again while
-    it answers others, and once `retry.attempts` pauses in a row brought nobody an answer.
+    Leaving the block cancels the running requests and closes their connections.
 
-    :param client: A `Client` or a `Fleet`. It stays open, and is the caller's to close. One of its
-        `max_connections` is left for the caller, who may use the client while text waits in the
-        channel.
-    :param prompts: An iterable or an async iterable.
-    :param max_at_once: The number of requests that run at the same time, at the most. None is the
-        limiter's, or 16.
-    :param max_per_second: The number of requests that start in a second, evenly spaced, retries
-        included. None for no limit.
-    :param limiter: Limits this fan-out together with others, in the place of a limiter of its own.
-        One of its starts is left for the caller.
-    :param timeouts: Overrides the client's, field by field, for each prompt.
-    :param on_error: With "collect" a prompt without a complete reply gives `Failed`, an invalid one
-        and an error of the iterable's, which ends the input, included. With "raise" the first of
-        them cancels the rest and is raised by the iteration, bare, as the error that it is.
-    :param adaptive: False to keep `max_at_once`, whatever the site refuses: then a refused prompt
-        waits as `Retry` says. Not for a `limiter` that is given.
-    :raises ValueError: For an argument that is invalid; the message names it. Also for a client
-        with `max_connections=1`, which would leave none for the caller.
+    The concurrency adapts to a site that refuses requests with a rate limit, as with `Limiter`. A
+    refused prompt is retried at the next start, before new prompts. Its deadlines restart, but if
+    the site asked for a pause, `total` continues. It fails with its `RateLimitError` if `Retry`
+    does not cover that, if the site repeatedly refuses it while accepting others, or if no request
+    was accepted in `retry.attempts` consecutive pauses.
+
+    :param client: A `Client` or a `Fleet`. The caller closes it. One of its `max_connections` is
+        reserved for the caller, who may use the client while text is waiting in the channel.
+    :param prompts: An iterable or an async iterable of prompts.
+    :param max_at_once: Maximum number of concurrent requests. `None` for the limiter's, or 16.
+    :param max_per_second: Maximum number of starts per second, evenly spaced and including retries.
+        `None` for no limit.
+    :param limiter: A limiter shared with others, instead of a private one. One of its starts is
+        reserved for the caller.
+    :param timeouts: Time limits of each prompt, which override the client's.
+    :param on_error: With "collect", a prompt without a complete reply gives `Failed`. That includes
+        invalid prompts, and an exception of the iterable, which ends the input. With "raise", the
+        first such error cancels the other requests, and the iteration raises it, not wrapped in an
+        exception group.
+    :param adaptive: Adapt the concurrency to refusals. If False, `max_at_once` is constant, and a
+        refused prompt waits as `Retry` says. It does not apply to a given `limiter`.
+    :raises ValueError: If an argument is invalid; the message names it. A client with
+        `max_connections=1` is invalid, as it would leave none for the caller.
     """
     plan = Plan.of(
         client,
@@ -137,7 +141,7 @@ def as_completed(
     on_error: OnError = "collect",
     adaptive: bool = True,
 ) -> Results[Outcome]:
-    """Ask many prompts, and get an `Outcome` for each as it ends.
+    """Ask many prompts, and receive an `Outcome` for each when it ends.
 
     ::
 
@@ -145,8 +149,8 @@ def as_completed(
             async for outcome in outcomes:
                 ...
 
-    At most `max_at_once + 1` outcomes wait for the caller; nothing is asked beyond that. All else
-    is as with `fan_out`, parameters and errors included.
+    At most `max_at_once + 1` outcomes wait for the caller, and no further prompts are asked
+    meanwhile. Everything else is as for `fan_out`, including parameters and errors.
     """
     plan = Plan.of(
         client,
@@ -159,7 +163,7 @@ def as_completed(
         adaptive=adaptive,
         may_be_held=False,
     )
-    # room for one outcome of each prompt that is pulled
+    # room for the outcome of every prompt that is pulled
     return Results(_OutcomeScheduler(ResultChannel(plan.workers + 1), plan))
 
 
@@ -174,10 +178,10 @@ async def gather(
     on_error: OnError = "collect",
     adaptive: bool = True,
 ) -> list[Outcome]:
-    """Ask many prompts, and get an `Outcome` for each, in the order of the input.
+    """Ask many prompts, and return an `Outcome` for each, in the order of the input.
 
-    Cancelled, it cancels all requests and closes their connections before it returns. All else is
-    as with `fan_out`, parameters and errors included; only an endless input makes no sense here.
+    Cancellation cancels all requests and closes their connections before it propagates. Everything
+    else is as for `fan_out`, including parameters and errors, but the input must be finite.
     """
     running = as_completed(
         client,
@@ -189,6 +193,6 @@ async def gather(
         on_error=on_error,
         adaptive=adaptive,
     )
-    del prompts  # a traceback shows what a frame holds
+    del prompts  # a traceback would show the frame's variables
     async with running as outcomes:
         return sorted([outcome async for outcome in outcomes], key=attrgetter("index"))

@@ -1,4 +1,4 @@
-"""What becomes of the prompts of a fan-out."""
+"""Events and outcomes of a fan-out."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from gprochat_anyio._wire.messages import Prompt
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of the text of one reply. Its `repr` does not show it."""
+    """A piece of one reply's text. Its `repr` hides the text."""
 
     index: int
-    """Which prompt it answers: its place in the input, counted from 0."""
+    """The index of the prompt in the input, from 0."""
     text: str = field(repr=False)
-    """Never empty; where it begins and ends means nothing."""
+    """The text, which is never empty. Boundaries between chunks have no meaning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A reply is complete. The last event of its index."""
+    """The last event of a prompt whose reply is complete."""
 
     index: int
     reply: Reply
@@ -28,34 +28,34 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A prompt has no complete reply. The last event of its index."""
+    """The last event of a prompt without a complete reply."""
 
     index: int
     error: Exception
-    """A `GPROChatError`, whose `partial_text` has what came of the reply if it broke off; or
-    whatever the iterable of prompts raised in the place of this one."""
+    """A `GPROChatError`, whose `partial_text` holds the text of an interrupted reply; or the
+    exception that the iterable raised instead of this prompt."""
 
 
 Event = Chunk | Finished | Failed
-"""What `fan_out` gives."""
+"""An event of `fan_out`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one prompt: a reply or an error. Its `repr` shows no prompt and no text."""
+    """The outcome of one prompt: a reply or an error. Its `repr` hides the prompt and the text."""
 
     index: int
-    """The prompt's place in the input, counted from 0."""
+    """The index of the prompt in the input, from 0."""
     prompt: Prompt | None = field(repr=False)
-    """As it was given; None where the iterable of prompts raised instead."""
+    """The prompt as it was given. `None` if the iterable raised an exception instead."""
     reply: Reply | None = None
     error: Exception | None = None
-    """Why there is no complete reply, as in `Failed`; None if there is one."""
+    """The error, as in `Failed`. `None` if the reply is complete."""
 
     def unwrap(self) -> Reply:
-        """The reply.
+        """Return the reply.
 
-        :raises Exception: `error`, if there is none
+        :raises Exception: The `error`, if there is no reply.
         """
         if self.error is not None:
             raise self.error

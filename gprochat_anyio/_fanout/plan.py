@@ -1,4 +1,4 @@
-"""The arguments of a fan-out, validated."""
+"""Validation of a fan-out's arguments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _WORKERS = 16
 
 OnError = Literal["collect", "raise"]
-"""'collect' puts the error of a prompt among the results; 'raise' ends the fan-out with it."""
+"""The handling of a prompt's error: "collect" includes it in the results, "raise" ends the
+fan-out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +30,9 @@ class Plan:
     opener: Opener
     source: PromptSource
     request: PreparedRequest
-    """The template of every request; only its messages are missing."""
+    """The template of all requests, without messages."""
     workers: int
-    """The number of prompts that are asked at once, at the most."""
+    """Maximum number of concurrent prompts."""
     on_error: OnError
 
     @classmethod
@@ -48,9 +49,9 @@ class Plan:
         adaptive: bool,
         may_be_held: bool,
     ) -> Plan:
-        """Return the plan for the arguments of `fan_out`.
+        """Validate the arguments of `fan_out`.
 
-        :raises ValueError: For an argument that is invalid; the message names it.
+        :raises ValueError: If an argument is invalid. The message names it.
         """
         if not isinstance(client, ChatClient):
             raise ValueError(f"client must be a Client or a Fleet, not {type(client).__name__}")
@@ -60,9 +61,11 @@ class Plan:
         if on_error not in get_args(OnError):
             raise ValueError("on_error must be 'collect' or 'raise'")
         if limiter is not None and max_per_second is not None:
-            raise ValueError("max_per_second is the limiter's: Limiter(max_per_second=...)")
+            raise ValueError(
+                "max_per_second must be set on the limiter: Limiter(max_per_second=...)"
+            )
         workers = max_at_once or (limiter and limiter.max_at_once) or _WORKERS
-        if limiter is None:  # one start of any limiter is left for the consumer
+        if limiter is None:  # one start of a limiter is reserved for the consumer
             at_once = workers + may_be_held
             limiter = Limiter(max_at_once=at_once, max_per_second=max_per_second, adaptive=adaptive)
         elif may_be_held:

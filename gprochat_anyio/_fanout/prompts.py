@@ -1,4 +1,4 @@
-"""The prompts of a fan-out, pulled one by one."""
+"""The source of a fan-out's prompts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Final, Literal
 from gprochat_anyio._wire.messages import Prompt
 
 Prompts = Iterable[Prompt] | AsyncIterable[Prompt]
-"""Any number of prompts, endlessly many included."""
+"""The prompts of a fan-out, possibly infinitely many."""
 
 
 class _EndOfPrompts(Enum):
@@ -25,20 +25,22 @@ class _EndOfPrompts(Enum):
 
 
 END: Final = _EndOfPrompts.token
-"""What comes behind the last prompt."""
+"""The end of the prompts."""
 
 
 class PromptSource:
-    """Pulls prompts out of an iterable or an async iterable, for one task.
+    """Source that pulls prompts from an iterable or an async iterable, for one task.
 
-    :raises ValueError: if it is no iterable of prompts
+    :raises ValueError: If it is not an iterable of prompts.
     """
 
     __slots__ = ("_iterator", "_prompts")
 
     def __init__(self, prompts: Prompts) -> None:
         if isinstance(prompts, str | bytes | Mapping):
-            raise ValueError(f"prompts is one {type(prompts).__name__}; give a list of prompts")
+            raise ValueError(
+                f"prompts is a single {type(prompts).__name__}; give a list of prompts"
+            )
         if not isinstance(prompts, Iterable | AsyncIterable):
             raise ValueError(
                 "prompts must be an iterable or an async iterable of prompts, not "
@@ -48,9 +50,9 @@ class PromptSource:
         self._iterator: Iterator[Prompt] | AsyncIterator[Prompt] | None = None
 
     async def next(self) -> Prompt | Literal[_EndOfPrompts.token]:
-        """The next prompt. It is no checkpoint unless the iterable is.
+        """Return the next prompt, or `END`. This is a checkpoint only if the iterable is one.
 
-        :raises Exception: what the iterable raises
+        :raises Exception: Any exception of the iterable.
         """
         if self._iterator is None:
             prompts = self._prompts
@@ -60,7 +62,7 @@ class PromptSource:
         return await anext(self._iterator, END)
 
     async def aclose(self) -> None:
-        """Close the generator, if it is one. What is no generator is left alone."""
+        """Close the iterable if it is a generator."""
         if isinstance(self._iterator, AsyncGenerator):
             await self._iterator.aclose()
         elif isinstance(self._iterator, Generator):

@@ -1,4 +1,4 @@
-"""One prompt to several sites, or several times to one: the first to give text wins."""
+"""Races: send one prompt several times, and stream the reply that gives text first."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class RaceStream(ReplyStream):
-    """The reply of the first site that gave text, as it arrives; see `race` and `ReplyStream`."""
+    """The reply that wins a race, as it arrives; see `race` and `ReplyStream`."""
 
     def __init__(self, race: Race) -> None:
         super().__init__(race.run)
@@ -37,18 +37,18 @@ class RaceStream(ReplyStream):
     def client(self) -> Client | Fleet:
         """The client that won.
 
-        :raises RuntimeError: before the block is entered
+        :raises RuntimeError: Before the block is entered.
         """
         return self._race.clients[self.winner]
 
     @property
     def winner(self) -> int:
-        """Which start won, counted from 0 in the order of the clients.
+        """The index of the winning start, from 0, in the order of the clients.
 
-        :raises RuntimeError: before the block is entered
+        :raises RuntimeError: Before the block is entered.
         """
         if self._race.winner is None:
-            raise RuntimeError("a race has a winner once it is entered: async with race(...)")
+            raise RuntimeError("a race has no winner before it is entered: async with race(...)")
         return self._race.winner
 
 
@@ -60,7 +60,7 @@ def race(
     timeouts: Timeouts | None = None,
     limiter: Limiter | None = None,
 ) -> RaceStream:
-    """Ask several sites, and stream the reply of the first that gives text.
+    """Ask several sites, and stream the reply that gives text first.
 
     ::
 
@@ -68,21 +68,20 @@ def race(
             async for chunk in chunks:
                 ...
 
-    Entering the block asks. At the first text of one the others are cancelled, and their
-    connections closed before the block begins; a failure after that text is not made good by
-    another. `chunks.client` and `chunks.winner` tell which one it is. Cancelled, it closes all
-    connections before it returns.
+    Entering the block sends the requests. When the first text of one reply arrives, the other
+    requests are cancelled, and their connections are closed before the block begins. A failure
+    after that does not move on to another client. `chunks.client` and `chunks.winner` identify the
+    winner. Cancellation while entering closes all connections before it propagates.
 
-    :param clients: in the order in which they are asked. One client is asked twice (hedging);
-        `[client] * 3` asks it three times. They stay open, and are the caller's to close.
-    :param hedge_after: seconds between one start and the next; 0 starts all at once. If one fails
-        the next starts at once.
-    :param timeouts: overrides each client's, field by field. Every start has clocks of its own.
-    :param limiter: gives each start its turn, before which none of its clocks runs
-    :raises ValueError: that names the argument, for one that can not be
-    :raises GPROChatError: on entering the block, if none gives text: the error of the last that
-        failed, with a note on each of the others. An `InvalidPromptError` comes before anything is
-        sent.
+    :param clients: The clients in the order of their starts. A single client is asked twice
+        (hedging); `[client] * 3` asks it three times. The caller closes them.
+    :param hedge_after: Time between two starts, in seconds; 0 starts all at once. If a request
+        fails, the next one starts immediately.
+    :param timeouts: Time limits that override each client's. Every start has its own deadlines.
+    :param limiter: A limiter for the starts. A start's deadlines do not apply before it.
+    :raises ValueError: If an argument is invalid. The message names it.
+    :raises GPROChatError: On entering the block, if none gives text: the last error, with a note
+        for each other error. An invalid prompt raises `InvalidPromptError` before anything is sent.
     """
     if isinstance(clients, ChatClient):
         clients = (clients, clients)
@@ -125,7 +124,7 @@ class Race:
         self._failures = KeptFailures(self._fail)
 
     async def run(self) -> tuple[IncomingReply, ChannelSink]:
-        """Return the winner's reply; all others are closed."""
+        """Return the winner's reply, after the others have been closed."""
         if isinstance(self._request, InvalidPromptError):
             raise self._request
         try:
@@ -145,8 +144,8 @@ class Race:
         raise error
 
     async def _start_all(self, tasks: BareTaskGroup, request: PreparedRequest) -> None:
-        """Start one after the other, and wait until one has won or all have failed."""
-        made_good = 0  # failures that the next has been started for
+        """Start the requests one after another, and wait until one has won or all have failed."""
+        made_good = 0  # failures that have started the next request
         for number, client in enumerate(self.clients):
             if self._is_over:
                 return
@@ -170,7 +169,7 @@ class Race:
                 strip_traceback(error)
                 self._errors.append((number, error))
             else:
-                if self._is_over:  # another was first
+                if self._is_over:  # another request has won
                     await _drop(*opened)
                 else:
                     self._first, self.winner = opened, number
@@ -188,6 +187,6 @@ class Race:
 async def _drop(reply: IncomingReply, sink: ChannelSink) -> None:
     try:
         reply.end()
-    finally:  # an observer may raise
+    finally:  # observers may raise
         sink.close()
         await reply.wait_closed()

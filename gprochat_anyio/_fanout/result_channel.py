@@ -1,19 +1,20 @@
-"""The channel of a fan-out's results."""
+"""The channel of a fan-out's results, which loses nothing on cancellation."""
 
 from __future__ import annotations
 
 from typing import Generic, TypeVar
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 _Item = TypeVar("_Item")
 
 
 class ResultChannel(Generic[_Item]):
-    """A memory object channel whose consumer loses nothing, however its wait is cancelled.
+    """A memory object channel. Cancelling the consumer's wait never loses an item.
 
-    :param room: the number of items that may wait in it
+    :param room: Maximum number of items in the channel.
     """
 
     __slots__ = ("_arrived", "_next", "_receive", "_send", "room")
@@ -22,10 +23,10 @@ class ResultChannel(Generic[_Item]):
     _receive: MemoryObjectReceiveStream[_Item]
 
     def __init__(self, room: int) -> None:
-        self.room = room
-        """The number of items that may wait."""
-        self._next: _Item | None = None  # taken out of the channel, and not yet handed over
-        self._arrived: anyio.Event | None = None  # set for the consumer that waits
+        self.room: int = room
+        """Maximum number of items in the channel."""
+        self._next: _Item | None = None  # received from the channel, but not returned yet
+        self._arrived: anyio.Event | None = None  # wakes the waiting consumer
 
     def open(self) -> None:
         """Open both ends."""
@@ -34,7 +35,7 @@ class ResultChannel(Generic[_Item]):
     # For the producer
 
     def offer(self, item: _Item) -> bool:
-        """Put an item into the channel; return False if there is no room."""
+        """Put an item into the channel, or return False if there is no room."""
         try:
             self._send.send_nowait(item)
         except anyio.WouldBlock:
@@ -49,14 +50,14 @@ class ResultChannel(Generic[_Item]):
             self._wake()  # the channel may have been emptied at `send`'s first checkpoint
 
     def end(self) -> None:
-        """Close the producer's end: what is in the channel is still received."""
+        """Close the producer's end. The items in the channel can still be received."""
         self._send.close()
         self._wake()
 
     # For the consumer
 
     def is_ready(self) -> bool:
-        """Return True if `take` has an item, or either end is closed."""
+        """Return True if `take` has an item, or if either end is closed."""
         if self._next is None:
             try:
                 self._next = self._receive.receive_nowait()
@@ -67,13 +68,14 @@ class ResultChannel(Generic[_Item]):
         return True
 
     async def wait(self) -> None:
-        """Wait until it is ready. Cancelled, it loses nothing."""
+        """Wait until the channel is ready. Cancellation loses no item."""
+        await checkpoint_if_cancelled()  # on asyncio, `Event.wait` may miss it
         while not self.is_ready():
             self._arrived = anyio.Event()
             await self._arrived.wait()
 
     def take(self) -> _Item | None:
-        """Return the next item, or None once either end is closed, of a channel that is ready."""
+        """Return the next item, or `None` if either end is closed. The channel must be ready."""
         item, self._next = self._next, None
         return item
 

@@ -1,4 +1,4 @@
-"""The results of a fan-out, as the caller receives them."""
+"""The stream of a fan-out's results."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _Item = TypeVar("_Item")
 
 
 class Results(ObjectReceiveStream[_Item], Generic[_Item]):
-    """The results of a fan-out as they arrive: `async with ... as results`, and iterate.
+    """The results of a fan-out as they arrive: `async with ... as results`, then iterate.
 
-    Entering the block starts to ask. Leaving it, in whatever way, cancels what still runs and
-    closes every connection before it returns; an exception or a cancellation of the block's own
-    leaves it as it is. A cancellation of the caller cancels the requests, too.
+    Entering the block starts the requests. Leaving it cancels the running requests and closes their
+    connections. The block's own exceptions and cancellations propagate unchanged. Cancelling the
+    caller cancels the requests as well.
     """
 
     def __init__(self, scheduler: Scheduler[_Item]) -> None:
@@ -33,12 +33,12 @@ class Results(ObjectReceiveStream[_Item], Generic[_Item]):
         self._affinity = LoopAffinity("fan-out")
         self._tasks: BareTaskGroup | None = None
         self._owner = 0
-        self._without_turn = 0  # results taken since the event loop had a turn
+        self._without_turn = 0  # results taken since other tasks last ran
         self._closed = False
 
     async def __aenter__(self) -> Self:
         if self._tasks is not None:
-            raise RuntimeError("a fan-out is entered once; call the function for another")
+            raise RuntimeError("a fan-out can only be entered once; call the function for another")
         self._affinity.check()
         await checkpoint()
         self._owner = anyio.get_current_task().id
@@ -71,22 +71,26 @@ class Results(ObjectReceiveStream[_Item], Generic[_Item]):
             raise self._scheduler.failure
 
     async def receive(self) -> _Item:
-        """Return the next result. Always a checkpoint; cancelled, it loses nothing.
+        """Return the next result. This is always a checkpoint. Cancellation loses no result.
 
-        :raises anyio.EndOfStream: Behind the last one.
-        :raises anyio.ClosedResourceError: If it was closed, or its block has ended.
+        :raises anyio.EndOfStream: After the last result.
+        :raises anyio.ClosedResourceError: If the fan-out was closed, or its block has ended.
         :raises anyio.BusyResourceError: If another task is receiving.
-        :raises anyio.BrokenResourceError: If the requests were cancelled by a scope around the
-            block, and this task is shielded from it.
-        :raises Exception: The exception that ended the fan-out, behind all results before it: with
-            `on_error="raise"` that of the first prompt that failed, or of the iterable of prompts;
-            and always one that is not a `GPROChatError`, such as the use of a closed client.
+        :raises anyio.BrokenResourceError: If a scope around the block has cancelled the requests,
+            and this task is shielded from it.
+        :raises Exception: The exception that ended the fan-out, after all earlier results. With
+            `on_error="raise"`, that is the first prompt's error or the iterable's exception. In
+            both modes, it is any exception that is not a `GPROChatError`, such as for a closed
+            client.
         """
         return await self._receive(yields=True)
 
     async def __anext__(self) -> _Item:
-        """Return the next result, for `async for`: as `receive`, but between results that had
-        arrived already it only looks for a cancellation, and gives no other task its turn."""
+        """Return the next result, for `async for`.
+
+        Unlike `receive`, this only checks for cancellation between results that have already
+        arrived, and does not let other tasks run.
+        """
         try:
             return await self._receive(yields=False)
         except anyio.EndOfStream:
@@ -95,12 +99,12 @@ class Results(ObjectReceiveStream[_Item], Generic[_Item]):
     async def _receive(self, *, yields: bool) -> _Item:
         """Return the next result.
 
-        :param yields: True to let the event loop have a turn always; False to let it have one only
-            if there is none yet, or the channel's whole room was taken without a turn
+        :param yields: Always let other tasks run. If False, they run only if there is no result
+            yet, or after as many results as fit into the channel.
         """
         with self._guard:
             if self._tasks is None:
-                raise RuntimeError("a fan-out is entered first: async with ... as results")
+                raise RuntimeError("a fan-out must be entered first: async with ... as results")
             loop = self._affinity.check()
             channel = self._channel
             if channel.is_ready() and not yields and self._without_turn < channel.room:
@@ -118,17 +122,20 @@ class Results(ObjectReceiveStream[_Item], Generic[_Item]):
                 self._scheduler.taken()
             return item
         if self._closed:
-            raise anyio.ClosedResourceError("this fan-out is closed; start another")
+            raise anyio.ClosedResourceError("this fan-out is closed; start another one")
         if self._scheduler.failure is not None:
             raise self._scheduler.failure
         if not self._scheduler.is_complete:
-            await checkpoint()  # the cancellation is this task's, too, unless it is shielded
+            await checkpoint()  # the cancellation includes this task, unless it is shielded
             raise anyio.BrokenResourceError("this fan-out was cancelled")
         raise anyio.EndOfStream
 
     async def aclose(self) -> None:
-        """Cancel what still runs, from any task of the event loop. The block's end waits until
-        that is done. A task that is receiving gets `anyio.ClosedResourceError`."""
+        """Cancel the running requests. Call this in any task of the event loop.
+
+        The end of the block waits until they have ended. A task that is receiving gets
+        `anyio.ClosedResourceError`.
+        """
         self._closed = True
         self._scheduler.cancel()
         if self._tasks is not None:

@@ -1,8 +1,9 @@
-"""Pulls the prompts of a fan-out, has workers ask them, and reports the outcomes."""
+"""The scheduler of a fan-out: pulls prompts, distributes them to workers, reports outcomes."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
@@ -16,7 +17,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from gprochat_anyio._errors import GPROChatError, InvalidPromptError
 from gprochat_anyio._redaction import strip_traceback
 from gprochat_anyio._request.reply import Reply
-from gprochat_anyio._wire.messages import Message, Prompt, checked, history
+from gprochat_anyio._wire.messages import FieldedPrompt, Message, Prompt, checked, history
 
 from .bare_task_group import KeptFailures
 from .outcomes import Outcome
@@ -27,26 +28,27 @@ from .result_channel import ResultChannel
 _Item = TypeVar("_Item")
 
 _PULLED_PER_TURN = 8
-"""Prompts pulled in one turn of the event loop: replies are read, and taken, while many others are
-opened, which takes some turns each."""
+"""Maximum number of prompts pulled per turn of the event loop, so that replies are read while many
+requests are being opened."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A prompt that has no outcome yet."""
+    """A prompt without an outcome yet."""
 
     index: int
     prompt: Prompt = field(repr=False)
     messages: tuple[Message, ...] = field(repr=False)
+    fields: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
 class Scheduler(ABC, Generic[_Item]):
-    """Asks prompts, and sends their outcomes into a channel, whose sending end it closes.
+    """Scheduler of a fan-out's prompts, which sends their outcomes to a channel.
 
-    One task pulls the prompts, and workers ask them, from one prompt to the next. So an async
-    generator is only ever advanced, and closed, by one and the same task.
+    One task pulls the prompts, so that an async generator is advanced and closed by the same task.
+    Worker tasks ask one prompt after another.
 
-    :param channel: closed at the producer's end with the last outcome
+    :param channel: The channel, whose producer's end is closed after the last outcome.
     """
 
     def __init__(self, channel: ResultChannel[Any], plan: Plan) -> None:
@@ -60,10 +62,10 @@ class Scheduler(ABC, Generic[_Item]):
         self._failures = KeptFailures(self._fail)
         self._started = self._idle = 0
         self._pulled = self._taken = 0
-        self._room: anyio.Event | None = None  # set for the task that pulls
+        self._room: anyio.Event | None = None  # wakes the pulling task
         self.failure: Exception | None = None
-        """The exception that ended it before all prompts had an outcome."""
-        self.is_complete = False
+        """The exception that ended the fan-out early."""
+        self.is_complete: bool = False
         """True once all prompts have an outcome."""
 
     async def run(self) -> None:
@@ -80,29 +82,32 @@ class Scheduler(ABC, Generic[_Item]):
             self.channel.end()
 
     def cancel(self) -> None:
-        """Cancel all requests, from any task of the event loop, without waiting for their end."""
+        """Cancel all requests without waiting for their end. Call this in any task of the event
+        loop."""
         self._scope.cancel()
 
     def taken(self) -> None:
-        """Count an outcome that the caller has taken."""
+        """Count an outcome that the caller has received."""
         self._taken += 1
         if self._room is not None:
             self._room.set()
 
     @abstractmethod
     async def _ask(self, job: Job) -> Reply:
-        """Ask once.
+        """Ask one prompt.
 
-        :raises GPROChatError: If there is no complete reply.
+        :raises GPROChatError: If the request or the reply fails.
         """
 
     @abstractmethod
     def _last(self, outcome: Outcome) -> _Item:
-        """Return the item that tells of an outcome."""
+        """Return the item that reports an outcome."""
 
     def _fail(self, error: Exception) -> None:
-        """End all of it with an error, which the caller gets. After the caller has left, the end
-        of the block raises it, if that has nothing else to raise."""
+        """End the fan-out with an error, for the caller to receive.
+
+        If the caller has left, the end of the block raises the error unless it raises another one.
+        """
         if self.failure is None:
             self.failure = error
             self._scope.cancel()
@@ -113,14 +118,15 @@ class Scheduler(ABC, Generic[_Item]):
         send: MemoryObjectSendStream[Job],
         jobs: MemoryObjectReceiveStream[Job],
     ) -> None:
-        """Pull prompts, never more than `workers + 1` ahead of the outcomes taken."""
+        """Pull prompts, at most `workers + 1` ahead of the outcomes that the caller has
+        received."""
         failure: Exception | None = None
         try:
             while failure is None and self.failure is None:
                 await self._wait_for_room()
                 try:
                     prompt = await self._source.next()
-                except Exception as error:  # noqa: BLE001 - the iterable's, reported as it is
+                except Exception as error:  # noqa: BLE001 - the iterable's, reported unchanged
                     failure = error
                     continue
                 if prompt is END:
@@ -151,18 +157,19 @@ class Scheduler(ABC, Generic[_Item]):
             await self._room.wait()
 
     async def _job(self, prompt: Prompt) -> Job | None:
-        """Return the job of a prompt; report it if it is invalid."""
+        """Return the job of a prompt, or report an invalid prompt."""
         index = self._pulled
         self._pulled += 1
         messages = checked(history, prompt)
         if not isinstance(messages, InvalidPromptError):
-            return Job(index, prompt, messages)
+            fields = prompt.fields if isinstance(prompt, FieldedPrompt) else None
+            return Job(index, prompt, messages, fields)
         await self._report(Outcome(index=index, prompt=prompt, error=messages))
         return None
 
     def _find_worker(self, workers: TaskGroup, jobs: MemoryObjectReceiveStream[Job]) -> None:
         if self._idle:
-            self._idle -= 1  # it has the job
+            self._idle -= 1  # it takes the job
         elif self._started < self._workers:
             self._started += 1
             workers.start_soon(self._work, jobs, name="gprochat_anyio fan-out")
@@ -193,6 +200,6 @@ class Scheduler(ABC, Generic[_Item]):
             outcome.error.add_note(f"This was prompt {outcome.index} of a fan-out.")
             self._fail(outcome.error)
         else:
-            # closed by the caller, who wants no more
+            # the caller has closed it
             with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
                 await self.channel.put(self._last(outcome))

@@ -1,1 +1,1 @@
-"""Several endpoints as one."""
+"""Fleets: several endpoints as one."""

@@ -1,4 +1,4 @@
-"""The cause of a failed request: the endpoint, its rate limit, the key, or the prompt."""
+"""Classification of failed requests: endpoint, rate limit, key, prompt or time."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from gprochat_anyio._errors import (
 
 _OPENING: Final = ("connect", "first_chunk")
 _ABOUT_THE_ENDPOINT: Final = frozenset({402, 403, 404, 405, 408, 409, 410, 421, 423, 425})
-"""Statuses from 400 to 499 that another endpoint may not answer with: they tell of an address, a
-permission, an account or a moment, and not of the prompt."""
+"""Statuses from 400 to 499 that do not depend on the prompt, but on an address, a permission, an
+account or the time. Another endpoint may respond with success."""
 
 _REFUSED_CONTENT: Final = frozenset({"content_filter", "content_policy_violation"})
 
@@ -28,15 +28,15 @@ class Fault(Enum):
     """The cause of a failed request."""
 
     ENDPOINT = auto()
-    """Another endpoint may answer. Several in a row eject this one."""
+    """Another endpoint may succeed. Consecutive failures eject this one."""
     KEY = auto()
-    """Another endpoint may answer. This one is ejected at once."""
+    """Another endpoint may succeed. This one is ejected immediately."""
     RATE_LIMIT = auto()
-    """Another endpoint may answer. This one is paused."""
+    """Another endpoint may succeed. This one is paused."""
     PROMPT = auto()
-    """Any endpoint would refuse the prompt."""
+    """Every endpoint would refuse the prompt."""
     TIME = auto()
-    """No time is left: `total` has passed, or `idle` in the middle of a reply."""
+    """No time is left: `total` has passed, or `idle` within a reply."""
 
 
 def fault_of(error: GPROChatError) -> Fault:

@@ -1,4 +1,4 @@
-"""The part of a client's `Retry` that remains within a fleet."""
+"""The retry policy of a client within a fleet."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from gprochat_anyio._settings import Retry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstAttempt(Retry):
-    """One attempt: after a failure the fleet decides.
+    """Policy of a single attempt, after which the fleet decides.
 
-    Two causes are not failures of the endpoint. A kept connection that it had closed is replaced.
-    And where an adaptive limiter finds out how many requests the endpoint accepts, a refused one
-    waits for its turn there, as it would without a fleet.
+    Two cases are retried, because the endpoint has not failed: a kept-alive connection that it had
+    closed, and, with an adaptive limiter, a request beyond the number that it accepts. That request
+    waits for its next start at the same endpoint, as it would without a fleet.
     """
 
     waits_for_turn: bool = False
-    """True if there is such a limiter."""
+    """True if there is an adaptive limiter."""
 
     @classmethod
     def of(cls, retry: Retry, *, waits_for_turn: bool = False) -> Self:
-        """Return what remains of a client's `Retry`."""
+        """Return the policy within a fleet for a client's `Retry`."""
         own = {field.name: getattr(retry, field.name) for field in fields(Retry)}
         own["attempts"] = max(retry.attempts, 2)
         return cls(**own, waits_for_turn=waits_for_turn and retry.attempts > 1)
 
     def covers(self, error: GPROChatError) -> bool:
-        """Return True for the two."""
+        """Return True for the two cases."""
         if isinstance(error, RateLimitError):
             return self.waits_for_turn and error.retry_after is None and 429 in self.statuses
         return isinstance(error, SiteConnectionError) and error.stale

@@ -1,4 +1,4 @@
-"""Several clients as one."""
+"""Fleets, which combine several clients into one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .member import EndpointState, Member
 
 
 class FleetStream(ReplyStream):
-    """The reply of one endpoint as it arrives; see `Fleet.stream` and `ReplyStream`."""
+    """The reply of a fleet as it arrives; see `Fleet.stream` and `ReplyStream`."""
 
     def __init__(self, opener: FleetOpener, request: PreparedRequest | InvalidPromptError) -> None:
         super().__init__(self._open)
@@ -32,13 +32,13 @@ class FleetStream(ReplyStream):
 
     @property
     def client(self) -> Client:
-        """The client that answered.
+        """The client whose endpoint gives the reply.
 
         :raises RuntimeError: Before the block is entered.
         """
         if self._client is None:
             raise RuntimeError(
-                "a client has answered once the block is entered: async with fleet.stream(...)"
+                "there is no client before the block is entered: async with fleet.stream(...)"
             )
         return self._client
 
@@ -56,34 +56,34 @@ class FleetStream(ReplyStream):
 
 
 class Fleet(ChatClient[FleetOpener]):
-    """Several clients as one: each prompt goes to one of them, and to another if that one fails.
+    """Several clients as one, with load balancing and failover.
 
     ::
 
         async with Fleet([Client(url_a), Client(url_b)]) as fleet:
             reply = await fleet.ask("Hello")
 
-    A prompt goes to the less loaded one of two random endpoints. A failure before the first text
+    A prompt is sent to the less loaded of two random endpoints. A failure before the first text
     moves on to another endpoint; a failure after it never does. Errors that the prompt causes are
-    raised at once. `Timeouts.total` spans all endpoints.
+    raised immediately. `Timeouts.total` spans all endpoints.
 
-    `eject_after` failures in a row eject an endpoint: it is not asked for a while, then one prompt
-    is the probe. Each further ejection lasts twice as long, up to ten times `eject_for`. A rejected
-    key ejects at once. A rate limit (HTTP status 429) pauses the endpoint instead. If every
-    endpoint is ejected, ejection is ignored.
+    `eject_after` consecutive failures eject an endpoint: it is not used for a while, then one
+    prompt serves as the probe. Each further ejection lasts twice as long, up to ten times
+    `eject_for`. A rejected key ejects the endpoint immediately. A rate limit (HTTP status 429)
+    pauses it instead. If every endpoint is ejected, ejection is ignored.
 
-    Retries, failovers and hedges share one budget: each takes a token, and each answer gives one.
-    A failed prompt without a token waits for the answers of other prompts that are on their way,
-    and fails if there are none.
+    Retries, failovers and hedges share one budget of tokens. Each takes a token, and each
+    successful request returns one. A failed prompt without a token waits for other running requests
+    to return one, and fails if there are none.
 
-    A fleet of one behaves like its client. A fleet belongs to one event loop, as its clients do.
-    Closing it closes its clients.
+    A fleet of one client behaves like that client. Like its clients, a fleet belongs to one event
+    loop. Closing the fleet closes its clients.
 
-    :param clients: At least one, each of them once.
-    :param eject_after: The number of failures in a row that eject an endpoint.
-    :param eject_for: Seconds that the first ejection lasts.
-    :param hedge_after: Seconds without text after which a second endpoint is asked. The first to
-        give text wins, and the other request is closed. None for never.
+    :param clients: One or more different clients.
+    :param eject_after: Number of consecutive failures that eject an endpoint.
+    :param eject_for: Duration of the first ejection, in seconds.
+    :param hedge_after: Time without text after which a second endpoint is asked, in seconds. The
+        first reply to give text wins, and the other request is closed. `None` for no hedging.
     :raises ValueError: If an argument is invalid. The message names it.
     """
 
@@ -97,7 +97,7 @@ class Fleet(ChatClient[FleetOpener]):
     ) -> None:
         _check_clients(clients)
         if isinstance(eject_after, bool) or not isinstance(eject_after, int) or eject_after < 1:
-            raise ValueError("eject_after must be a whole number of failures, at least 1")
+            raise ValueError("eject_after must be an int of at least 1")
         _check_seconds("eject_for", eject_for)
         if hedge_after is not None:
             _check_seconds("hedge_after", hedge_after)
@@ -113,42 +113,43 @@ class Fleet(ChatClient[FleetOpener]):
 
     @property
     def clients(self) -> tuple[Client, ...]:
-        """Its clients, in the order that they were given in."""
+        """The clients, in the given order."""
         return self._clients
 
     @property
     def url(self) -> str:
-        """The addresses of its sites without credentials, sorted, each once, with spaces between.
+        """The distinct addresses of the clients without credentials, sorted and separated by
+        spaces.
 
-        It stays the same if the order of the clients changes.
+        It does not depend on the order of the clients.
         """
         return " ".join(sorted({client.url for client in self._clients}))
 
     @property
     def timeouts(self) -> Timeouts:
-        """The first client's limits. Each client keeps its own."""
+        """The time limits of the first client. Each client uses its own."""
         return self._opener.timeouts
 
     @property
     def retry(self) -> Retry:
-        """The first client's `Retry`. Each client keeps its own."""
+        """The retry policy of the first client. Each client uses its own."""
         return self._opener.retry
 
     @property
     def states(self) -> tuple[EndpointState, ...]:
-        """The state of each endpoint at this moment, in the order of the clients.
+        """The current state of each endpoint, in the order of the clients.
 
-        :raises RuntimeError: Outside an event loop.
+        :raises RuntimeError: If no event loop is running.
         """
         now = anyio.current_time()
         return tuple(member.state(now) for member in self._opener.roster.members)
 
     async def check_password(self) -> bool:
-        """Return True if each site accepts its client's password, or has none.
+        """Return True if every site accepts its client's password, or requires none.
 
-        Cancelled, it closes the connection.
+        Cancellation closes the connection.
 
-        :raises GPROChatError: If a site does not say.
+        :raises GPROChatError: If a request fails.
         """
         self._opener.check_usable()
         for client in self._clients:
@@ -157,12 +158,12 @@ class Fleet(ChatClient[FleetOpener]):
         return True
 
     def stream(self, prompt: Prompt, *, timeouts: Timeouts | None = None) -> FleetStream:
-        """Return the reply as it arrives: `async with fleet.stream(prompt) as chunks`.
+        """Return a stream of the reply: `async with fleet.stream(prompt) as chunks`.
 
-        `chunks.client` is the client that answered. Leaving the block, also by a cancellation,
-        closes the connection.
+        `chunks.client` is the client whose endpoint gives the reply. Leaving the block or
+        cancelling it closes the connection.
 
-        :param timeouts: Overrides each client's, field by field.
+        :param timeouts: Time limits that override each client's.
         :raises GPROChatError: On entering the block, if no endpoint gives text: the last error,
             with a note for each other endpoint that failed. See `ReplyStream`.
         """
@@ -177,7 +178,7 @@ def _check_clients(clients: object) -> None:
     ):
         raise ValueError("clients must be a sequence of at least one Client")
     if len({id(client) for client in clients}) < len(clients):
-        raise ValueError("clients must differ: give each Client once")
+        raise ValueError("clients must be different: give each Client once")
 
 
 def _check_seconds(name: str, value: object) -> None:

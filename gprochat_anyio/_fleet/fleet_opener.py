@@ -1,4 +1,4 @@
-"""The opener of a fleet: each request goes to one of several endpoints."""
+"""The opener of a fleet, which sends each request to one of several endpoints."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from .roster import Roster
 
 
 class FleetOpener:
-    """Opens the requests of a fleet; see `Opener`.
+    """Opener of a fleet's requests; see `Opener`.
 
-    :param members: at least one
-    :param hedge_after: seconds without text after which a second endpoint is asked; None for never
+    :param members: One or more endpoints.
+    :param hedge_after: Time without text after which a second endpoint is asked, in seconds. `None`
+        for no hedging.
     """
 
     def __init__(
@@ -31,8 +32,8 @@ class FleetOpener:
         hedge_after: float | None,
         randomness: random.Random | None = None,
     ) -> None:
-        self.closed = False
-        self.roster = Roster(members, randomness or random.Random())
+        self.closed: bool = False
+        self.roster: Roster = Roster(members, randomness or random.Random())
         self._budget = RetryBudget()
         self._hedge_after = hedge_after if len(members) > 1 else None
         self._affinity = LoopAffinity("Fleet")
@@ -40,12 +41,12 @@ class FleetOpener:
 
     @property
     def timeouts(self) -> Timeouts:
-        """The limits of the first client's requests; each client keeps its own."""
+        """The time limits of the first client. Each client uses its own."""
         return self.roster.members[0].endpoint.timeouts
 
     @property
     def retry(self) -> Retry:
-        """The `Retry` of the first client; each client keeps its own."""
+        """The retry policy of the first client. Each client uses its own."""
         return self.roster.members[0].endpoint.retry
 
     async def open(
@@ -66,12 +67,12 @@ class FleetOpener:
         return await HedgedOpening(prompt, sink, self._hedge_after).run()
 
     def check_room(self) -> None:
-        """Make sure of room for a consumer at each endpoint; see `Opener.check_room`."""
+        """Check that each endpoint has room for a consumer; see `Opener.check_room`."""
         for member in self.roster.members:
             member.endpoint.check_room()
 
     def check_usable(self) -> float:
-        """Return the time, by the event loop's clock.
+        """Check that the fleet can be used here, and return the event loop's time.
 
         :raises RuntimeError: If the fleet is closed, or belongs to another event loop or process.
         """
@@ -87,18 +88,18 @@ class FleetOpener:
         for member in self.roster.members:
             try:
                 await member.endpoint.aclose()
-            except BaseException as error:  # noqa: BLE001 - raised once all are closed
+            except BaseException as error:  # noqa: BLE001 - raised after all have been closed
                 failure = failure or error
         if failure is not None:
             raise failure
 
     def _prompt(self, request: PreparedRequest, *, whole: bool = False) -> FleetRequest:
         self._check_open()
-        clock = self._clock  # its endpoint makes sure of the event loop
+        clock = self._clock  # the endpoint checks the event loop
         if clock is None:
             clock = self._clock = self._affinity.check().clock
         return FleetRequest(self.roster, self._budget, request, whole=whole, clock=clock)
 
     def _check_open(self) -> None:
         if self.closed:
-            raise RuntimeError("this Fleet is closed; make a new one, with new clients")
+            raise RuntimeError("this Fleet is closed; create a new one, with new clients")

@@ -1,4 +1,4 @@
-"""One prompt on its way through a fleet, up to the first text."""
+"""Opening a fleet's request, at one endpoint after another."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from .roster import Roster
 from .route import Route
 
 Opened = tuple[IncomingReply, Member]
-"""A reply whose first text has arrived, and the endpoint that gave it."""
+"""A reply whose first text has arrived, and its endpoint."""
 
 
 class FleetRequest(Route):
-    """One prompt, asked of one endpoint after the other.
+    """One request of a fleet, which tries one endpoint after another.
 
-    Two tasks may open it at the same time: one calls `open`, the other `open_hedge`.
+    Two tasks may open it concurrently: one calls `open`, the other one `open_hedge`.
 
-    :param whole: True to wait for the whole reply, not for its first text
-    :param clock: of the event loop
+    :param whole: Wait for the complete reply, instead of its first text.
+    :param clock: The event loop's clock.
     """
 
     __slots__ = ("_whole", "on_start")
@@ -45,10 +45,10 @@ class FleetRequest(Route):
         super().__init__(roster, budget, request, clock)
         self._whole = whole
         self.on_start: Callable[[], None] | None = None
-        """Called as a request to an endpoint starts: a limiter delays it no more."""
+        """Called when a request to an endpoint starts, after any wait for a limiter."""
 
     async def open(self, sink: TextSink) -> Opened:
-        """Open the request at one endpoint after another, up to the first text.
+        """Open the request at one endpoint after another, until one gives the first text.
 
         :raises GPROChatError: The last error, with a note for each other endpoint that failed.
         """
@@ -70,9 +70,9 @@ class FleetRequest(Route):
             now = self._clock()
 
     async def open_hedge(self, sink: TextSink) -> Opened | None:
-        """Open the request at another endpoint than the one that has given no text so far.
+        """Open the request at another endpoint, because the first one is slow.
 
-        :return: None if there is no such endpoint, or no token for it, or if it fails.
+        :return: `None` if there is no other endpoint or no token, or if the hedge fails.
         """
         member = self._roster.choose_from(self._untried())
         if member is None or not self._asking:
@@ -95,9 +95,9 @@ class FleetRequest(Route):
         follows: Predecessor | None,
         now: float,
     ) -> IncomingReply:
-        """Open one request to one endpoint.
+        """Open the request at one endpoint.
 
-        :param number: of the budget
+        :param number: The request's number in the budget.
         """
         endpoint, request = member.endpoint, self._request
         is_limited = _adapts(request.limiter) or _adapts(endpoint.limiter)
@@ -147,5 +147,5 @@ class FleetRequest(Route):
 
 
 def _adapts(limiter: Limiter | None) -> bool:
-    """Return True if a limiter finds out how much each endpoint accepts."""
+    """Return True if there is a limiter that adapts to each endpoint."""
     return limiter is not None and starts_of(limiter).adaptive

@@ -1,4 +1,4 @@
-"""The opening of a request with a hedge: a second endpoint, once the first is slow."""
+"""Opening a request with a hedge, which asks a second endpoint if the first one is slow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from .fleet_request import FleetRequest, Opened
 
 
 class _RivalSink:
-    """The sink of one of two replies. The first of them to give text gets the sink behind."""
+    """The sink of one of two rival replies. The first one to give text is connected to the real
+    sink."""
 
     __slots__ = ("_opening", "_sink")
 
@@ -24,19 +25,19 @@ class _RivalSink:
         self._sink = sink
 
     def put(self, text: str) -> int:
-        """Pass text on; `LEFT`, which closes the reply, if the other reply was first."""
+        """Forward text. If the other reply was first, return `LEFT`, which closes this one."""
         return self._sink.put(text) if self._opening.is_won_by(self) else LEFT
 
     def end(self) -> None:
-        """Pass the end on, unless the other reply was first."""
+        """Forward the end, unless the other reply was first."""
         if self._opening.is_won_by(self):
             self._sink.end()
 
 
 class HedgedOpening:
-    """Opens a request, and once more at another endpoint if the first gives no text in time.
+    """The opening of a request, and of its hedge if the first endpoint gives no text in time.
 
-    :param hedge_after: seconds
+    :param hedge_after: Time until the hedge, in seconds.
     """
 
     def __init__(self, request: FleetRequest, sink: TextSink, hedge_after: float) -> None:
@@ -49,18 +50,20 @@ class HedgedOpening:
         self._changed = anyio.Event()
         self._failure: Exception | None = None
         self._failures = KeptFailures(self._fail)
-        self._error: GPROChatError | None = None  # the request keeps that of an endpoint
+        self._error: GPROChatError | None = (
+            None  # of no endpoint; those are recorded by the request
+        )
 
     def is_won_by(self, rival: _RivalSink) -> bool:
-        """Return True if no other reply gave text before."""
+        """Return True if this reply is the first one to give text."""
         if self._winner is None:
             self._winner = rival
         return self._winner is rival
 
     async def run(self) -> Opened:
-        """Return the reply that gave text first; the other one is closed.
+        """Return the reply that gives text first, and close the other one.
 
-        Cancelled, it closes both.
+        Cancellation closes both.
 
         :raises GPROChatError: If neither gives text.
         """
@@ -137,5 +140,5 @@ async def _drop(opened: Opened) -> None:
     reply, _ = opened
     try:
         reply.end()
-    finally:  # an observer may raise
+    finally:  # observers may raise
         await reply.wait_closed()

@@ -1,4 +1,4 @@
-"""One endpoint of a fleet: its load, and whether it is open, paused or ejected."""
+"""An endpoint of a fleet, with its load and its state: open, paused or ejected."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from gprochat_anyio._errors import GPROChatError
 from gprochat_anyio._request.chat_client import opener_of
+from gprochat_anyio._request.endpoint import Endpoint
 from gprochat_anyio._request.incoming import IncomingReply
 
 from .faults import Fault, fault_of
@@ -19,31 +20,31 @@ if TYPE_CHECKING:
     from gprochat_anyio._client import Client
 
 _LONGEST: Final = 10
-"""How many times `eject_for` an ejection lasts, at the most."""
+"""Maximum duration of an ejection, as a multiple of `eject_for`."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointState:
-    """The state of one endpoint at one moment."""
+    """A snapshot of an endpoint's state."""
 
     client: Client
-    """Its client."""
+    """The endpoint's client."""
     state: Literal["open", "paused", "ejected"]
-    """A rate limit pauses an endpoint, and failures eject it."""
+    """The state. A rate limit pauses an endpoint, and failures eject it."""
     until: float | None
-    """When the pause or the ejection ends, by the event loop's clock. After an ejection, the first
-    prompt is the probe: until that one is answered, the endpoint stays ejected."""
+    """The end of the pause or the ejection, by the event loop's clock. After an ejection, the next
+    prompt serves as the probe, and the endpoint stays ejected until the probe succeeds."""
     error: GPROChatError | None
-    """Its last failure, if there was one."""
+    """The last failure, or `None`."""
     open_replies: int
-    """The number of its requests that are on their way, or have a reply that is open."""
+    """Number of the endpoint's running requests and open replies."""
 
 
 class Member:
-    """An endpoint, as its fleet sees it.
+    """A fleet's record of one endpoint.
 
-    :param eject_after: failures in a row that eject it
-    :param eject_for: seconds that the first ejection lasts
+    :param eject_after: Number of consecutive failures that eject it.
+    :param eject_for: Duration of the first ejection, in seconds.
     """
 
     __slots__ = (
@@ -69,33 +70,33 @@ class Member:
     )
 
     def __init__(self, client: Client, *, eject_after: int, eject_for: float) -> None:
-        self.client = client
-        self.endpoint = opener_of(client)
-        self.retry = FirstAttempt.of(self.endpoint.retry)
-        self.load = 0
-        """Requests on their way, and replies that are open."""
-        self.available_at = -inf
-        """The time from which it may be asked; infinite while a probe is on its way."""
-        self.paused_until = -inf
-        """When the pause ends that a rate limit asked for."""
-        self.is_ejected = False
-        """True from its ejection until an answer."""
-        self.ejections = 0
-        """How many there were."""
+        self.client: Client = client
+        self.endpoint: Endpoint = opener_of(client)
+        self.retry: FirstAttempt = FirstAttempt.of(self.endpoint.retry)
+        self.load: int = 0
+        """Number of running requests and open replies."""
+        self.available_at: float = -inf
+        """The time from which it may be used; infinite while a probe is running."""
+        self.paused_until: float = -inf
+        """The end of the pause that a rate limit requested."""
+        self.is_ejected: bool = False
+        """True from an ejection until a request succeeds."""
+        self.ejections: int = 0
+        """Number of ejections so far."""
         self._eject_after = eject_after
         self._eject_for = eject_for
         self._error: GPROChatError | None = None
-        self._started = 0  # requests so far
-        self._latest_failure = 0  # the latest request that failed
-        self._failures = 0  # in a row
-        self._refusals = 0  # by a rate limit, in a row
+        self._started = 0  # number of requests so far
+        self._latest_failure = 0  # number of the latest request that failed
+        self._failures = 0  # consecutive
+        self._refusals = 0  # consecutive, by a rate limit
         self._ejected_at = 0.0
         self._ejected_until: float | None = None
-        self._row = 0  # ejections without a complete reply between them
+        self._row = 0  # ejections without a complete reply in between
         self._is_probed = False
 
     def is_paused(self, now: float) -> bool:
-        """Return True if a rate limit has asked for no requests at this time."""
+        """Return True if a rate limit pauses the endpoint at this time."""
         return self.paused_until > now
 
     def state(self, now: float) -> EndpointState:
@@ -109,7 +110,7 @@ class Member:
         return EndpointState(self.client, state, until, self._error, self.load)
 
     def begin(self, now: float) -> MemberRequest:
-        """Count a request. After an ejection it is the probe."""
+        """Record the start of a request. After an ejection, it is the probe."""
         self.load += 1
         self._started += 1
         until = self._ejected_until
@@ -120,30 +121,32 @@ class Member:
         return MemberRequest(self, self._started, is_probe=is_probe)
 
     def end_probe(self) -> None:
-        """Let another prompt be the probe."""
+        """End the probe, so that another prompt can be the next one."""
         self._is_probed = False
         self._update()
 
     def answered(self) -> None:
-        """Take note of an answer."""
+        """Record the first text of a reply, which ends an ejection."""
         if self._ejected_until is not None:
             now = self.endpoint.check_usable()
-            with suppress(Exception):  # the reply is open already
+            with suppress(Exception):  # the reply is already open
                 self.endpoint.observers.recovered(now - self._ejected_at)
             self._ejected_until = None
             self.is_ejected = self._is_probed = False
-            self._failures = self._eject_after - 1  # a failure in the middle of a reply ejects it
+            self._failures = (
+                self._eject_after - 1
+            )  # the next failure ejects it, also within a reply
             self._update()
 
     def succeeded(self, number: int) -> None:
-        """Take note of a reply that is good to its end, unless a later request has failed."""
+        """Record a complete reply, unless a later request has failed."""
         if number > self._latest_failure:
             self._failures = self._refusals = self._row = 0
 
     def failed(
         self, error: GPROChatError, fault: Fault, now: float, number: int, *, was_probe: bool
     ) -> None:
-        """Take note of a failure."""
+        """Record a failure."""
         self._error = _kept(error)
         self._latest_failure = max(self._latest_failure, number)
         if self._ejected_until is not None:
@@ -155,9 +158,9 @@ class Member:
             self._eject(error, now)
 
     def pause(self, error: GPROChatError, now: float, *, is_limited: bool) -> None:
-        """Take note of a wait that the endpoint asks for.
+        """Record the pause that a rate limit requests.
 
-        :param is_limited: True if an adaptive limiter sees to refusals without a `Retry-After`
+        :param is_limited: True if an adaptive limiter handles refusals without a `Retry-After`.
         """
         self._error = _kept(error)
         retry = self.endpoint.retry
@@ -182,7 +185,7 @@ class Member:
         self.is_ejected = True
         self._is_probed = False
         self._update()
-        with suppress(Exception):  # the reactor may be calling, where nothing may raise
+        with suppress(Exception):  # the reactor may be the caller, where nothing may raise
             self.endpoint.observers.ejected(error, seconds)
 
     def _update(self) -> None:
@@ -191,9 +194,9 @@ class Member:
 
 
 class MemberRequest:
-    """One request to an endpoint, and what its end tells about the endpoint.
+    """One request to an endpoint, whose end is recorded for the endpoint.
 
-    :param number: of the requests to this endpoint
+    :param number: The number of the request, among those to this endpoint.
     """
 
     __slots__ = ("_ejections", "_is_probe", "_member", "_number")
@@ -205,26 +208,26 @@ class MemberRequest:
         self._is_probe = is_probe
 
     def answered(self) -> None:
-        """Take note of the first text."""
+        """Record the first text."""
         if self._member.is_ejected and self._tells:
             self._end_probe()
             self._member.answered()
 
     def ended(self, reply: IncomingReply) -> None:
-        """Take note of the end of a reply, whose first text has come."""
+        """Record the end of a reply, after its first text."""
         member = self._member
         member.load -= 1
         if not self._tells:
             return
         error = reply.error
-        if error is None:  # complete, or left by the consumer
+        if error is None:  # complete, or abandoned by the consumer
             member.succeeded(self._number)
         elif isinstance(error, GPROChatError) and fault_of(error) is Fault.ENDPOINT:
             now = 0.0 if reply.ended_at is None else reply.ended_at
             member.failed(error, Fault.ENDPOINT, now, self._number, was_probe=False)
 
     def failed(self, error: GPROChatError, now: float, *, is_limited: bool) -> None:
-        """Take note of a failure before the first text."""
+        """Record a failure before the first text."""
         member = self._member
         member.load -= 1
         fault = fault_of(error)
@@ -236,20 +239,20 @@ class MemberRequest:
             member.failed(error, fault, now, self._number, was_probe=self._is_probe)
             return
         self._end_probe()
-        if fault is Fault.PROMPT or fault is Fault.RATE_LIMIT:  # it is there, and says no
+        if fault is Fault.PROMPT or fault is Fault.RATE_LIMIT:  # the endpoint works, but refuses
             member.answered()
         if fault is Fault.PROMPT:
             member.succeeded(self._number)
 
     def released(self) -> None:
-        """Take note of an end that tells nothing: the request was cancelled."""
+        """Release a request that was cancelled, which says nothing about the endpoint."""
         self._member.load -= 1
         if self._tells:
             self._end_probe()
 
     @property
     def _tells(self) -> bool:
-        """True unless the endpoint was ejected meanwhile: then this request is old news."""
+        """True unless the endpoint was ejected after this request had started."""
         return self._ejections == self._member.ejections
 
     def _end_probe(self) -> None:
@@ -259,5 +262,5 @@ class MemberRequest:
 
 
 def _kept(error: GPROChatError) -> GPROChatError:
-    """Return an error without the traceback and the notes that its own will get."""
+    """Return a copy of an error, without the traceback and the notes that the original will get."""
     return copy.copy(error)

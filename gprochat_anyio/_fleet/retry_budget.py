@@ -1,8 +1,8 @@
-"""The token bucket that retries, failovers and hedges of a fleet share.
+"""The token bucket shared by a fleet's retries, failovers and hedges.
 
-Each of them takes a token, and each answer gives one. So a fleet that fails is not flooded, and a
-fleet that answers can move every failed prompt: a request that finds no token waits for the answer
-to another one, as long as any is on its way.
+Each of them takes a token, and each successful request returns one. A failing fleet is therefore
+not flooded, and a working fleet can move every failed prompt: a request without a token waits while
+running requests may return one.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Final
 import anyio
 
 _RESERVE: Final = 10
-"""Tokens at the start: for prompts that fail before any has been answered."""
+"""Initial number of tokens, for prompts that fail before any request has succeeded."""
 
 _MOST: Final = 30
-"""Tokens at the most: requests beyond one for each prompt that a fleet gets as it goes down."""
+"""Maximum number of tokens, and so of additional requests to a fleet that starts to fail."""
 
 
 class _Claim:
     """A request that waits for a token.
 
-    :param latest: the latest request on its way: those after it are not waited for
+    :param latest: The number of the latest running request. It does not wait for later ones.
     """
 
     __slots__ = ("decided", "latest", "number")
@@ -31,29 +31,29 @@ class _Claim:
         self.decided = anyio.Event()
         self.latest = latest
         self.number = 0
-        """The number of the request, once it has a token."""
+        """The request's number, once it has a token."""
 
 
 class RetryBudget:
-    """Counts tokens, and the requests on their way to a first text, which have a number each."""
+    """Token bucket, and the running requests by their numbers."""
 
     __slots__ = ("_latest", "_on_way", "_renewed", "_waiting", "tokens")
 
     def __init__(self) -> None:
         self.tokens = _RESERVE
         self._latest = 0
-        self._renewed = 0  # the latest request as the last token was given
-        self._on_way: dict[int, None] = {}  # in their order
+        self._renewed = 0  # number of the latest request when a token was last returned
+        self._on_way: dict[int, None] = {}  # the running requests, in order
         self._waiting: deque[_Claim] = deque()
 
     def begin(self) -> int:
-        """Return the number of a request that begins and takes no token."""
+        """Start a request without a token, and return its number."""
         self._latest = number = self._latest + 1
         self._on_way[number] = None
         return number
 
     def succeed(self, number: int) -> None:
-        """Count a request that was answered. It gives a token."""
+        """Record a successful request, which returns a token."""
         if self._waiting:
             self._give()
             self.end(number)
@@ -64,7 +64,7 @@ class RetryBudget:
                 self.tokens += 1
 
     def end(self, number: int) -> None:
-        """Count a request that ended in another way."""
+        """Record a request that ended without success."""
         del self._on_way[number]
         if self._waiting:
             oldest = next(iter(self._on_way), None)
@@ -72,21 +72,21 @@ class RetryBudget:
                 self._waiting.popleft().decided.set()
 
     def take_now(self) -> int:
-        """Take a token for a request that begins, and return its number; 0 if there is none."""
+        """Take a token for a new request, and return the request's number. 0 if there is no
+        token."""
         if not self.tokens:
             return 0
         self.tokens -= 1
         return self.begin()
 
     async def take(self, ends: float) -> int:
-        """Take a token; wait for it while a request that is on its way now may give one.
+        """Take a token. Wait for it while currently running requests may return one.
 
-        Each token that is given extends the wait to the requests on their way at that moment. In a
-        fleet that is down, nothing extends it, however many new prompts there are.
+        Every returned token extends the wait to the requests that are running at that moment. In a
+        failing fleet, nothing extends it, regardless of new prompts. Cancellation takes no token.
 
-        :param ends: the latest time, by the event loop's clock
-        :return: The number of the request, or 0 if there is no token in time. Cancelled, it takes
-            none.
+        :param ends: The latest time, by the event loop's clock.
+        :return: The request's number, or 0 if there is no token in time.
         """
         if self.tokens or not self._on_way:
             return self.take_now()
@@ -109,7 +109,7 @@ class RetryBudget:
         self._renewed = self._latest
         if self._waiting:
             waiter = self._waiting.popleft()
-            waiter.number = self.begin()  # from now on, so that those behind it wait for its answer
+            waiter.number = self.begin()  # it counts as running, so that later requests wait for it
             self._renewed = self._latest
             waiter.decided.set()
         else:

@@ -1,4 +1,4 @@
-"""The way of one prompt through a fleet: which endpoint is next, and when there is none."""
+"""The route of one prompt through a fleet: the choice of the next endpoint."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .retry_budget import RetryBudget
 from .roster import Roster
 
 _BACKOFF = GPROChatError()
-"""Stands for an error without a `Retry-After`, whose pauses the endpoints keep themselves."""
+"""An error without a `Retry-After`, because the endpoints keep their own pauses."""
 
 
 class Route:
-    """Knows the endpoints that were asked for one prompt, and how they failed.
+    """The endpoints that were tried for one prompt, and their errors.
 
-    :param clock: of the event loop
+    :param clock: The event loop's clock.
     """
 
     __slots__ = (
@@ -54,17 +54,17 @@ class Route:
         self._request = request
         self._clock = clock
         self._sent_at = clock()
-        self._attempts: list[Attempts] = []  # of each endpoint
+        self._attempts: list[Attempts] = []  # one for each endpoint
         self._rounds = 1
         self._asking: list[Member] = []
         self._tried: list[Member] = []
         self._errors: dict[Member, GPROChatError] = {}
         self.is_refused = False
-        """True if any endpoint would refuse the prompt."""
+        """True if every endpoint would refuse the prompt."""
 
     @property
     def has_started(self) -> bool:
-        """True once an endpoint is being asked, and no limiter delays it."""
+        """True once a request to an endpoint has started, after any wait for a limiter."""
         return bool(self._attempts and self._attempts[0].number)
 
     @property
@@ -85,28 +85,30 @@ class Route:
         raise strip_traceback(error)
 
     def _note(self, member: Member, error: GPROChatError) -> None:
-        """Keep an endpoint's error. The order is that of the latest failures."""
+        """Record an endpoint's error. The latest one is last."""
         self._errors.pop(member, None)
         self._errors[member] = error
         if fault_of(error) is Fault.PROMPT:
             self.is_refused = True
 
     async def _next(self, error: GPROChatError) -> tuple[Member, int]:
-        """Return the endpoint to ask after a failure, and the request's number in the budget.
+        """Return the next endpoint after a failure, and the request's number in the budget.
 
-        :raises GPROChatError: If there is none. `total` bounds every wait.
+        `total` limits every wait.
+
+        :raises GPROChatError: If there is no further endpoint.
         """
         if self.is_refused or fault_of(error) is Fault.TIME or self._roster.is_single:
             self.fail()
         if not self._untried():
-            if self._asking:  # a hedge goes on
+            if self._asking:  # the hedge continues
                 self.fail()
             await self._back_off()
         number = await self._budget.take(self._ends)
         if not number:
             if left := sum(member not in self._errors for member in self._untried()):
                 error.add_note(
-                    f"{left} more were not asked: most requests to this Fleet fail at the moment"
+                    f"{left} more were not tried: most requests to this Fleet are failing"
                 )
             self.fail()
         try:
@@ -116,9 +118,9 @@ class Route:
             raise
 
     async def _back_off(self) -> None:
-        """Wait until those that were tried may be asked again, as their clients' `Retry` allows.
+        """Wait until tried endpoints may be used again, as their clients' `Retry` allows.
 
-        :raises GPROChatError: If none may.
+        :raises GPROChatError: If none may be.
         """
         again = {
             member: retry
@@ -134,13 +136,13 @@ class Route:
         self._tried = [member for member in self._tried if member not in again]
 
     async def _choose(self) -> Member:
-        """Return the endpoint to ask; wait while all are paused.
+        """Return the next endpoint, after a wait if all are paused.
 
         :raises GPROChatError: If the pauses do not end in time.
         """
         while True:
             now = self._clock()
-            # what was left may be gone by now: then one that is there is asked again
+            # the untried endpoints may be ejected by now; then a tried one is used again
             untried = self._roster.candidates(now, self._tried)
             found = untried or self._roster.candidates(now, self._asking)
             member = self._roster.choose_from(found)
@@ -156,7 +158,7 @@ class Route:
 
     @property
     def _began(self) -> float | None:
-        """When `total` began; None while a limiter delays the first request."""
+        """The time at which `total` started. `None` while a limiter delays the first request."""
         if self._request.began is not None:
             return self._request.began
         if self._request.limiter is None:
@@ -165,7 +167,7 @@ class Route:
 
     @property
     def _ends(self) -> float:
-        """When `total` ends, by the shortest of the clients that may be asked."""
+        """The time at which the shortest `total` of the relevant clients has passed."""
         began = self._began
         if began is None:
             return inf
@@ -179,8 +181,8 @@ class Route:
         if self._errors:
             self.fail()
         raise RateLimitError(
-            f"all endpoints of the Fleet that answer ask to wait, for {seconds:.1f} s at least: "
-            "ask less at once, or add endpoints",
+            f"rate limits pause all working endpoints of the Fleet for another {seconds:.1f} s: "
+            "send fewer requests at once, or add endpoints",
             status=429,
             retry_after=seconds,
         )

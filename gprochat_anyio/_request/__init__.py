@@ -1,1 +1,1 @@
-"""One request to one endpoint, from its address to the stream of its reply."""
+"""Requests to endpoints, from an endpoint's address to the stream of a reply."""

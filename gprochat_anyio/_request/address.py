@@ -1,4 +1,4 @@
-"""A site's address, and what every request to it has in common."""
+"""An API's address, and the header fields that its requests share."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from gprochat_anyio.transport._target import Proxy, Target, ascii_host, environm
 USER_AGENT = f"gprochat-anyio/{__version__}"
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_IN_A_PATH = "/?%:@!$&'()*+,;=~"  # what stays as it is (RFC 3986), an escape's % included
+_IN_A_PATH = "/?%:@!$&'()*+,;=~"  # not quoted (RFC 3986), including the % of an escape
 _LIBRARY = str(Path(__file__).parent.parent)
 _FRAMING = frozenset({"connection", "content-length", "host", "transfer-encoding"})
 
 
 class SiteAddress:
-    """Where a site is, and the header fields of requests to it.
+    """An API's address, and the header fields of requests to it.
 
-    :param url: `http://` or `https://`, with or without a path below which the site lives
-    :param argument: the name of the caller's argument for the URL, for errors
-    :param proxy: the URL of a proxy
-    :param fields: the API's own header fields
-    :param from_page: True to name the site's own page as the origin of requests
-    :param headers: header fields to add, or to replace the library's own by
-    :param trust_env: whether the environment's proxy is used when none is given
-    :raises ValueError: that names the argument, for what can not be
+    :param url: An `http://` or `https://` URL, with or without a path.
+    :param argument: The name of the caller's argument for the URL, for errors.
+    :param proxy: The URL of a proxy.
+    :param fields: The API's own header fields.
+    :param from_page: Send the `Origin` and `Referer` of the site's own page.
+    :param headers: Header fields to add. They replace the library's fields of the same name.
+    :param trust_env: Use the environment's proxy if `proxy` is `None`.
+    :raises ValueError: If an argument is invalid. The message names it.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class SiteAddress:
         parts, port = split_url(argument, url, ("http", "https"))
         if parts.username is not None or parts.password is not None:
             raise ValueError(
-                f"{argument} must not hold credentials, which end up in logs: give a password as "
-                "password=..., a key as api_key=..., and a proxy's in proxy=..."
+                f"{argument} must not contain credentials, which end up in logs: give a password "
+                "as password=..., a key as api_key=..., and a proxy's in proxy=..."
             )
         if parts.query or parts.fragment:
             raise ValueError(f"{argument} must not have a query or a fragment: leave it out")
@@ -61,42 +61,45 @@ class SiteAddress:
             via = Proxy.from_url(proxy)
         elif trust_env:
             via = environment_proxy(parts.scheme, host, port)
-        self.target = Target(parts.scheme, host, port, via)
-        self.path = quote(parts.path.rstrip("/"), safe=_IN_A_PATH)
-        self.origin = f"{parts.scheme}://{self.target.authority}"
-        self.url = self.origin + self.path
-        self.headers = self._headers(dict(fields or {}), headers or {}, from_page=from_page)
+        self.target: Target = Target(parts.scheme, host, port, via)
+        self.path: str = quote(parts.path.rstrip("/"), safe=_IN_A_PATH)
+        self.origin: str = f"{parts.scheme}://{self.target.authority}"
+        self.url: str = self.origin + self.path
+        self.headers: dict[str, str] = self._headers(
+            dict(fields or {}), headers or {}, from_page=from_page
+        )
 
     def __repr__(self) -> str:
         return f"SiteAddress({self.url!r})"
 
     def by(self, proxy: Proxy | None) -> SiteAddress:
-        """The same site by another way."""
+        """Return the same address with another proxy, or without one."""
         other = copy(self)
         other.target = self.target._replace(proxy=proxy)
         return other
 
     def warn_if_plain(self, secret: str) -> None:
-        """Warn that a secret would cross the network unencrypted, unless it stays on this machine.
-        The warning points at the first caller outside of the library.
+        """Warn if a secret is sent to another machine unencrypted.
 
-        :param secret: its name
+        The warning points to the first caller outside of the library.
+
+        :param secret: The secret's name.
         """
         if self.target.scheme == "https" or _is_loopback(self.target.host):
             return
         warnings.warn(
-            f"the {secret} goes to {self.origin} unencrypted: use https://, or a proxy=... that "
-            "encrypts the way there",
+            f"the {secret} is sent to {self.origin} unencrypted: use https://, or a proxy=... that "
+            "encrypts the connection",
             InsecureSiteWarning,
             stacklevel=_levels_to_the_caller(),
         )
 
     def head(self, path: str) -> Hidden:
-        """The head of a POST below the site's path, up to the value of `Content-Length`."""
+        """Return the head of a POST below the API's path, up to the value of `Content-Length`."""
         return self._head("POST", path, self.headers, "Content-Length: ")
 
     def get(self, path: str) -> Hidden:
-        """Return a whole GET below the API's path."""
+        """Return a complete GET request below the API's path."""
         return self._head("GET", path, headers_of_get(self.headers), "\r\n")
 
     def _head(self, method: str, path: str, headers: Mapping[str, str], end: str) -> Hidden:
@@ -122,16 +125,16 @@ class SiteAddress:
 
 
 def headers_of_get(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the header fields of a GET, which has no body and wants JSON.
+    """Return the header fields of a GET, which has no body and accepts JSON.
 
-    :param headers: of the requests for replies
+    :param headers: The header fields of requests for replies.
     """
     kept = {n: v for n, v in headers.items() if n.lower() not in ("accept", "content-type")}
     return {**kept, "Accept": "application/json"}
 
 
 def _is_loopback(host: str) -> bool:
-    from ipaddress import ip_address  # noqa: PLC0415 - few need it
+    from ipaddress import ip_address  # noqa: PLC0415 - rarely needed
 
     try:
         return ip_address(host).is_loopback
@@ -140,8 +143,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def _levels_to_the_caller() -> int:
-    """The `stacklevel` with which this function's caller blames the one of the library."""
-    level, frame = 0, sys._getframe()  # noqa: SLF001 - what `warnings` itself does
+    """Return the `stacklevel` of a warning that points to the library's caller."""
+    level, frame = 0, sys._getframe()  # noqa: SLF001 - as `warnings` does
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_LIBRARY):
         level, frame = level + 1, frame.f_back
     return level
@@ -151,7 +154,7 @@ def _check_header(name: str, value: str) -> None:
     if not isinstance(name, str) or not _TOKEN.fullmatch(name):
         raise ValueError("headers: a name must be an HTTP token (letters, digits, -)")
     if name.lower() in _FRAMING:
-        raise ValueError(f"headers: {name} is the transport's business, leave it out")
+        raise ValueError(f"headers: {name} is set by the transport; leave it out")
     if not isinstance(value, str) or not _is_field_value(value):
         raise ValueError(
             f"headers: the value of {name} must be a str of Latin-1 characters without CR, LF, NUL "

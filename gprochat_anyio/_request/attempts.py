@@ -1,4 +1,4 @@
-"""The attempts to open one request: when each may start, and whether there is another."""
+"""The attempts of one request: their starts, and the decision to retry."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from .starts import Permit
 
 
 class Attempts:
-    """Starts and counts the attempts of one request.
+    """The attempts of one request.
 
-    :param deadlines: of the request; they span its attempts
-    :param permits: each attempt starts with all of them
-    :param waits_off_clock: True if no deadline runs while the request waits for its first start, or
-        for another one because its endpoint had no room
+    :param deadlines: The request's deadlines, which span its attempts.
+    :param permits: The permits that each attempt acquires.
+    :param waits_untimed: Do not count the time before the first start, nor the time before
+        another start after the endpoint refused the request for lack of capacity.
     """
 
     __slots__ = (
         "_error",
         "_failures",
-        "_is_off_clock",
+        "_is_untimed",
         "_retry",
         "_sleep",
-        "_waits_off_clock",
+        "_waits_untimed",
         "deadlines",
         "follows",
         "number",
@@ -45,26 +45,26 @@ class Attempts:
         retry: Retry,
         permits: Sequence[Permit] = (),
         *,
-        waits_off_clock: bool = False,
+        waits_untimed: bool = False,
     ) -> None:
-        self.number = 0
+        self.number: int = 0
         """The number of attempts that have started."""
-        self.permits = permits
+        self.permits: Sequence[Permit] = permits
         self.follows: Predecessor | None = None
-        """The request to another endpoint that this one takes over from."""
+        """The request to another endpoint that this one replaces or hedges."""
         self.on_start: Callable[[], None] | None = None
-        """Called as an attempt starts; must not raise."""
-        self.deadlines = deadlines
+        """Called when an attempt starts. It must not raise."""
+        self.deadlines: Deadlines = deadlines
         self._retry = retry
-        self._waits_off_clock = self._is_off_clock = waits_off_clock
-        self._failures = 0  # those that count
+        self._waits_untimed = self._is_untimed = waits_untimed
+        self._failures = 0  # those that count as attempts
         self._sleep: float | None = None
         self._error: GPROChatError | None = None
 
     async def start(self) -> None:
-        """Wait until the next attempt may start. It is a checkpoint after a failure.
+        """Wait until the next attempt may start. After a failure, this is a checkpoint.
 
-        :raises GPROChatError: If it cannot start in time.
+        :raises GPROChatError: If the attempt cannot start in time.
         """
         if self._sleep is not None:
             await anyio.sleep(self._sleep)
@@ -80,14 +80,14 @@ class Attempts:
         if now + pause < self.deadlines.ends or now >= self.deadlines.ends:
             return self.deadlines.total_error(now)
         return RateLimitError(
-            f"an earlier request was refused, and the endpoint asked for a pause: it ends in "
-            f"{pause:g} s, after this request's Timeouts.total; ask then, or give total more",
+            f"the endpoint refused an earlier request and asked for a pause of another {pause:g} "
+            "s, which ends after this request's Timeouts.total; wait, or increase total",
             status=429,
             retry_after=pause,
         )
 
     async def _acquire(self) -> bool:
-        ends = inf if self._is_off_clock else self.deadlines.ends
+        ends = inf if self._is_untimed else self.deadlines.ends
         try:
             for permit in self.permits:
                 if not await permit.start(anyio.current_time(), ends):
@@ -96,22 +96,22 @@ class Attempts:
         except BaseException:
             self.release()
             raise
-        if self._is_off_clock:
+        if self._is_untimed:
             self.deadlines.restart(anyio.current_time())
         return True
 
     def release(self) -> None:
-        """Take note that the attempt has ended, in whatever way."""
+        """Release the permits of the attempt, which has ended."""
         for permit in self.permits:
             permit.release(anyio.current_time())
 
     def failed(self, error: GPROChatError) -> float | None:
-        """Take note of a failure.
+        """Decide whether to retry after a failure.
 
-        :return: The seconds until the next attempt, as far as known; None if there is none.
+        :return: The expected seconds until the next attempt. `None` if there is none.
         """
         now = anyio.current_time()
-        self._error, self._is_off_clock = error, False
+        self._error, self._is_untimed = error, False
         again = True
         if self.permits and isinstance(error, RateLimitError):
             verdicts = [permit.refused(error, self._retry, now) for permit in self.permits]
@@ -121,7 +121,7 @@ class Attempts:
         if isinstance(error, RateLimitError) and any(permit.adapts for permit in self.permits):
             self._sleep = max(permit.backoff for permit in self.permits) or None
             pause = max(self._sleep or 0.0, *(permit.pause(now) for permit in self.permits))
-            self._is_off_clock = self._waits_off_clock and not pause
+            self._is_untimed = self._waits_untimed and not pause
             again = again and self._retry.attempts > 1
         else:
             self._failures += 1

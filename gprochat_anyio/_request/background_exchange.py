@@ -1,4 +1,4 @@
-"""An exchange that has to be awaited, in a background task: a foreign transport's, or a model's."""
+"""Exchanges that run in a background task: over a foreign transport, or with a model."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _CLOSING_SECONDS = 1.0
 
 
 class BackgroundExchange(ABC):
-    """One request and its response, in a task that runs in the caller's context."""
+    """One request and its response, in a task with the caller's context variables."""
 
     proxy = None
-    """None: there is none, or the exchange alone knows it."""
+    """Always `None`: there is no proxy, or only the exchange knows it."""
 
     def __init__(self, response: IncomingResponse) -> None:
         self.paused = False
@@ -37,36 +37,39 @@ class BackgroundExchange(ABC):
         self._response.begin(self, self._reactor)
         self._reactor.spawn(self._run, "gprochat_anyio exchange", contextvars.copy_context())
 
-    def look(self) -> None:  # noqa: B027 - nothing to do for any of them
-        """Do nothing: what has arrived is with the response already."""
+    def look(self) -> None:  # noqa: B027 - deliberately empty
+        """Do nothing, because the response already has all data that has arrived."""
 
     def pause(self) -> None:
-        """Ask for nothing more."""
+        """Pause reading."""
         self.paused = True
 
     def resume(self) -> None:
-        """Go on."""
+        """Resume reading."""
         self.paused = False
         self._resumed.set()
 
     def close(self) -> None:
-        """Cancel the task. It still closes what it has opened."""
+        """Cancel the task, which then closes its resources."""
         self.closed = True
         self._scope.cancel()
 
     async def wait_closed(self) -> None:
-        """Wait until the task has ended, or a second is over."""
+        """Wait until the task has ended, for at most a second."""
         with anyio.move_on_after(_CLOSING_SECONDS, shield=True):
             await self._ended.wait()
 
     async def _run(self) -> None:
-        """Run the exchange, in a scope: a native cancellation would break httpcore's pool."""
+        """Run the exchange in a cancel scope, as a native cancellation would break httpcore's
+        pool."""
         try:
             with self._scope:
                 await self._exchange()
-        except anyio.get_cancelled_exc_class():  # the event loop ends, or what is awaited says so
+        except (
+            anyio.get_cancelled_exc_class()
+        ):  # the event loop is closing, or the transport raised it
             self._feed(self._response.on_failure, self._cancelled())
-        except BaseException as error:  # noqa: BLE001 - the application's own, raised where it waits
+        except BaseException as error:  # noqa: BLE001 - the application's, re-raised to the caller
             self._feed(self._response.on_failure, self._failure_of(error))
         finally:
             self._ended.set()
@@ -74,14 +77,14 @@ class BackgroundExchange(ABC):
 
     @abstractmethod
     async def _exchange(self) -> None:
-        """Feed the response."""
+        """Send the request and feed the response."""
 
     @abstractmethod
     def _cancelled(self) -> BaseException:
-        """Return the failure that a cancellation by another than the caller is."""
+        """Return the failure for a cancellation that the caller did not request."""
 
     def _failure_of(self, error: BaseException) -> BaseException:
-        """Return what an exception means to the caller."""
+        """Return the caller's exception for a failure of the exchange."""
         return error
 
     async def _until_resumed(self) -> None:

@@ -1,11 +1,11 @@
-"""Endpoints, built from a client's settings."""
+"""Functions that build endpoints from a client's settings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from gprochat_anyio._settings import Retry, Timeouts, check
+from gprochat_anyio._settings import AsyncTransport, Retry, Timeouts, check
 from gprochat_anyio._wire.model_api import Model
 from gprochat_anyio._wire.model_wire import ModelWire
 from gprochat_anyio._wire.wire import Wire
@@ -21,10 +21,10 @@ from .opening import Sender
 if TYPE_CHECKING:
     import ssl
 
-    import httpx
 
 MAX_REPLY_SIZE = 64 * 1024 * 1024
-"""Bytes: more than any model says, and little enough to hold once."""
+"""Default maximum size of a reply's body in bytes. No model's reply is as long, and one fits into
+memory."""
 
 
 def endpoint_at(
@@ -44,21 +44,21 @@ def endpoint_at(
     trust_env: bool = True,
     max_connections: int | None = 1000,
     max_reply_size: int | None = MAX_REPLY_SIZE,
-    transport: httpx.AsyncBaseTransport | None = None,
+    transport: AsyncTransport | None = None,
 ) -> Endpoint:
-    """Return the endpoint at an address. Its parameters are those of `Client`.
+    """Return the endpoint at an address. Most parameters are those of `Client`.
 
-    :param url_argument: the name of the client's argument for the address, for errors
-    :param from_page: True to name the site's own page as the origin of requests
-    :param secret: the name of the secret that requests carry, if they do: plain `http://` to
-        another machine then gives a warning
-    :raises ValueError: For a setting that is invalid; the message names it.
+    :param url_argument: The name of the client's argument for the address, for errors.
+    :param from_page: Send the `Origin` and `Referer` of the site's own page.
+    :param secret: The name of the secret in requests, or `None`. Sending it to another machine over
+        plain `http://` emits a warning.
+    :raises ValueError: If a setting is invalid. The message names it.
     """
     _check_shared(timeouts, retry, limiter)
     for name, bound in (("connections", max_connections), ("reply_size", max_reply_size)):
         _check_bound(f"max_{name}", bound)
     if transport is not None and (proxy is not None or ssl_context is not None):
-        raise ValueError("proxy and ssl_context are the transport's business: set them there")
+        raise ValueError("proxy and ssl_context are settings of the transport: set them there")
     address = SiteAddress(
         url,
         argument=url_argument,
@@ -68,6 +68,11 @@ def endpoint_at(
         headers=headers,
         trust_env=trust_env and transport is None,
     )
+    if address.path.endswith(wire.path):
+        raise ValueError(
+            f"{url_argument} must be the address above {wire.path}, which is added to it: leave"
+            f" {wire.path} out"
+        )
     if secret and proxy is None and transport is None:
         address.warn_if_plain(secret)
     return Endpoint(
@@ -93,9 +98,9 @@ def endpoint_of_model(
     limiter: Limiter | None,
     max_reply_size: int | None,
 ) -> Endpoint:
-    """Return the endpoint that is a model in this process. Its parameters are those of `Client.of`.
+    """Return the endpoint of a model in this process. The parameters are those of `Client.of`.
 
-    :raises ValueError: For a setting that is invalid; the message names it.
+    :raises ValueError: If a setting is invalid. The message names it.
     """
     check("name", name, str, type(None))
     _check_shared(timeouts, retry, limiter)
@@ -121,7 +126,7 @@ def _check_shared(timeouts: Timeouts | None, retry: Retry | None, limiter: Limit
 def _check_bound(name: str, bound: int | None) -> None:
     check(name, bound, int, type(None))
     if bound is not None and bound < 1:
-        raise ValueError(f"{name} must be at least 1, or None for no bound")
+        raise ValueError(f"{name} must be at least 1, or None for no limit")
 
 
 def _name_of(model: Model) -> str:
@@ -133,11 +138,11 @@ def _name_of(model: Model) -> str:
 def sender_to(
     address: SiteAddress,
     *,
-    transport: httpx.AsyncBaseTransport | None,
+    transport: AsyncTransport | None,
     ssl_context: ssl.SSLContext | None,
     max_connections: int | None,
 ) -> Sender:
-    """Return the way to a site. Closing it closes the connections, or the transport."""
+    """Return the sender of an address. Closing it closes the idle connections, or the transport."""
     if transport is None:
         pool = Pool(max_connections=max_connections, ssl_context=ssl_context)
         return NativeSender(address, pool)

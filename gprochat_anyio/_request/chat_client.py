@@ -1,4 +1,4 @@
-"""Asking for replies, whole, in pieces or into a channel: the same for one endpoint or several."""
+"""The methods that request replies, shared by clients of one endpoint and of several."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _Tag = TypeVar("_Tag")
 
 
 class ChatClient(Generic[_AnyOpener]):
-    """The methods that `Client` and `Fleet` share."""
+    """Base class of `Client` and `Fleet`."""
 
     _opener: _AnyOpener
-    """Opens its requests; set by the subclass."""
+    """The opener of its requests, set by the subclass."""
 
     async def __aenter__(self) -> Self:
         self._opener.check_usable()
@@ -42,28 +42,28 @@ class ChatClient(Generic[_AnyOpener]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the kept connections. Those in use are closed as their replies end.
+        """Close the idle connections. Connections in use are closed when their replies end.
 
-        :raises RuntimeError: On another event loop than the client's, or after a fork.
+        :raises RuntimeError: If called in another event loop than the client's, or after a fork.
         """
         await self._opener.aclose()
 
     def stream(self, prompt: Prompt, *, timeouts: Timeouts | None = None) -> ReplyStream:
-        """Return the reply as it arrives: `async with client.stream(prompt) as chunks`.
+        """Return a stream of the reply: `async with client.stream(prompt) as chunks`.
 
-        :param timeouts: overrides the client's, field by field
-        :raises GPROChatError: On entering the block, if there is no first text; an
-            `InvalidPromptError` for a prompt that no site would answer. See `ReplyStream`.
+        :param timeouts: Time limits that override the client's.
+        :raises GPROChatError: On entering the block, if the request fails before the first text. An
+            invalid prompt raises `InvalidPromptError`. See `ReplyStream`.
         """
         return ReplyStream(
             partial(open_channel, self._opener, PreparedRequest.of(prompt, timeouts))
         )
 
     async def ask(self, prompt: Prompt, *, timeouts: Timeouts | None = None) -> Reply:
-        """Return the whole reply. Cancelled, it closes the connection.
+        """Return the complete reply. Cancellation closes the connection.
 
-        :param timeouts: overrides the client's, field by field
-        :raises GPROChatError: If there is no complete reply.
+        :param timeouts: Time limits that override the client's.
+        :raises GPROChatError: If the request or the reply fails.
         """
         request = PreparedRequest.of(prompt, timeouts)
         del prompt
@@ -101,21 +101,22 @@ class ChatClient(Generic[_AnyOpener]):
         timeouts: Timeouts | None = None,
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> Reply:
-        """Send the reply's text into a channel of the caller's, as it arrives, and return it.
+        """Send the reply's text to a channel as it arrives, and return the reply.
 
-        For a task group: `tg.start_soon(client.stream_to, prompt, send)`, with a clone of `send`
-        for each of several; `await tg.start(...)` returns once the first text has arrived. If the
-        receiving end is closed, the reply is given up, and what came of it returned.
+        In a task group, use `tg.start_soon(client.stream_to, prompt, send)`, with a clone of `send`
+        for each task. `await tg.start(...)` returns once the first text has arrived. If the
+        receiving end is closed, the request is abandoned, and the reply so far is returned.
+        Cancellation closes the connection.
 
-        While there is room in a memory object stream, text goes straight into it as it arrives.
+        Text goes directly into a memory object stream while there is room.
 
-        :param send: closed in the end, whatever happens
-        :param tag: tells prompts apart that share a channel. If it is given, the items are
-            `(tag, text)` instead of `text`, and an error has a note that shows the tag, cut to 100
-            characters. Any object is a tag, None included.
-        :param timeouts: overrides the client's, field by field. `idle` stands still while 64 KiB of
-            text wait for room in the channel.
-        :raises GPROChatError: If there is no complete reply.
+        :param send: The channel's send end. This method closes it in every case.
+        :param tag: Identifies one of several prompts that share a channel. If given, the items are
+            `(tag, text)` instead of `text`, and errors get a note with the tag's first 100
+            characters. Any object may be a tag, including `None`.
+        :param timeouts: Time limits that override the client's. `idle` does not count while 64 KiB
+            of text are waiting for room in the channel.
+        :raises GPROChatError: If the request or the reply fails.
         """
         async with send:
             try:
@@ -136,5 +137,5 @@ def opener_of(client: ChatClient[_AnyOpener]) -> _AnyOpener: ...
 @overload
 def opener_of(client: ChatClient[Any]) -> Opener: ...
 def opener_of(client: ChatClient[_AnyOpener]) -> _AnyOpener:
-    """Return what opens a client's requests: for fan-outs, races and conversations."""
-    return client._opener  # noqa: SLF001 - this module's own
+    """Return the opener of a client's requests, for fan-outs, races and conversations."""
+    return client._opener  # noqa: SLF001 - of a class in this module

@@ -1,4 +1,4 @@
-"""Opening a request and waiting for the end of its reply: `ask`, `stream_to` and fan-outs."""
+"""Open a request and wait for the end of its reply, for `ask`, `stream_to` and fan-outs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .tags import UNTAGGED, tagged
 
 
 async def collect(opener: Opener, request: PreparedRequest) -> Reply:
-    """Return the whole reply to a request. Whatever interrupts that, the reply is closed.
+    """Return the complete reply to a request. An exception or cancellation closes the reply.
 
-    :raises GPROChatError: If there is no complete reply.
+    :raises GPROChatError: If the request or the reply fails.
     """
     sink = Collector()
     reply = await opener.open(request, sink, whole=True)
@@ -40,18 +40,18 @@ async def forward(
     put: Callable[[str], Awaitable[None]],
     *,
     started: Callable[[], None] | None = None,
-    in_time_by_its_end: bool = False,
+    total_ends_with_reply: bool = False,
 ) -> Reply:
-    """Pass on the text of the reply to a request, and return the reply, which is closed then.
+    """Forward the text of the reply to a request. Return the reply, which is closed by then.
 
-    Ends early if the consumer has left.
+    This ends early if the consumer has left.
 
-    :param offer: passes text on, or returns False if there is no room for it now
-    :param put: waits for room; nothing else is passed on meanwhile
-    :param started: called once the first text has arrived
-    :param in_time_by_its_end: True if `total` ends with the reply, however long its text waits for
-        room after that; False if it ends with the last text sent
-    :raises GPROChatError: If there is no complete reply, or `total` passes.
+    :param offer: Forward a text without waiting, or return False if there is no room.
+    :param put: Wait for room, then forward a text. Other text is held meanwhile.
+    :param started: Called once the first text has arrived.
+    :param total_ends_with_reply: True if `total` applies until the end of the reply, False if it
+        applies until the last text has been forwarded.
+    :raises GPROChatError: If the request or the reply fails, or `total` passes.
     """
     sink = Forwarder(offer)
     reply = await opener.open(request, sink)
@@ -60,7 +60,7 @@ async def forward(
             started()
         while not sink.left:
             if sink.has_held:
-                ends = inf if in_time_by_its_end else reply.deadlines.ends
+                ends = inf if total_ends_with_reply else reply.deadlines.ends
                 with anyio.CancelScope(deadline=ends) as scope:
                     reply.taken(await sink.pass_on(put))
                 if scope.cancelled_caught:
@@ -85,9 +85,9 @@ def puts_into(
 ) -> tuple[Callable[[str], bool], Callable[[str], Awaitable[None]]]:
     """Return two functions that put text into a caller's channel.
 
-    The first returns False if there is no room; the second waits for room.
+    The first one returns False if there is no room. The second one waits for room.
 
-    :param tag: if given, the items are `(tag, text)`
+    :param tag: If given, the items are `(tag, text)`.
     """
     put: Callable[[Any], Awaitable[None]] = send.send
     if not isinstance(send, MemoryObjectSendStream):

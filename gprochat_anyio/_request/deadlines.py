@@ -1,4 +1,4 @@
-"""The four deadlines of a request. Decides only: the reactor's heap keeps the time."""
+"""The four deadlines of a request. The reactor enforces them."""
 
 from __future__ import annotations
 
@@ -9,67 +9,69 @@ from gprochat_anyio._errors import Phase, RequestTimeoutError
 from gprochat_anyio._settings import Timeouts
 
 _LINGERS = 1.0
-"""Seconds: an API's last events come with the text's end, or at once behind it."""
+"""Maximum wait for the end of a response whose text is complete, in seconds. An API's last events
+arrive with the end of the text or immediately after it."""
 
 PhaseWithLimit = Literal["connect", "first_chunk", "idle"]
-"""The phases with a limit of their own; `total` spans all of them."""
+"""The phases with a limit of their own. `total` spans all of them."""
 
 _ADVICE: dict[Phase, tuple[str, str]] = {
     "connect": ("no connection", "check the URL and the network"),
-    "first_chunk": ("no text of the reply", "give first_chunk more for a model that thinks long"),
-    "idle": ("no more text of the reply", "ask again, or give idle more"),
-    "total": ("no end of the request", "give total more, or ask for less"),
+    "first_chunk": ("no text of the reply", "increase first_chunk for a slow model"),
+    "idle": ("no more text of the reply", "ask again, or increase idle"),
+    "total": ("the request did not end", "increase total, or ask for a shorter reply"),
 }
 
 
 class Deadlines:
-    """Knows which deadline is next, in whichever phase the request is.
+    """The deadlines of one request, in all its phases.
 
-    :param timeouts: the limits
-    :param began: when the request began, by the event loop's clock
+    :param timeouts: The time limits.
+    :param began: The time at which the request started, by the event loop's clock.
     """
 
     __slots__ = ("_limit", "_phase", "began", "ends", "lingers", "since", "timeouts")
 
     def __init__(self, timeouts: Timeouts, began: float) -> None:
-        self.timeouts = timeouts
-        self.began = began
-        self.ends = inf if timeouts.total is None else began + timeouts.total
-        """When `total` runs out."""
-        self.since = began
-        """When the phase began, or its limit was renewed: assign the time of the latest text."""
-        self.lingers = False
-        """True once only the end of the response is missing."""
+        self.timeouts: Timeouts = timeouts
+        self.began: float = began
+        self.ends: float = inf if timeouts.total is None else began + timeouts.total
+        """The time at which `total` has passed."""
+        self.since: float = began
+        """The time at which the phase's limit started. Assign the time of the latest text to it."""
+        self.lingers: bool = False
+        """True once the text is complete and only the end of the response is missing."""
         self._phase: Phase = "total"
         self._limit = inf
 
     def restart(self, now: float) -> None:
-        """Begin the request anew: it has only waited for its turn until now."""
+        """Restart `total`, after a wait that does not count."""
         total = self.timeouts.total
         self.began = self.since = now
         self.ends = inf if total is None else now + total
 
     def start(self, phase: PhaseWithLimit, now: float) -> None:
-        """Begin a phase."""
+        """Start a phase."""
         limit = getattr(self.timeouts, phase)
         self._phase, self._limit = phase, inf if limit is None else limit
         self.since = now
 
     def suspend(self) -> None:
-        """Leave only `total`: the request waits for a connection slot, or for the next attempt."""
+        """Suspend all deadlines but `total`, while the request waits for a slot or the next
+        attempt."""
         self._phase, self._limit, self.since = "total", inf, self.began
 
     def linger(self, now: float) -> None:
-        """Wait a little longer for the end of a response whose text is complete."""
+        """Start the short wait for the end of a response whose text is complete."""
         self.lingers = True
         self._limit, self.since = _LINGERS, now
 
     def due(self) -> float:
-        """Return the time of the next deadline, as things stand."""
+        """Return the current time of the next deadline."""
         return min(self.since + self._limit, self.ends)
 
     def earliest(self) -> float:
-        """Return a time that no deadline of this phase or of `idle` can come before."""
+        """Return a lower bound for the deadlines of this phase and of `idle`."""
         idle = self.timeouts.idle
         limit = self._limit if idle is None else min(self._limit, idle)
         return min(self.since + limit, self.ends)

@@ -1,11 +1,11 @@
-"""One endpoint: a site, how to talk to it, and how to open a request to it."""
+"""Endpoints, which open requests to one API at one address."""
 
 from __future__ import annotations
 
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from gprochat_anyio._errors import SiteError
+from gprochat_anyio._errors import InvalidPromptError, SiteError
 from gprochat_anyio._settings import Retry, Timeouts
 from gprochat_anyio._wire.api_wire import ApiWire
 from gprochat_anyio._wire.gprochat import (
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 
 _AUTH_RESPONSE_LIMIT = 4096
 _LIST_LIMIT = 8 * 1024 * 1024
-"""Bytes of one page of a list of models; OpenRouter's has half a megabyte."""
+"""Maximum size of one page of a list of models in bytes. OpenRouter's has half a megabyte."""
 _LIST_PAGES = 20
 
 
 class Endpoint:
-    """One API at one address, or a model in this process, and the way to it.
+    """One API at one address, or a model in this process.
 
-    :param address: None for a model in this process
-    :param model: the model's name; None if the API has no place for it
-    :param max_reply_size: of a reply's body in bytes, None for no limit
+    :param address: The address, or `None` for a model in this process.
+    :param model: The model's name, or `None` if the API has no such parameter.
+    :param max_reply_size: Maximum size of a reply's body in bytes, `None` for no limit.
     """
 
     def __init__(
@@ -65,8 +65,8 @@ class Endpoint:
         self.retry = retry
         self.limiter = limiter
         host, port = (self.url, 0) if address is None else address.target[1:3]
-        self.observers = Observers(Observed(host, port, wire.provider, model))
-        self.closed = False
+        self.observers: Observers = Observers(Observed(host, port, wire.provider, model))
+        self.closed: bool = False
         self._sender = sender
         self.wire = wire
         self._max_reply_size = max_reply_size
@@ -79,7 +79,7 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """The address, without credentials; `model:` and its name for a model in this process."""
+        """The address, without credentials. For a model in this process: `model:` and its name."""
         return f"model:{self.model}" if self.address is None else self.address.url
 
     def __str__(self) -> str:
@@ -87,24 +87,26 @@ class Endpoint:
 
     @property
     def pool(self) -> Pool | None:
-        """The library's own connections, if there are any."""
+        """The connection pool, or `None` if the endpoint has none."""
         return self._sender.pool
 
     def attempts(
         self, request: PreparedRequest, *, retry: Retry | None, began: float | None
     ) -> Attempts:
-        """Return the attempts to open a request, with its deadlines.
+        """Return the attempts of a request, with its deadlines and permits.
 
-        :param retry: in the place of the endpoint's
-        :param began: when its `total` began; None for now, or for its turn by a limiter
-        :raises RuntimeError: If this is closed, or belongs to another event loop or process.
+        :param retry: Replaces the endpoint's retry policy.
+        :param began: The time at which `total` started. `None` for now, or for its start by a
+            limiter.
+        :raises RuntimeError: If the endpoint is closed, or belongs to another event loop or
+            process.
         """
         now = self.check_usable()
         return Attempts(
             Deadlines(self.timeouts.under(request.timeouts), now if began is None else began),
             retry or self.retry,
             self._permits(request),
-            waits_off_clock=request.limiter is not None and began is None,
+            waits_untimed=request.limiter is not None and began is None,
         )
 
     async def open(
@@ -117,11 +119,14 @@ class Endpoint:
     ) -> IncomingReply:
         """Open a request; see `Opener.open`.
 
-        :param attempts: of this request, if they are there already
+        :param attempts: The request's attempts, if they exist already.
         """
+        wire = self.wire.with_fields(request.fields) if request.fields else self.wire
+        if isinstance(wire, InvalidPromptError):
+            raise wire
 
-        def encode() -> Any:  # unlike a partial, it shows no secrets in tracebacks
-            return self.wire.encode(request.messages)
+        def encode() -> Any:  # unlike a partial's, its repr shows no secrets in tracebacks
+            return wire.encode(request.messages)
 
         if attempts is None:
             attempts = self.attempts(request, retry=request.retry, began=request.began)
@@ -129,12 +134,12 @@ class Endpoint:
         try:
             reply = await open_reply(
                 self._sender,
-                request.path or self.wire.path,
+                request.path or wire.path,
                 encode,
                 sink,
                 deadlines=attempts.deadlines,
                 attempts=attempts,
-                wire=self.wire,
+                wire=wire,
                 max_size=self._max_reply_size,
                 watch=watch,
                 whole=whole and watch is None,
@@ -149,26 +154,26 @@ class Endpoint:
         return reply
 
     async def check_password(self) -> bool:
-        """Return True if the site accepts the password, or has none.
+        """Return True if the site accepts the password, or requires none.
 
-        :raises GPROChatError: If the site does not say.
+        :raises GPROChatError: If the request fails.
         """
         began = self.check_usable()
         wire = self.wire
         if not isinstance(wire, GPROChatWire):
-            raise TypeError("only a GPROChat site has a password to check")
+            raise TypeError("only a GPROChat site can check a password")
         body = encode_auth(wire.password)
         return decode_auth(await self._ask_once(AUTH_PATH, body, wire, began, _AUTH_RESPONSE_LIMIT))
 
     async def list_models(self) -> list[str]:
-        """Return the names of the models that the API offers for chats.
+        """Return the names of the API's chat models.
 
-        :raises GPROChatError: If it does not say.
+        :raises GPROChatError: If the request fails.
         """
         began = self.check_usable()
         wire = self.wire
         if not isinstance(wire, ApiWire):
-            raise TypeError("only the API of models has a list of them")
+            raise TypeError("only a model API can list its models")
         names: list[str] = []
         token: str | None = None
         for _ in range(_LIST_PAGES):
@@ -190,7 +195,7 @@ class Endpoint:
         )
 
     def _permits(self, request: PreparedRequest) -> list[Permit]:
-        """Return the permits of a request, in the order in which it acquires them."""
+        """Return the permits of a request, in the order of acquisition."""
         held = request.may_be_held
         starts = {starts_of(one) for one in (self.limiter, request.limiter) if one is not None}
         if self._connections is not None and (held or any(one.has_rate for one in starts)):
@@ -201,23 +206,23 @@ class Endpoint:
         ]
 
     def check_room(self) -> None:
-        """Make sure of room for a consumer; see `Opener.check_room`."""
+        """Check that there is room for a consumer; see `Opener.check_room`."""
         if self._connections is not None:
-            check_leaves_one("max_connections", self._connections.max_at_once, "the Client")
+            check_leaves_one("max_connections", self._connections.limits.max_at_once, "the Client")
         if self.limiter is not None:
             check_leaves_one("max_at_once", self.limiter.max_at_once, "the client's Limiter")
 
     def check_usable(self) -> float:
-        """Return the time, by the event loop's clock.
+        """Check that the client can be used here, and return the event loop's time.
 
         :raises RuntimeError: If the client is closed, or belongs to another event loop or process.
         """
         if self.closed:
-            raise RuntimeError("this Client is closed; make a new one")
+            raise RuntimeError("this Client is closed; create a new one")
         return self._affinity.check().clock()
 
     async def aclose(self) -> None:
-        """Close the idle connections. Those in use are closed as their replies end."""
+        """Close the idle connections. Connections in use are closed when their replies end."""
         if not self.closed:
             self._affinity.check()
         self.closed = True

@@ -1,4 +1,4 @@
-"""The meaning of a response that is not a reply, or of none at all, to the caller."""
+"""The library's exceptions for transport failures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gprochat_anyio.transport._failures import (
 
 
 def fields_of(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return header fields by lower-case name; those of one name are joined."""
+    """Return header fields by lower-case name. Values of the same name are joined."""
     fields: dict[str, str] = {}
     for raw_name, raw_value in pairs:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
@@ -28,7 +28,7 @@ def fields_of(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def error_of(failure: TransportFailure) -> GPROChatError:
-    """Return what a failure to get a response's first text means to the caller."""
+    """Return the exception for a transport failure before the first text."""
     if isinstance(failure, ConnectFailure):
         advice = "" if failure.final else "; check the URL, and whether the server is up"
         error = SiteConnectionError(f"{failure}{advice}")
@@ -36,7 +36,7 @@ def error_of(failure: TransportFailure) -> GPROChatError:
         return error
     if isinstance(failure, TimedOut):
         phase: Phase = "connect" if failure.connecting else "first_chunk"
-        return RequestTimeoutError(f"the transport's own limit: {failure}", phase=phase)
+        return RequestTimeoutError(f"a timeout of the transport: {failure}", phase=phase)
     if isinstance(failure, ConnectionLost) and not failure.answered:
         error = SiteConnectionError(f"{failure}; the server may be restarting: ask again")
         error.stale = failure.stale

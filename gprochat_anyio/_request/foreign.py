@@ -1,4 +1,4 @@
-"""The client's way to its site by a transport of httpx's, which an application brings."""
+"""The sender that uses an application's transport of httpx or httpx2."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 
+from gprochat_anyio._settings import AsyncTransport
 from gprochat_anyio.transport._failures import (
     ConnectFailure,
     ConnectionLost,
@@ -26,18 +27,16 @@ _CLOSING_SECONDS = 1.0
 
 
 class ForeignSender:
-    """Sends the client's requests by a transport of the caller's.
+    """Sender over a transport of the caller.
 
-    :param url: the site's address
-    :param headers: of every request
+    :param url: The API's address.
+    :param headers: The header fields of every request.
     """
 
     pool = None
-    """None: the connections are the transport's."""
+    """Always `None`: the transport manages the connections."""
 
-    def __init__(
-        self, url: str, headers: Mapping[str, str], transport: httpx.AsyncBaseTransport
-    ) -> None:
+    def __init__(self, url: str, headers: Mapping[str, str], transport: AsyncTransport) -> None:
         self._url = url
         self._headers = headers
         self._transport = transport
@@ -49,11 +48,11 @@ class ForeignSender:
         encode: Callable[[], Any],
         response: IncomingResponse,
         *,
-        fresh: bool,  # noqa: ARG002 - connections are the transport's business
+        fresh: bool,  # noqa: ARG002 - the transport decides
     ) -> None:
         """Start a background task that sends a request and feeds its response.
 
-        :param encode: makes the body; None makes the request a GET
+        :param encode: Return the body. If it returns `None`, the request is a GET.
         """
         exchange = ForeignExchange(self._library, self._transport, response)
         body = encode()
@@ -84,20 +83,20 @@ class _ForeignHead:
 
 
 class ForeignExchange(BackgroundExchange):
-    """One request and its response by a transport of the caller's."""
+    """One request and its response, over a transport of the caller."""
 
     def __init__(
-        self, library: ModuleType, transport: httpx.AsyncBaseTransport, response: IncomingResponse
+        self, library: ModuleType, transport: AsyncTransport, response: IncomingResponse
     ) -> None:
         super().__init__(response)
         self._library = library
         self._transport = transport
         self._connecting = False
         self.request: Any = None
-        """The request, until it is sent."""
+        """The request, until it has been sent."""
 
     async def on_trace(self, event: str, _: object) -> None:
-        """Take note of the stages that httpcore tells of."""
+        """Follow the stages that httpcore reports."""
         if self.closed:
             return
         if event.endswith("connect_tcp.started"):
@@ -123,7 +122,7 @@ class ForeignExchange(BackgroundExchange):
         request, self.request = self.request, None
         response = await self._transport.handle_async_request(request)
         del request
-        body: Any = response.stream.__aiter__()  # type: ignore[union-attr]
+        body: Any = response.stream.__aiter__()
         try:
             self._feed(self._response.on_head, _ForeignHead(response))
             while not self.closed:
@@ -156,7 +155,9 @@ def _foreign_errors(library: ModuleType) -> tuple[type[Exception], ...]:
 
 def _failure(library: ModuleType, error: Exception, *, answered: bool) -> TransportFailure:
     said = str(error)
-    if isinstance(error, library.ProtocolError):  # it quotes what the server sent, keys included
+    if isinstance(
+        error, library.ProtocolError
+    ):  # it quotes the server's data, which may include keys
         said = said.partition(":")[0]
     reason = f"{type(error).__name__}: {said}".removesuffix(": ")
     if not answered:

@@ -1,4 +1,4 @@
-"""A reply while it arrives: from the response's body to text, and on into a sink."""
+"""Incoming replies: decode the response's body, and push the text into a sink."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from .sinks import TextSink
 from .starts import Permit
 
 HIGH, LOW = 64 * 1024, 32 * 1024
-"""Bytes of text that wait for the consumer when the connection is paused, and when it goes on."""
+"""Sizes of the waiting text, in bytes, at which the connection is paused and resumed."""
 
 
 _HEADS = 64
 _good_heads: set[tuple[type[Wire], bool, tuple[tuple[bytes, bytes], ...]]] = set()
-"""Heads in which their wires have found no error: a server sends nearly the same one each time."""
+"""Cache of heads without an error. A server sends nearly the same one each time."""
 
 
 class IncomingReply(IncomingResponse):
-    """A reply, pushed into a sink by the reactor as its text arrives.
+    """A reply, whose text the reactor pushes into a sink as it arrives.
 
-    :param wire: decodes it
-    :param max_size: of its body in bytes, None for no limit
-    :param wait_for_end: True if nobody waits for the first text
+    :param wire: The wire that decodes it.
+    :param max_size: Maximum size of the body in bytes, `None` for no limit.
+    :param wait_for_end: Do not wake the waiting task for the first text.
     """
 
     __slots__ = (
@@ -62,6 +62,8 @@ class IncomingReply(IncomingResponse):
         "permits",
     )
 
+    error: BaseException | None
+
     def __init__(
         self,
         deadlines: Deadlines,
@@ -72,29 +74,29 @@ class IncomingReply(IncomingResponse):
         wait_for_end: bool = False,
     ) -> None:
         super().__init__(deadlines)
-        self.complete = False
-        """True once all of it has arrived, and it has not failed."""
-        self.characters = 0
-        """How many have arrived."""
-        self.attempts = 1
+        self.complete: bool = False
+        """True once all of the reply has arrived without a failure."""
+        self.characters: int = 0
+        """Number of characters that have arrived."""
+        self.attempts: int = 1
         self.permits: Sequence[Permit] = ()
-        """Told of the first text, and released as the reply ends, unless it was refused."""
+        """The permits, which are notified of the first text and released when the reply ends."""
         self.on_over: Callable[[IncomingReply], None] | None = None
-        """Is told once that it has ended, if it is set before; must not raise."""
+        """Called once when the reply ends, if it is set before that. It must not raise."""
         self.affinity: LoopAffinity
-        """The client's."""
+        """The affinity of the client."""
         self._wire = wire
         self._decoder: ReplyDecoder = wire.decoder(max_size)
         self._sink = sink
         self._wait_for_end = wait_for_end
         self._chunks = 0
         self._first_chunk = 0.0
-        self._pending = 0  # bytes of text that wait for the consumer
+        self._pending = 0  # bytes of text that are waiting for the consumer
         self._watch: Watch | None = None
 
     @property
     def timing(self) -> Timing:
-        """How the request went until now, or until it ended."""
+        """Durations and counts of the request, up to its end or now."""
         end = self._reactor.time() if self.ended_at is None else self.ended_at
         return Timing(
             connect=self.connect,
@@ -106,28 +108,28 @@ class IncomingReply(IncomingResponse):
         )
 
     def result(self, text: str) -> Reply:
-        """Return the reply that has ended, with its text."""
+        """Return the reply, which has ended, with its text."""
         return Reply(text, self.timing, self.finish_reason, self.usage)
 
     @property
     def finish_reason(self) -> str | None:
-        """The reason why the reply ended, as far as the API has said."""
+        """The finish reason, if the API has reported it."""
         return self._decoder.finish_reason
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens that it took, as far as the API has said."""
+        """The token counts, if the API has reported them."""
         return self._decoder.usage
 
     @property
     def has_pending(self) -> bool:
-        """True while text waits for the consumer."""
+        """True while text is waiting for the consumer."""
         return self._pending > 0
 
     async def opened(self) -> None:
-        """Wait for the first text, or the end. Whatever interrupts that, the reply is closed.
+        """Wait for the first text, or the end. An exception or cancellation closes the reply.
 
-        Of a reply that has ended without text nothing runs in the background any more.
+        If the reply has ended without text, its background task has ended as well.
         """
         if self._wait_for_end:
             await self.wait_until_over()
@@ -142,7 +144,8 @@ class IncomingReply(IncomingResponse):
             await self.wait_closed()
 
     def taken(self, size: int) -> None:
-        """Take note that the consumer has taken text of so many bytes."""
+        """Count text that the consumer has taken, in bytes. Resume the connection if it was
+        paused."""
         self._pending -= size
         exchange = self._exchange
         if exchange is not None and exchange.paused and self._pending < LOW and not self.over:
@@ -150,7 +153,7 @@ class IncomingReply(IncomingResponse):
             exchange.resume()
 
     def raise_error(self, partial_text: str) -> None:
-        """Raise the error that ended the reply, if one did; for the consumer, behind all text."""
+        """Raise the error that ended the reply, if any. The consumer calls this after all text."""
         self.tell()
         error = self.error
         if error is not None:
@@ -159,13 +162,14 @@ class IncomingReply(IncomingResponse):
             raise strip_traceback(error) if isinstance(error, GPROChatError) else error
 
     def time_out(self) -> None:
-        """End the reply because `total` has passed while its text waits for room elsewhere."""
+        """End the reply because `total` has passed while its text was waiting for room
+        elsewhere."""
         self.complete = False
         self.error = self.error or self.deadlines.total_error(self._reactor.clock())
         self.close()
 
     def watch_from_here(self, watch: Watch) -> None:
-        """Tell an observer that the first text has come, and in time how the reply ended."""
+        """Notify an observer of the first text now, and later of the end."""
         self._watch = watch
         try:
             watch.first_text()
@@ -174,14 +178,14 @@ class IncomingReply(IncomingResponse):
             raise
 
     def tell(self) -> None:
-        """Tell the observer how the reply ended, once; for the consumer's task."""
+        """Notify the observer of the end, once. Call this in the consumer's task."""
         watch, self._watch = self._watch, None
         if watch is not None:
             received = Received(self._chunks, self.characters, self.finish_reason, self.usage)
             watch.ended(self.error, self.complete, received)
 
     def end(self) -> None:
-        """Tell the observer, and let the connection go: for the consumer's task."""
+        """Notify the observer and release the connection. Call this in the consumer's task."""
         try:
             self.tell()
         finally:
@@ -194,7 +198,7 @@ class IncomingReply(IncomingResponse):
                 permit.release(self.ended_at)
         if self.on_over is not None:
             self.on_over(self)
-        if self._chunks:  # otherwise a further attempt may have the sink
+        if self._chunks:  # otherwise another attempt may use the sink
             self._sink.end()
 
     def _check(self, response: Head) -> SiteError | None:
@@ -229,6 +233,7 @@ class IncomingReply(IncomingResponse):
         self._chunks += 1
         if self._chunks == 1:
             self.deadlines.start("idle", now)
+            self._arm()
             self._first_chunk = now - self.sent_at
             for permit in self.permits:
                 permit.answered(now)

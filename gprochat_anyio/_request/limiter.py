@@ -1,4 +1,4 @@
-"""The limits of what any number of clients and fan-outs ask together."""
+"""Limiters, which any number of clients and fan-outs may share."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from .starts import Starts
 
 @dataclass(frozen=True, slots=True)
 class LimiterStatistics:
-    """A limiter's state at one moment."""
+    """Statistics of a limiter."""
 
     running: int
-    """Requests that have started and not ended."""
+    """Number of requests that have started but not ended."""
     waiting: int
-    """Requests that wait for their start."""
+    """Number of requests that wait for their start."""
     refusals: int
-    """Requests that a rate limit (HTTP status 429) has refused so far."""
+    """Number of requests that rate limits (HTTP status 429) have refused so far."""
     limit: int | None
-    """The number of requests that may run at once now: `max_at_once`, or less if each endpoint
-    has been found to accept less. None if there is no limit."""
+    """Current maximum number of concurrent requests: `max_at_once`, or less if every endpoint
+    accepts less. `None` for no limit."""
     paused: float
-    """Seconds until the first endpoint that asked for a pause is asked again; 0.0 if none did."""
+    """Time until the first paused endpoint is used again, in seconds. 0.0 if none is paused."""
 
 
 class Limiter:
-    """Limits the requests of clients, fan-outs and tasks of one event loop, together.
+    """Limiter of concurrency and rate, shared by clients, fan-outs and tasks of one event loop.
 
-    Each request acquires its start, retries and hedges included: first come, first served, evenly
-    spaced. A request that is tried again keeps its place. Cancelled while it waits, it leaves the
-    queue.
+    Every request acquires its start, including retries and hedges. Starts are granted in order and
+    evenly spaced. A retry keeps its request's place in the queue. Cancelling a waiting request
+    removes it from the queue.
 
-    An endpoint that refuses a request with a rate limit (HTTP status 429) is taken at its word:
-    without a `Retry-After`, it accepts no more requests at once than it is answering at that
-    moment. Its limit drops to that number, and single requests beyond it probe for more, less often
-    after each that is refused. A `Retry-After` also pauses that endpoint, for at most
-    `Retry.max_wait`. Requests to other endpoints go on.
+    The limit adapts to each endpoint. An endpoint that refuses a request with status 429 accepts no
+    more concurrent requests than it is serving at that moment: its limit drops to that number, and
+    single requests beyond it then probe for more, less often after each refused probe. A
+    `Retry-After` also pauses that endpoint, for at most `Retry.max_wait`. Requests to other
+    endpoints continue.
 
-    :param max_at_once: The number of requests that run at the same time, from the start to the end
-        of the reply, or None for no limit.
-    :param max_per_second: The number of requests that start in a second: each no sooner than
-        `1 / max_per_second` seconds after the one before. None for no limit.
-    :param adaptive: False to keep `max_at_once` for every endpoint, whatever it refuses.
-    :raises ValueError: For an argument that is invalid; the message names it.
+    :param max_at_once: Maximum number of concurrent requests, each counted from its start to the
+        end of its reply. `None` for no limit.
+    :param max_per_second: Maximum number of starts per second. Starts are at least
+        `1 / max_per_second` seconds apart. `None` for no limit.
+    :param adaptive: Adapt the limit to each endpoint. If False, `max_at_once` is constant.
+    :raises ValueError: If an argument is invalid. The message names it.
     """
 
     def __init__(
@@ -72,20 +72,21 @@ class Limiter:
 
     @property
     def max_at_once(self) -> int | None:
-        """The greatest number of requests that run at the same time, or None for no limit."""
+        """Maximum number of concurrent requests. `None` for no limit."""
         return self._max_at_once
 
     def statistics(self) -> LimiterStatistics:
-        """Return the state at this moment.
+        """Return the limiter's current statistics.
 
-        :raises RuntimeError: Outside an event loop.
+        :raises RuntimeError: If no event loop is running.
         """
         starts, now = self._starts, anyio.current_time()
+        limits = starts.limits
         lanes = tuple(starts.lanes.values())
-        limit = min(starts.max_at_once, sum(lane.limit for lane in lanes) or inf)
+        limit = min(limits.max_at_once, sum(lane.limit for lane in lanes) or inf)
         paused = min((lane.resumes for lane in lanes if lane.resumes > now), default=now)
         return LimiterStatistics(
-            running=starts.running,
+            running=limits.running,
             waiting=starts.waiting,
             refusals=starts.refusals,
             limit=None if limit == inf else int(limit),
@@ -94,19 +95,19 @@ class Limiter:
 
 
 def starts_of(limiter: Limiter) -> Starts:
-    """Return what decides when requests start."""
-    return limiter._starts  # noqa: SLF001 - this module's own
+    """Return the scheduler of a limiter's starts."""
+    return limiter._starts  # noqa: SLF001 - of a class in this module
 
 
 def check_limits(max_at_once: object, max_per_second: object, adaptive: object) -> None:
-    """Make sure of the limits.
+    """Check the limits.
 
-    :raises ValueError: For one that is invalid; the message names it.
+    :raises ValueError: If one is invalid. The message names it.
     """
     if max_at_once is not None and (
         isinstance(max_at_once, bool) or not isinstance(max_at_once, int) or max_at_once < 1
     ):
-        raise ValueError("max_at_once must be a whole number, at least 1, or None for no limit")
+        raise ValueError("max_at_once must be an int of at least 1, or None for no limit")
     if max_per_second is not None and (
         isinstance(max_per_second, bool)
         or not isinstance(max_per_second, int | float)
@@ -118,14 +119,14 @@ def check_limits(max_at_once: object, max_per_second: object, adaptive: object) 
 
 
 def check_leaves_one(name: str, most: float | None, owner: str) -> None:
-    """Make sure that a limit leaves one request for the consumer of a fan-out.
+    """Check that a limit leaves one request for the consumer of a fan-out.
 
-    :param name: of the argument that sets the limit
-    :param owner: takes that argument
-    :raises ValueError: If it does not; the message says what to change.
+    :param name: The argument that sets the limit.
+    :param owner: The object or function that takes the argument.
+    :raises ValueError: If it does not. The message says what to change.
     """
     if most == 1:
         raise ValueError(
-            f"with {name}=1, text that waits for the consumer would keep it from sending requests: "
-            f"give {owner} a {name} of at least 2, or use as_completed"
+            f"with {name}=1, a reply that waits for the consumer would block the consumer's "
+            f"requests: give {owner} a {name} of at least 2, or use as_completed"
         )

@@ -1,4 +1,4 @@
-"""The process and the event loop that an object with connections belongs to."""
+"""The process and the event loop to which an object with connections belongs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from gprochat_anyio.transport._loops import EventLoop, current_loop
 
 
 class LoopAffinity:
-    """Remembers where an object was first used, and refuses its use elsewhere.
+    """The process and event loop of an object's first use. Use elsewhere is rejected.
 
-    :param what: how errors call the object
+    :param what: The object's name in errors.
     """
 
     __slots__ = ("_loop", "_pid", "_thread", "_what")
@@ -23,9 +23,9 @@ class LoopAffinity:
         self._loop: EventLoop | None = None
 
     def check(self) -> EventLoop:
-        """Return the event loop, which is that of the first use.
+        """Return the event loop, which is recorded on first use.
 
-        :raises RuntimeError: If this is another process or another event loop.
+        :raises RuntimeError: If called in another process or event loop than that of the first use.
         """
         loop = self._loop
         if loop is None:
@@ -34,29 +34,31 @@ class LoopAffinity:
         elif self._pid != os.getpid():
             raise RuntimeError(
                 f"this {self._what} was used before the process forked, and its connections are "
-                "the parent's; make a new Client in the child"
+                "the parent's; create a new Client in the child"
             )
         elif not loop.is_running():
             raise RuntimeError(
-                f"this {self._what} belongs to another event loop; make a Client for each loop"
+                f"this {self._what} belongs to another event loop; create a Client for each loop"
             )
         return loop
 
     def check_thread(self) -> None:
-        """Make sure that this is the thread of the first use, in a task or a callback.
+        """Check that the caller is a task or callback of the event loop of the first use.
 
-        :raises RuntimeError: If it is another one.
+        :raises RuntimeError: If it is not.
         """
         if self._loop is not None and get_ident() != self._thread:
             raise RuntimeError(
-                f"this {self._what} is for the tasks of its event loop; from another thread, call "
-                "it by anyio.from_thread, or use a SyncClient"
+                f"this {self._what} can only be used in its event loop's thread; from another "
+                "thread, use anyio.from_thread, or a SyncClient"
             )
 
     def call_soon(self, function: Callable[[], None]) -> None:
-        """Call a function for a finalizer, which may run at any point of the library's own code,
-        and in any thread: in the event loop's next turn, or at once if that is not running here.
-        Not in a forked child.
+        """Schedule a function for a finalizer, which may run in any thread and at any point of the
+        code.
+
+        The function is called in the event loop's next turn, or immediately if the event loop is
+        not running in this thread. In a forked child, it is not called.
         """
         if self._loop is None or self._pid != os.getpid():
             return

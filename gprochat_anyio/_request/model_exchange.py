@@ -1,4 +1,4 @@
-"""The client's way to a model in this process: it runs in the caller's event loop."""
+"""The sender to a model in this process, which runs in the caller's event loop."""
 
 from __future__ import annotations
 
@@ -22,49 +22,49 @@ _log = logging.getLogger("gprochat_anyio")
 
 
 _MOST = 100
-"""Texts of a model whose own scope is cancelled, and that does not await anything."""
+"""Maximum number of texts from a model that has a cancelled scope open and awaits nothing."""
 
 
 class ModelSender:
-    """Has a model respond to requests."""
+    """Sender of requests to a model in this process."""
 
     pool = None
-    """None: there are no connections."""
+    """Always `None`: there are no connections."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
 
     async def send(
         self,
-        path: str,  # noqa: ARG002 - for all senders
+        path: str,  # noqa: ARG002 - part of the interface
         encode: Callable[[], Any],
         response: IncomingResponse,
         *,
         fresh: bool,  # noqa: ARG002
     ) -> None:
-        """Start a background task that iterates over the model, and feeds the response.
+        """Start a background task that iterates over the model and feeds the response.
 
-        :param encode: makes the history
+        :param encode: Return the history.
         """
         ModelExchange(self._model, encode(), response).start()
 
     async def aclose(self) -> None:
-        """Do nothing: the model is its owner's."""
+        """Do nothing, because the application owns the model."""
 
 
 class ModelExchange(BackgroundExchange):
-    """One reply of a model. It is the model's iterator that has to be closed in the end."""
+    """One reply of a model, whose iterator is closed in the end."""
 
     def __init__(self, model: Model, turns: tuple[Turn, ...], response: IncomingResponse) -> None:
         super().__init__(response)
         self._texts = Texts(model, turns)
-        self._cancellations = 0  # in a row, by a scope of the model's
+        self._cancellations = 0  # consecutive, by a scope of the model
 
     async def _exchange(self) -> None:
         texts, failure = self._texts, None
         try:
             while (text := await texts.next()) is not None:
-                self._feed(self._response.on_body, text)  # its decoder takes texts
+                self._feed(self._response.on_body, text)  # its decoder accepts str
                 await self._give_turn()
         except ModelError as error:
             failure = error_of_model(error)
@@ -78,17 +78,20 @@ class ModelExchange(BackgroundExchange):
     async def _give_turn(self) -> None:
         """Let the consumer take a text, and wait while it is behind."""
         try:
-            # A model need never wait. Two turns, because the consumer takes the text in the next
-            # one: in the other it waits, and asyncio can deliver a cancellation.
+            # The model may never wait itself. Two turns are needed: in the first one, the consumer
+            # takes the text; in the second one, it waits again, and asyncio can deliver a
+            # cancellation.
             await checkpoint()
             await checkpoint()
             await self._until_resumed()
         except anyio.get_cancelled_exc_class():
-            ends = self.closed or anyio.current_effective_deadline() > -inf  # the event loop's end
+            ends = (
+                self.closed or anyio.current_effective_deadline() > -inf
+            )  # the event loop is closing
             if ends or self._cancellations == _MOST:
                 raise
-            # A scope that the model holds open while it is suspended may be cancelled. Only its own
-            # awaits may take notice of that: it is to leave its scopes itself.
+            # The model may hold a cancelled scope open while it is suspended. Only the model's own
+            # awaits may raise for it, because the model has to leave its scopes itself.
             self._cancellations += 1
             await cancel_shielded_checkpoint()
         else:

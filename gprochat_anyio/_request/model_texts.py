@@ -1,4 +1,4 @@
-"""The texts of a model in this process. Whatever else it does is a `ModelError`."""
+"""The texts of a model in this process. Everything else that it does becomes a `ModelError`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from anyio import move_on_after
 from gprochat_anyio._wire.model_api import Model, ModelError, Turn
 
 CLOSING_SECONDS: Final = 1.0
-"""How long a model may take to clean up."""
+"""Maximum time for a model to clean up, in seconds."""
 
 _log = logging.getLogger("gprochat_anyio.site")
 
 
 class _MisuseError(Exception):
-    """A model does not keep to its interface. The message holds no text of the model's."""
+    """The model violated its interface. The message does not quote the model's text."""
 
 
 class Texts:
-    """The texts of one reply. The task that calls `next` calls `aclose` in the end."""
+    """The texts of one reply. The task that calls `next` must call `aclose`."""
 
     def __init__(self, model: Model, turns: tuple[Turn, ...]) -> None:
         self._model = model
@@ -30,9 +30,9 @@ class Texts:
         self._texts: AsyncIterator[str] | None = None
 
     async def next(self) -> str | None:
-        """Return the next text, None at the end.
+        """Return the next text, or `None` at the end.
 
-        :raises ModelError: For every failure. Its cause is logged, without a message that may
+        :raises ModelError: If the model fails. The cause is logged without its message, which may
             quote the prompt.
         """
         try:
@@ -50,7 +50,8 @@ class Texts:
         return text
 
     async def aclose(self) -> None:
-        """Close the model's iterator, in a bounded time, also where cancelled."""
+        """Close the model's iterator, for at most `CLOSING_SECONDS`, even if the caller is
+        cancelled."""
         aclose = getattr(self._texts, "aclose", None)
         if aclose is None:
             return
@@ -71,12 +72,12 @@ def _iterator_over(texts: object) -> AsyncIterator[str]:
 
 def _check_text(text: object) -> None:
     if not isinstance(text, str):
-        raise _MisuseError(f"it gave a {type(text).__name__}, not a str")
+        raise _MisuseError(f"it yielded a {type(text).__name__}, not a str")
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise _MisuseError("it gave half a surrogate pair, which is not text") from None
+            raise _MisuseError("it yielded a lone surrogate, which is not valid text") from None
 
 
 def _place(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The client's way to its site over the library's own connections."""
+"""The sender that uses the library's own transport."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from .response import IncomingResponse
 
 
 class NativeSender:
-    """Sends requests over the connections of a pool, directly or through a proxy.
+    """Sender over the connections of a pool, directly or through a proxy.
 
-    :param pool: closed with the sender
+    :param pool: The pool, which is closed with the sender.
     """
 
     def __init__(self, address: SiteAddress, pool: Pool) -> None:
@@ -37,14 +37,13 @@ class NativeSender:
     async def send(
         self, path: str, encode: Callable[[], Any], response: IncomingResponse, *, fresh: bool
     ) -> None:
-        """Send a request, and have its response fed by the reactor.
+        """Send a request. The reactor then feeds its response.
 
-        Whatever exception leaves it, a cancellation included, the connection is closed and its
-        slot free.
+        An exception or cancellation closes the connection and frees its slot.
 
-        :param encode: makes the body; None makes the request a GET
-        :param fresh: False if a kept-alive connection will do
-        :raises GPROChatError: If no connection can be made in time.
+        :param encode: Return the body. If it returns `None`, the request is a GET.
+        :param fresh: Do not use a kept-alive connection.
+        :raises GPROChatError: If connecting fails or takes too long.
         """
         connection = None if fresh else self.pool.kept(self._target)
         if connection is None:
@@ -67,7 +66,7 @@ class NativeSender:
             self.pool.discard(connection)
             raise
         try:
-            if connection.reused:  # else connecting was a checkpoint
+            if connection.reused:  # otherwise connecting was a checkpoint
                 await checkpoint_if_cancelled()
             await connection.send(request)
         except BaseException:

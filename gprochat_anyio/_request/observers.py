@@ -1,6 +1,6 @@
-"""Observers of requests: the log, and OpenTelemetry's.
+"""Observers of requests: the log, and OpenTelemetry.
 
-A request that nobody watches costs one look at the logger's level, and a text none.
+Without observers, a request costs one check of the logger's level, and text costs nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _log = logging.getLogger("gprochat_anyio")
 
 
 class Watch:
-    """Tells what happens to one request to all who observe it."""
+    """Notifier of all observers of one request."""
 
     __slots__ = ("_attempts", "_began", "_handled", "_observers")
 
@@ -37,7 +37,7 @@ class Watch:
         self._observers = observers
         self._began = anyio.current_time()
         self._attempts = 1
-        # what the caller was handling before is not what ends the request
+        # an exception that the caller was already handling does not end the request
         self._handled = sys.exception()
 
     def connected(self, seconds: float | None) -> None:
@@ -54,13 +54,16 @@ class Watch:
             observer.first_text(anyio.current_time() - self._began, self._attempts)
 
     def unanswered(self, error: BaseException) -> None:
-        """The request ended before its first text."""
+        """Report that the request ended before its first text."""
         how: How = "failed" if isinstance(error, Exception) else "cancelled"
         self._ended(how, Failure.of(error))
 
     def ended(self, error: BaseException | None, complete: bool, received: Received) -> None:
-        """The reply ended. Without an error, and if it is not complete, it was given up: then the
-        exception that is being handled tells why."""
+        """Report the end of the reply.
+
+        If it is neither complete nor failed, the caller has abandoned it. The reason is then the
+        exception that is being handled.
+        """
         if complete:
             self._ended("done", None, received)
             return
@@ -85,19 +88,19 @@ class Watch:
 class Observers:
     """Observers of a client's requests."""
 
-    __slots__ = ("__weakref__", "_endpoint", "observe")
+    __slots__ = ("__weakref__", "endpoint", "observe")
 
     everywhere: ClassVar[Observe | None] = None
-    """Observes the requests of all clients that have no `observe` of their own."""
+    """Observes the requests of all clients without an `observe` of their own."""
 
     def __init__(self, endpoint: Observed) -> None:
-        self._endpoint = endpoint
+        self.endpoint: Observed = endpoint
         self.observe: Observe | None = None
 
     def watch(self, before: Predecessor | None = None) -> Watch | None:
-        """Return the watch of a request that begins; None if nobody wants to know.
+        """Return the notifier of a new request, or `None` without observers.
 
-        :param before: the request to another endpoint that it takes over from
+        :param before: The request to another endpoint that this one replaces or hedges.
         """
         observe = self.observe or Observers.everywhere
         if observe is None and not _log.isEnabledFor(logging.INFO):
@@ -106,33 +109,33 @@ class Observers:
         if _log.isEnabledFor(logging.INFO):
             observers.append(LogObserver(self.site))
         if observe is not None:
-            observers.append(observe(self._endpoint))
+            observers.append(observe(self.endpoint))
         if before is not None:
             for observer in observers:
                 observer.took_over(before)
         return Watch(observers)
 
     def paused(self, pause: float, at_once: float) -> None:
-        """Tell that a rate limit makes the requests of a limiter wait, and how many run then."""
+        """Report that a rate limit pauses a limiter's requests, and the limit from then on."""
         if _log.isEnabledFor(logging.INFO):
             given = {} if at_once == inf else {"at_once": int(at_once)}
             say(logging.INFO, "rate_limit.pause", site=self.site, pause=pause, **given)
 
     def ejected(self, error: Exception, seconds: float) -> None:
-        """A fleet leaves the endpoint alone for so many seconds."""
+        """Report that a fleet has ejected the endpoint for some seconds."""
         if _log.isEnabledFor(logging.INFO):
             why = reason_of(Failure.of(error))
             say(logging.INFO, "fleet.ejected", site=self.site, **why, seconds=seconds)
 
     def recovered(self, seconds: float) -> None:
-        """An endpoint answers again, so many seconds after a fleet has ejected it."""
+        """Report that an ejected endpoint works again, some seconds after its ejection."""
         if _log.isEnabledFor(logging.INFO):
             say(logging.INFO, "fleet.recovered", site=self.site, seconds=seconds)
 
     @property
     def site(self) -> str:
-        """Host and port."""
-        host, port = self._endpoint[:2]
+        """The endpoint's host and port."""
+        host, port = self.endpoint[:2]
         if not port:
             return host
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

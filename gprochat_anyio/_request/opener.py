@@ -1,8 +1,9 @@
-"""A request that is ready, and the protocol of what opens it: one endpoint, or several."""
+"""Prepared requests, and the interface of their openers: one endpoint, or several."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 from gprochat_anyio._errors import InvalidPromptError
 from gprochat_anyio._settings import Retry, Timeouts, check
@@ -14,25 +15,27 @@ from .sinks import TextSink
 
 
 class PreparedRequest(NamedTuple):
-    """A history that can be sent as it is, to any endpoint."""
+    """A validated history, ready to be sent to any endpoint."""
 
     messages: tuple[Message, ...]
     timeouts: Timeouts | None = None
-    """Override the endpoint's, field by field."""
+    """Time limits that override the endpoint's."""
     path: str | None = None
-    """Below the site's own, in the place of its wire's."""
+    """A path below the API's address, which replaces the wire's."""
     retry: Retry | None = None
-    """In the place of the endpoint's."""
+    """Replaces the endpoint's policy."""
     began: float | None = None
-    """The time at which `total` began, by the event loop's clock. None: when it is opened."""
+    """The time at which `total` started, by the event loop's clock. `None` for the opening."""
     limiter: Limiter | None = None
-    """Decides when the request starts. No deadline runs before that."""
+    """A limiter for the request's start. No deadline applies before that."""
     may_be_held: bool = False
-    """True if the consumer of its text may leave it waiting, and send other requests meanwhile."""
+    """True if the consumer may block the reply while it sends other requests."""
+    fields: Mapping[str, Any] | None = None
+    """Additional fields of the body, besides the endpoint's."""
 
     @classmethod
     def of(cls, prompt: Prompt, timeouts: Timeouts | None) -> PreparedRequest | InvalidPromptError:
-        """Return the request for a prompt, or why there is none, to raise where nothing holds it.
+        """Return the request for a prompt, or the error for the caller to raise; see `checked`.
 
         :raises ValueError: If `timeouts` is invalid.
         """
@@ -42,42 +45,43 @@ class PreparedRequest(NamedTuple):
 
 
 class Opener(Protocol):
-    """Opens requests, for clients, fan-outs, races and conversations."""
+    """Opener of requests, for clients, fan-outs, races and conversations."""
 
     @property
     def timeouts(self) -> Timeouts:
-        """The limits of every request."""
+        """The default time limits of a request."""
         ...
 
     @property
     def retry(self) -> Retry:
-        """The failures that are tried again before the first text."""
+        """The policy for retries before the first text."""
         ...
 
     async def open(
         self, request: PreparedRequest, sink: TextSink, *, whole: bool = False
     ) -> IncomingReply:
-        """Return the reply once its first text has arrived; `whole`, once it has ended.
+        """Open a request, and return the reply once its first text has arrived.
 
-        :param sink: takes the text
-        :raises GPROChatError: If there is no first text.
+        :param sink: The sink that receives the text.
+        :param whole: Return once the reply has ended instead.
+        :raises GPROChatError: If the request fails before the first text.
         """
         ...
 
     def check_usable(self) -> float:
-        """Return the time, by the event loop's clock.
+        """Check that the opener can be used here, and return the event loop's time.
 
         :raises RuntimeError: If it is closed, or belongs to another event loop or process.
         """
         ...
 
     def check_room(self) -> None:
-        """Make sure that there is room for a request beside those that may be held.
+        """Check that the limits leave room for a request beside those that a consumer may block.
 
-        :raises ValueError: If there is not; the message says what to change.
+        :raises ValueError: If they do not. The message says what to change.
         """
         ...
 
     async def aclose(self) -> None:
-        """Close the idle connections. Those in use are closed as their replies end."""
+        """Close the idle connections. Connections in use are closed when their replies end."""
         ...

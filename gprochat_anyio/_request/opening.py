@@ -1,4 +1,4 @@
-"""The opening phase of a request: everything up to its first text, in the caller's own task."""
+"""The opening phase of a request, which runs in the caller's task up to the first text."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .whole_body import ErrorReader, WholeBody
 
 
 class Sender(Protocol):
-    """Sends requests to one site: over the library's own connections, or another transport."""
+    """Sender of requests to one endpoint."""
 
     @property
     def pool(self) -> Pool | None:
-        """The library's own connections, if it sends over them."""
+        """The connection pool, or `None` if the sender has none."""
         ...
 
     async def send(
@@ -48,17 +48,17 @@ async def open_reply(
     watch: Watch | None = None,
     whole: bool = False,
 ) -> IncomingReply:
-    """Return a reply whose first text has arrived, after as many attempts as it takes.
+    """Open a reply, with retries, and return it once its first text has arrived.
 
-    Cancelled, it closes the connection before it returns.
+    Cancellation closes the connection before it propagates.
 
-    :param path: below the site's own
-    :param encode: makes the body of an attempt, freshly signed
-    :param sink: takes the text
-    :param wire: decodes the responses
-    :param max_size: of a reply's body in bytes, None for no limit
-    :param watch: is told what happens on the way there
-    :param whole: True to return the reply once all of it has arrived, or it has failed
+    :param path: The path below the API's address.
+    :param encode: Return the body of an attempt, newly signed.
+    :param sink: The sink that receives the text.
+    :param wire: The wire that decodes the responses.
+    :param max_size: Maximum size of the reply's body in bytes, `None` for no limit.
+    :param watch: The notifier of the request's observers.
+    :param whole: Return the reply once it is complete or has failed instead.
     :raises GPROChatError: The last attempt's error. Its chain holds no transport exception.
     """
     while True:
@@ -82,7 +82,7 @@ async def open_reply(
                 reply.attempts = attempts.number
                 return reply
             error = reply.error or EmptyReplyError(
-                "the reply is complete and empty; ask again, or differently"
+                "the reply is complete but has no text; ask again, or rephrase the prompt"
             )
         if not isinstance(error, GPROChatError):
             attempts.release()
@@ -104,13 +104,13 @@ async def ask_once(
     began: float,
     limit: int,
 ) -> bytes:
-    """Send a request without retries, and return its whole response.
+    """Send a request without retries, and return the body of its response.
 
-    :param body: None makes it a GET
-    :param errors: reads errors
-    :param began: when `total` began
-    :param limit: the most bytes of the response that are read
-    :raises GPROChatError: If there is no good response.
+    :param body: The request's body, or `None` for a GET.
+    :param errors: The reader of error responses.
+    :param began: The time at which `total` started.
+    :param limit: Maximum number of bytes that are read of the response.
+    :raises GPROChatError: If the request fails, or the response is an error.
     """
     response = WholeBody(Deadlines(timeouts, began), errors, limit)
     try:

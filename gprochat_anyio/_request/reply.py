@@ -1,4 +1,4 @@
-"""A reply, once it is there, and how its request went."""
+"""Complete replies, and the timing of their requests."""
 
 from __future__ import annotations
 
@@ -9,34 +9,36 @@ from gprochat_anyio._wire.usage import Usage
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How a request went. Durations are seconds, by the event loop's clock: uvloop's ticks in
-    milliseconds."""
+    """Durations and counts of a request. Durations are in seconds, by the event loop's clock, which
+    on uvloop has a resolution of a millisecond."""
 
     connect: float
-    """Name lookup, TCP, proxy and TLS of the attempt that succeeded; 0.0 on a kept connection."""
+    """Name resolution, TCP, proxy and TLS of the successful attempt. 0.0 for a reused
+    connection."""
     first_chunk: float
-    """From the first byte of that attempt's request to the first text."""
+    """Time from sending the first byte of the successful attempt to receiving the first text."""
     total: float
-    """From the call to the end of the reply, or until now: waits and failed attempts included."""
+    """Time from the call to the end of the reply, or to now. It includes waits and failed
+    attempts."""
     chunks: int
-    """How many pieces of text arrived. Their borders mean nothing."""
+    """Number of pieces of text. Their boundaries have no meaning."""
     characters: int
-    """Characters of the text."""
+    """Number of characters of text."""
     attempts: int
-    """How many times the request was sent, or tried to be."""
+    """Number of attempts, including those that failed to connect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete reply. Its `repr` does not show the text."""
+    """A complete reply. Its `repr` hides the text."""
 
     text: str = field(repr=False)
     timing: Timing
     finish_reason: str | None = None
-    """The reason why the reply ended: `"stop"`, `"length"` at a limit of tokens, or another of the
-    API's words. None if the API does not say, as GPROChat's."""
+    """The finish reason: `"stop"`, `"length"` for a token limit, or another of the API's names.
+    `None` if the API does not report one, such as GPROChat's."""
     usage: Usage | None = None
-    """The tokens that the reply took; None if the API does not say."""
+    """The token counts. `None` if the API does not report them."""
 
     def __str__(self) -> str:
         return self.text

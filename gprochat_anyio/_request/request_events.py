@@ -1,6 +1,7 @@
-"""The events of a request, as its observers are told of them.
+"""Events of a request, for its observers.
 
-None holds a prompt, a text, a key, a password or anything of a proxy: an error is told by its type.
+No event contains a prompt, a text, a key, a password or a proxy's address. Errors are reported by
+their type only.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import Literal, NamedTuple, Protocol
 from gprochat_anyio._wire.usage import Usage
 
 How = Literal["done", "failed", "cancelled", "left"]
-"""How a request ended: with the whole reply, with an error of the library's, by a cancellation (or
-Ctrl-C), or because the caller stopped it, left its block or raised something there."""
+"""The outcome of a request: a complete reply ("done"), an error of the library ("failed"), a
+cancellation or Ctrl-C ("cancelled"), or a caller that stopped the reply, left its block or raised
+an exception there ("left")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +23,11 @@ class Failure:
     """An error, without its message."""
 
     error: str
-    """The name of its class, or "cancelled"."""
+    """The name of the error's class, or "cancelled"."""
     status: int | None = None
-    """The HTTP status, if the site answered with one."""
+    """The HTTP status, if there was a response."""
     phase: str | None = None
-    """Which clock ran out, if one did."""
+    """The deadline that passed, if the error is a timeout."""
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
@@ -36,7 +38,7 @@ class Failure:
 
 
 class Received(NamedTuple):
-    """The part of a reply that has arrived."""
+    """The received part of a reply."""
 
     chunks: int = 0
     characters: int = 0
@@ -53,57 +55,59 @@ class End:
 
     how: How
     seconds: float
-    """Since the request began: waits and failed attempts included."""
+    """Duration of the request, including waits and failed attempts."""
     attempts: int
     received: Received
     failure: Failure | None
 
 
 class Observed(NamedTuple):
-    """An endpoint, as observers know it."""
+    """Description of an endpoint for observers."""
 
     host: str
-    """Its name, for a model in this process."""
+    """The host, or the name of a model in this process."""
     port: int
-    """0 for a model in this process."""
+    """The port, or 0 for a model in this process."""
     provider: str = "gprochat"
-    """In the terms of OpenTelemetry's `gen_ai.provider.name`."""
+    """The API's name, as OpenTelemetry's `gen_ai.provider.name`."""
     model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Predecessor:
-    """A request to another endpoint of a fleet, for the same prompt."""
+    """An earlier request of a fleet for the same prompt, to another endpoint."""
 
     site: str
-    """Host and port."""
+    """The other endpoint's host and port."""
     failure: Failure | None
-    """Why it failed; None if it is still waiting for its first text."""
+    """The failure, or `None` if the request is still waiting for its first text."""
     seconds: float
-    """Since the prompt was first sent."""
+    """Seconds since the prompt was first sent."""
 
 
 class Observer(Protocol):
-    """Is told what happens to one request, in the task where it happens. `ended` comes last."""
+    """Observer of one request. Methods run in the request's task, and `ended` is called last."""
 
     def took_over(self, before: Predecessor) -> None:
-        """The request was sent because another endpoint failed, or is slow; comes first."""
+        """Observe that the request replaces or hedges one to another endpoint. This is called
+        first."""
         ...
 
     def connected(self, seconds: float | None) -> None:
-        """A connection was made in so many seconds; None: it was there already."""
+        """Observe a connection, made in some seconds. `None` for a reused connection."""
         ...
 
     def retrying(self, attempt: int, failure: Failure, pause: float) -> None:
-        """An attempt failed, and the next begins after so many seconds."""
+        """Observe a failed attempt. The next one starts after `pause` seconds."""
         ...
 
     def first_text(self, seconds: float, attempts: int) -> None:
-        """The first text has come, so many seconds after the request began."""
+        """Observe the first text, some seconds after the request started."""
         ...
 
     def ended(self, end: End) -> None: ...
 
 
 Observe = Callable[[Observed], Observer]
-"""Called as a request to an endpoint begins, in the caller's context."""
+"""A function that returns the observer of a new request to an endpoint. It is called in the
+caller's context."""

@@ -1,6 +1,6 @@
-"""The events of requests, in the log.
+"""Log records of requests.
 
-`docs/observability.md` has the table of events and their fields, which are kept as they are.
+`docs/observability.md` lists the events and their fields, which are a stable interface.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _numbers = count(1)
 
 
 class LogObserver:
-    """Writes what happens to a request into the log."""
+    """Observer that logs a request's events."""
 
     __slots__ = ("_is_debugged", "_request", "_site")
 
@@ -75,7 +75,7 @@ def reason_of(failure: Failure) -> dict[str, str | int | None]:
 
 
 def say(level: int, event: str, **fields: str | float | None) -> None:
-    """Log an event; a field that is None does not apply."""
+    """Log an event. Fields that are `None` are omitted."""
     given = {name: value for name, value in fields.items() if value is not None}
     shown = (
         f"{name}={value:.3f}" if isinstance(value, float) else f"{name}={value}"

@@ -1,7 +1,7 @@
-"""A response while it arrives: its deadlines, its refusals, and how it ends.
+"""Incoming responses: their deadlines, errors and ends.
 
-It is fed by the reactor, through an exchange; one task at a time waits for it. Every way it can end
-is an attribute, `error`, that the waiting task raises: nothing raises in the reactor.
+The reactor feeds a response through an exchange, and one task at a time waits for it. A failure is
+stored in the attribute `error`, for the waiting task to raise. Nothing raises in the reactor.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .deadlines import Deadlines, PhaseWithLimit
 from .failed_response import error_of, fields_of
 
 _SAID_BY_THE_HEAD = frozenset({429, 502, 503, 504})
-"""Statuses that mean what they say, with a `Retry-After`; of others the body tells the reason."""
+"""Statuses that are final with a `Retry-After`. For all others, the body has the reason."""
 
 
 class Head(Protocol):
@@ -42,11 +42,11 @@ class Head(Protocol):
 
 
 class ResponseSource(Protocol):
-    """An exchange, over the library's own connections or by another transport."""
+    """An exchange, over the library's own transport or another one."""
 
     @property
     def proxy(self) -> Proxy | None:
-        """The proxy that reads the request itself, and may answer it."""
+        """The proxy that forwards the request, and may respond to it."""
         ...
 
     @property
@@ -61,14 +61,14 @@ class ResponseSource(Protocol):
     def close(self) -> None: ...
 
     async def wait_closed(self) -> None:
-        """Wait, for at most a second, until nothing of it runs in the background."""
+        """Wait for the background task to end, for at most a second."""
         ...
 
 
 class IncomingResponse(ABC):
-    """What comes back for one request that is sent.
+    """The response to one attempt of a request.
 
-    :param deadlines: of the request; they span its attempts
+    :param deadlines: The request's deadlines, which span its attempts.
     """
 
     __slots__ = (
@@ -90,35 +90,39 @@ class IncomingResponse(ABC):
     )
 
     def __init__(self, deadlines: Deadlines) -> None:
-        self.deadlines = deadlines
-        self.over = False
-        """True once nothing more comes."""
+        self.deadlines: Deadlines = deadlines
+        self.over: bool = False
+        """True once the response has ended or failed."""
         self.error: BaseException | None = None
-        """Why it is not complete: one of the library's errors, or a foreign transport's defect."""
-        self.connect = 0.0
-        """Seconds that the connection took; 0.0 if it was there already."""
+        """The failure: an error of the library, or an unexpected exception of a foreign
+        transport."""
+        self.connect: float = 0.0
+        """Time that connecting took, in seconds. 0.0 for a reused connection."""
         self.on_connected: Callable[[float | None], None] | None = None
-        """Is told once how long the connection took, or that it was there; may raise."""
-        self.sent_at = 0.0
-        """When the first byte was sent, by the event loop's clock."""
+        """Called once with the seconds that connecting took, or `None` for a reused connection. It
+        may raise."""
+        self.sent_at: float = 0.0
+        """The time at which the first byte was sent, by the event loop's clock."""
         self.ended_at: float | None = None
         self._exchange: ResponseSource | None = None
-        self.headed = False
-        """True once the head has come."""
+        self.headed: bool = False
+        """True once the head has arrived."""
         self._reactor: Reactor
         self._entry: Deadline | None = None
-        self._refusal: bytes | None = None  # the body of an error response, as far as it has come
+        self._refusal: bytes | None = (
+            None  # the body of an error response, as far as it has arrived
+        )
         self._status_headers: tuple[int, dict[str, str]]
 
     def begin(self, exchange: ResponseSource, reactor: Reactor) -> None:
-        """Take an exchange whose request is about to be sent, and start its deadlines."""
+        """Attach an exchange whose request is about to be sent, and start the deadlines."""
         self._exchange = exchange
         self._reactor = reactor
         self._signal = reactor.signal()
         self.enter("first_chunk")
 
     def enter(self, phase: PhaseWithLimit) -> None:
-        """Begin a phase of the opening."""
+        """Start a phase of the opening."""
         now = self._reactor.clock()
         if phase == "first_chunk":
             self.sent_at = now
@@ -126,7 +130,7 @@ class IncomingResponse(ABC):
         self._arm()
 
     def _arm(self) -> None:
-        """Have the next deadline enforced, which may have become an earlier one."""
+        """Register the next deadline with the reactor, as it may have become earlier."""
         earliest = self.deadlines.earliest()
         if self._entry is not None:
             if self._entry.at <= earliest:
@@ -136,17 +140,17 @@ class IncomingResponse(ABC):
             self._entry = self._reactor.add_deadline(earliest, self)
 
     def connected(self, seconds: float | None) -> None:
-        """Take note of how long the connection took; None if it was there already."""
+        """Record the seconds that connecting took. `None` for a reused connection."""
         self.connect = seconds or 0.0
         if self.on_connected is not None:
             self.on_connected(seconds)
 
     async def wait(self) -> None:
-        """Wait until something has arrived, or the end. Cancelled, it loses nothing."""
+        """Wait until data has arrived, or for the end. Cancellation loses no data."""
         await self._signal.wait()
 
     async def wait_until_over(self) -> None:
-        """Wait for the end. Whatever interrupts that, the response is closed."""
+        """Wait for the end. An exception or cancellation closes the response."""
         try:
             while not self.over:
                 await self._signal.wait()
@@ -155,7 +159,8 @@ class IncomingResponse(ABC):
             raise
 
     def close(self) -> None:
-        """Let the connection go, in any task or callback of the event loop; repeatedly."""
+        """Release the connection. Safe in any task or callback of the event loop, and
+        repeatedly."""
         if self.over:
             return
         assert self._exchange is not None
@@ -169,16 +174,16 @@ class IncomingResponse(ABC):
         self.ended_at = self._reactor.time()
         if self._entry is not None:
             self._reactor.drop_deadline(self._entry)
-        if self._reactor.is_running():  # or nobody waits any more
+        if self._reactor.is_running():  # otherwise no task waits any more
             self._signal.set()
         self._after_closing()
 
     async def wait_closed(self) -> None:
-        """Wait, for at most a second, for what a transport of the caller's still does to close."""
+        """Wait until the caller's transport has closed its resources, for at most a second."""
         if self._exchange is not None:
             await self._exchange.wait_closed()
 
-    # By the exchange
+    # Called by the exchange
 
     def on_head(self, response: Head) -> None:
         assert self._exchange is not None
@@ -212,7 +217,7 @@ class IncomingResponse(ABC):
 
     def on_failure(self, failure: BaseException) -> None:
         if not isinstance(failure, TransportFailure):
-            self._fail(failure)  # the application's own: the waiting task raises it
+            self._fail(failure)  # an exception of the application, for the waiting task to raise
         elif isinstance(failure, Unreadable):
             self._fail(UnexpectedResponseError(str(failure)))
         elif self._refusal is not None:
@@ -225,12 +230,12 @@ class IncomingResponse(ABC):
         else:
             self._break_off(failure)
 
-    # By the reactor
+    # Called by the reactor
 
     def due(self, now: float) -> float:
         assert self._exchange is not None
         if self._exchange.paused:
-            self.deadlines.since = now  # the consumer is behind: `idle` stands still
+            self.deadlines.since = now  # `idle` does not count while the consumer is behind
         return self.deadlines.due()
 
     def look(self) -> None:
@@ -240,27 +245,27 @@ class IncomingResponse(ABC):
     def expire(self) -> None:
         self._fail(self.deadlines.error(self._reactor.now))
 
-    # By the response's kind
+    # Implemented by subclasses
 
     @abstractmethod
     def _check(self, response: Head) -> SiteError | None:
-        """Return what is wrong with a head, if anything."""
+        """Return the error that a head indicates, or `None`."""
 
     @abstractmethod
     def _read_error(self, status: int, headers: dict[str, str], body: bytes) -> SiteError:
-        """Return the error that a response with a status other than 200 stands for."""
+        """Return the error for a response with a status other than 200."""
 
     @abstractmethod
     def _take(self, data: bytes) -> None:
-        """Take some of the body of a success."""
+        """Process a piece of a successful response's body."""
 
     @abstractmethod
     def _finish(self) -> None:
-        """Take note that the body of a success is complete."""
+        """Process the end of a successful response's body."""
 
     @abstractmethod
     def _after_closing(self) -> None:
-        """Take note that nothing more comes."""
+        """Clean up after the response has ended or failed."""
 
     def _break_off(self, failure: TransportFailure) -> None:
         self._fail(error_of(failure))

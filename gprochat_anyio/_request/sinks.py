@@ -1,6 +1,6 @@
-"""Where the text of a reply goes, as the reactor decodes it: a channel, a buffer, or the caller's.
+"""Sinks for the text of a reply: a memory object channel, a buffer, or a caller's channel.
 
-A sink tells how much of the text waits for its consumer. That is what pauses the socket.
+A sink reports how much text is waiting for its consumer, by which the socket is paused.
 """
 
 from __future__ import annotations
@@ -12,34 +12,34 @@ from typing import Protocol
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-_ITEMS = 16  # in a channel, before further text is joined: small strings take 25 times their text
+_ITEMS = 16  # of a channel; more are joined, as small strings take 25 times the size of their text
 
 LEFT = -1
-"""What `TextSink.put` returns once the consumer has left."""
+"""Return value of `TextSink.put` once the consumer has left."""
 
 
 class TextSink(Protocol):
-    """Takes the text of one reply. Nothing here may wait."""
+    """Receiver of the text of one reply. No method may wait."""
 
     def put(self, text: str) -> int:
-        """Take text; return how many of its bytes wait for the consumer, or `LEFT`."""
+        """Accept text. Return how many of its bytes are waiting for the consumer, or `LEFT`."""
         ...
 
     def end(self) -> None:
-        """Take note that no more text comes."""
+        """Handle the end of the text."""
         ...
 
 
 def size_of(text: str) -> int:
-    """Return how many bytes a text takes in UTF-8."""
+    """Return the size of a text in UTF-8, in bytes."""
     return len(text) if text.isascii() else len(text.encode())
 
 
 class TextBuffer:
-    """Text that grows at its end: appending takes no longer than the piece, and reading no time.
+    """Text that grows at its end. Appending costs the piece's length, and reading nothing.
 
-    CPython appends to a string in place while nothing else refers to it. So a caller that keeps
-    each `text` it has read pays for a copy; one that only looks at it does not.
+    CPython appends to a string in place if there is no other reference to it. A caller that keeps a
+    reference to `text` therefore costs a copy at the next append.
     """
 
     __slots__ = ("text",)
@@ -48,43 +48,43 @@ class TextBuffer:
         self.text = ""
 
     def append(self, piece: str) -> None:
-        """Add text at the end."""
+        """Append text."""
         text, self.text = self.text, ""
         text += piece
         self.text = text
 
 
 class Collector(TextBuffer):
-    """Keeps the whole text: for `ask`."""
+    """Sink that keeps the whole text, for `ask`."""
 
     __slots__ = ()
 
     def put(self, text: str) -> int:
-        """Keep the text; nothing waits."""
+        """Keep the text. None of it waits for the consumer."""
         self.append(text)
         return 0
 
     def end(self) -> None:
-        """Do nothing: the text is there."""
+        """Do nothing, because the text is complete."""
 
 
 class ChannelSink:
-    """Feeds a memory object channel. A consumer that is behind finds the rest in one piece."""
+    """Sink that feeds a memory object channel. If the consumer is behind, later text is joined."""
 
     __slots__ = ("_items", "_rest", "_send", "receive_stream")
 
     receive_stream: MemoryObjectReceiveStream[str]
-    """The consumer's end, which is the consumer's to close."""
+    """The consumer's end, which the consumer closes."""
 
     def __init__(self) -> None:
-        # the bound is the reply's, in bytes: it pauses the socket
+        # the reply limits the text in bytes, by pausing the socket
         self._send: MemoryObjectSendStream[str]
         self._send, self.receive_stream = anyio.create_memory_object_stream(inf)
         self._items = 0
         self._rest = TextBuffer()
 
     def put(self, text: str) -> int:
-        """Put the text into the channel, or behind what is in it."""
+        """Send the text to the channel, or hold it until there is room."""
         if self._items < _ITEMS:
             self._items += 1
             self._send.send_nowait(text)
@@ -95,8 +95,8 @@ class ChannelSink:
     def take(self) -> str:
         """Return the next text in the channel.
 
-        :raises anyio.WouldBlock: If there is none.
-        :raises anyio.EndOfStream: If none will come.
+        :raises anyio.WouldBlock: If the channel is empty.
+        :raises anyio.EndOfStream: If the channel is empty and has ended.
         """
         text = self.receive_stream.receive_nowait()
         self._items -= 1
@@ -105,7 +105,7 @@ class ChannelSink:
         return text
 
     def close(self) -> None:
-        """Close both ends."""
+        """Close both ends of the channel."""
         self.end()
         self.receive_stream.close()
 
@@ -122,10 +122,10 @@ class ChannelSink:
 
 
 class Forwarder(Collector):
-    """Passes text on while there is room, and keeps the whole text: for `stream_to` and `fan_out`.
+    """Sink that forwards text and keeps all of it, for `stream_to` and `fan_out`.
 
-    :param offer: passes a text on, or returns False if there is no room for it now; a
-        `BrokenResourceError` or `ClosedResourceError` of its own means that the consumer has left
+    :param offer: Forward a text, or return False if there is no room. A `BrokenResourceError` or
+        `ClosedResourceError` means that the consumer has left.
     """
 
     __slots__ = ("_held", "_is_passing_on", "_offer", "left")
@@ -140,11 +140,11 @@ class Forwarder(Collector):
 
     @property
     def has_held(self) -> bool:
-        """True if there is text that there was no room for."""
+        """True if text is held because there was no room for it."""
         return bool(self._held.text)
 
     def put(self, text: str) -> int:
-        """Pass the text on, or hold it behind what is held already."""
+        """Forward the text, or append it to the text that is held."""
         self.append(text)
         if not (self._is_passing_on or self._held.text):
             try:
@@ -159,7 +159,7 @@ class Forwarder(Collector):
     async def pass_on(self, send: Callable[[str], Awaitable[None]]) -> int:
         """Send the text that is held, and return its size in bytes.
 
-        Text that arrives meanwhile is held. Cancelled, the text is lost, and with it the reply.
+        Text that arrives meanwhile is held. Cancellation loses the text, and the reply with it.
         """
         held, self._held = self._held.text, TextBuffer()
         self._is_passing_on = True

@@ -1,4 +1,4 @@
-"""The requests that wait for a start at one endpoint, in the order in which they began."""
+"""The queue of requests that wait for a start at one endpoint."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import anyio
 from .lane import Lane, LaneRequest
 
 _FEW = 64
-"""Entries of the heaps that are not worth clearing up."""
+"""Minimum size of heaps that are worth compacting."""
 
 _LEFT_BEHIND = 4
-"""Entries for each that still waits, after which those that have left are cleared away."""
+"""Number of entries per waiting request at which the heaps are compacted."""
 
 
 class QueuedRequest(LaneRequest):
-    """A request that may wait.
+    """A request that may wait in a queue.
 
-    :param order: its place among all requests
+    :param order: The request's place among all requests.
     """
 
     __slots__ = ("ends", "is_given_up", "is_waiting", "order", "signal")
@@ -33,9 +33,9 @@ class QueuedRequest(LaneRequest):
         """The latest time to start, by the event loop's clock."""
         self.is_waiting = False
         self.is_given_up = False
-        """True if it need not wait any longer: its endpoint answers nobody."""
+        """True if the request should stop waiting, because its endpoint accepts no request."""
         self.signal: anyio.Event | None = None
-        """Wakes its task."""
+        """Wakes the request's task."""
 
     def __lt__(self, other: QueuedRequest) -> bool:
         return self.order < other.order
@@ -45,14 +45,14 @@ _Queued = TypeVar("_Queued", bound=QueuedRequest)
 
 
 class StartQueue(Lane, Generic[_Queued]):
-    """A lane, and the requests that wait for a start in it."""
+    """The concurrency limit of one endpoint, and the requests that wait for it."""
 
     __slots__ = ("__weakref__", "_count", "_free", "_held_up")
 
     def __init__(self, most: float, *, adaptive: bool) -> None:
         super().__init__(most, adaptive=adaptive)
         self._count = 0
-        # heaps, with those that have left until they come first, or are most of them
+        # heaps; requests that have left are removed when they are first, or when they prevail
         self._free: list[_Queued] = []
         self._held_up: list[_Queued] = []
 
@@ -64,13 +64,13 @@ class StartQueue(Lane, Generic[_Queued]):
             yield from (waiter for waiter in waiters if waiter.is_waiting)
 
     def add(self, waiter: _Queued) -> None:
-        """Let a request wait."""
+        """Add a waiting request."""
         waiter.is_waiting = True
         self._count += 1
         heappush(self._held_up if waiter.may_be_held else self._free, waiter)
 
     def remove(self, waiter: _Queued) -> None:
-        """Let a request no longer wait."""
+        """Remove a waiting request."""
         waiter.is_waiting = False
         self._count -= 1
         if (
@@ -82,7 +82,7 @@ class StartQueue(Lane, Generic[_Queued]):
                 heapify(waiters)
 
     def heads(self) -> Iterator[_Queued]:
-        """Yield the first of those whose consumers may hold them up, and of the others."""
+        """Yield the first request that its consumer may block, and the first of the others."""
         for waiters in (self._free, self._held_up):
             while waiters and not waiters[0].is_waiting:
                 heappop(waiters)

@@ -1,7 +1,8 @@
-"""The starts of requests: first come, first served, evenly spaced, so many at once."""
+"""The starts of requests: in order, evenly spaced, and limited in number."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 from math import inf
 from weakref import WeakKeyDictionary
@@ -13,13 +14,15 @@ from gprochat_anyio._settings import Retry
 
 from .loop_affinity import LoopAffinity
 from .observers import Observers
+from .request_events import Observed
+from .start_limits import StartLimits
 from .start_queue import QueuedRequest, StartQueue
 
 _ages = count()
 
 
 class Permit(QueuedRequest):
-    """One request's permission to run, over all its attempts: it keeps its place in the queue."""
+    """A request's permission to run. It keeps its place in the queue across attempts."""
 
     __slots__ = ("_lane", "_site", "_starts", "is_running")
 
@@ -34,71 +37,74 @@ class Permit(QueuedRequest):
     ) -> None:
         super().__init__(order, may_be_held=may_be_held)
         self.is_running = False
-        """True from its start to its end."""
+        """True from the start of an attempt to its end."""
         self._starts = starts
         self._site = site
         self._lane = lane
 
     async def start(self, now: float, ends: float) -> bool:
-        """Wait until the request may start; no checkpoint if it may at once.
+        """Wait until the request may start. If it may start immediately, this is not a checkpoint.
 
-        :param now: the time, by the event loop's clock
-        :param ends: the latest time to start
-        :return: False if it cannot start in time
+        :param now: The time, by the event loop's clock.
+        :param ends: The latest time to start.
+        :return: False if the request cannot start in time.
         """
         return self._starts.start_now(self, self._lane, now) or await self._starts.wait(
             self, self._lane, ends
         )
 
     def begin(self, now: float) -> None:
-        """Count it among those that run."""
+        """Record the start of an attempt."""
         self.is_running = True
         self._lane.start(self, now)
 
     def answered(self, now: float) -> None:
-        """Take note that the first text has come: another may probe for more, now or later."""
+        """Record the first text, after which another request may probe."""
         self._lane.answered(self, now)
         self._starts.dispatch(now)
 
     def refused(self, error: RateLimitError, retry: Retry, now: float) -> bool:
         """End the attempt, which a rate limit refused.
 
-        :return: True if the endpoint may be asked again, at the next start
+        :return: True to retry at the next start.
         """
         assert self.is_running
         self.is_running = False
         was_paused = self._lane.resumes > now
         again = self._starts.refused(self, self._lane, error, retry, now)
-        if self.pause(now) and not was_paused:
-            self._site.paused(self.pause(now), self._lane.limit)
+        pause = self.pause(now)
+        if pause and not was_paused:
+            self._site.paused(pause, self._lane.limit)
+        if self._starts.on_retry_after is not None and error.retry_after is not None and pause:
+            self._starts.on_retry_after(self._site.endpoint, pause)
         return again
 
     def release(self, now: float) -> None:
-        """End the attempt; repeatedly."""
+        """End the attempt. This may be called repeatedly."""
         if self.is_running:
             self.is_running = False
             self._lane.end(self)
             self._starts.ended(self, now)
 
     def pause(self, now: float) -> float:
-        """Return how many seconds the endpoint has asked to be left alone."""
+        """Return the rest of the pause that the endpoint requested, in seconds."""
         return max(self._lane.resumes - now, 0.0)
 
     @property
     def adapts(self) -> bool:
-        """True if its endpoint's limit adapts to what it refuses."""
+        """True if the endpoint's limit adapts to refusals."""
         return self._starts.adaptive
 
 
 class Starts:
-    """Decides when requests start, to any number of endpoints.
+    """Scheduler of the starts of requests, to any number of endpoints.
 
-    Those that wait keep the time themselves: one of them, the keeper, sleeps until the next start.
+    There is no background task: one of the waiting tasks, the keeper, sleeps until the next start.
 
-    :param max_at_once: the number of requests that run at once; infinite if there is no limit
-    :param interval: seconds from one start to the next
-    :param adaptive: False to keep this number for every endpoint, whatever it refuses
-    :param of_connections: True for the connections of one endpoint
+    :param max_at_once: Maximum number of concurrent requests; infinite for no limit.
+    :param interval: Minimum time between two starts, in seconds.
+    :param adaptive: Adapt the limit to each endpoint.
+    :param of_connections: True if this limits the connections of one endpoint.
     """
 
     def __init__(
@@ -106,18 +112,18 @@ class Starts:
     ) -> None:
         self.has_rate = interval > 0
         self.order = (self.has_rate, of_connections, -next(_ages))
-        """The order in which a request that starts by several acquires them. In different orders,
-        two requests could wait for each other. The rate comes last, so that starts are spaced as
-        they are sent, and behind a limiter no connection is taken before its time."""
-        self.max_at_once = max_at_once
+        """The order in which a request acquires several of these; in different orders, two requests
+        could deadlock. A rate comes last, so that requests are sent as evenly as they start. A
+        limiter comes before connections, so that none is taken too early."""
+        self.limits = StartLimits(max_at_once, interval)
         self.adaptive = adaptive
-        self.running = self.refusals = 0
+        self.refusals = 0
         self.lanes: WeakKeyDictionary[Observers, StartQueue[Permit]] = WeakKeyDictionary()
-        self._held = 0
-        self._interval = interval
-        self._next = -inf
+        self.on_retry_after: Callable[[Observed, float], object] | None = None
+        """Called with an endpoint that has requested a pause, and the seconds until its end."""
+        self._pauses: dict[Observed, float] = {}  # ends of pauses, also before the first request
         self._orders = count()
-        self._waiting: dict[StartQueue[Permit], None] = {}  # ordered, as a set is not
+        self._waiting: dict[StartQueue[Permit], None] = {}  # a dict, because a set is not ordered
         self._keeper: Permit | None = None
         self._timer: anyio.CancelScope | None = None
         self._affinity = LoopAffinity("Limiter")
@@ -128,27 +134,40 @@ class Starts:
         return sum(map(len, self._waiting))
 
     def permit(self, site: Observers, *, may_be_held: bool = False) -> Permit:
-        """Return the permit of a request that begins.
+        """Return the permit of a new request.
 
-        :param site: the endpoint, whose lane lives as long
-        :param may_be_held: True to leave a start for the consumer of the reply
-        :raises RuntimeError: On another event loop.
+        :param site: The endpoint, whose limit exists as long as this object.
+        :param may_be_held: Leave a start for the consumer of the reply.
+        :raises RuntimeError: If called in another event loop.
         """
         self._affinity.check()
         lane = self.lanes.get(site)
         if lane is None:
-            lane = self.lanes[site] = StartQueue(self.max_at_once, adaptive=self.adaptive)
+            lane = self.lanes[site] = StartQueue(self.limits.max_at_once, adaptive=self.adaptive)
+            lane.pause(self._pauses.get(site.endpoint, -inf))
         return Permit(self, site, lane, next(self._orders), may_be_held=may_be_held)
 
+    def allow(self, at_once: float, interval: float, now: float) -> None:
+        """Change the limits of later starts; see `StartLimits.allow`."""
+        self.limits.allow(at_once, interval, now)
+        self.dispatch(now)
+
+    def pause(self, endpoint: Observed, until: float) -> None:
+        """Pause the requests to an endpoint until a time."""
+        self._pauses[endpoint] = until
+        for site, lane in self.lanes.items():
+            if site.endpoint == endpoint:
+                lane.pause(until)
+
     def start_now(self, permit: Permit, lane: StartQueue[Permit], now: float) -> bool:
-        """Start a request if it may start, and no other waits: `dispatch` decides among several."""
-        if self._waiting or not self._may_start(permit, lane, now):
+        """Start a request if it may start and no other waits. Otherwise, `dispatch` decides."""
+        if self._waiting or now < self.limits.due(permit, lane):
             return False
         self._begin(permit, now)
         return True
 
     async def wait(self, permit: Permit, lane: StartQueue[Permit], ends: float) -> bool:
-        """Wait for a start. Cancelled, or too late, the request leaves the queue."""
+        """Wait for a start. Return False if it comes too late. Cancellation leaves the queue."""
         permit.ends, permit.is_given_up = ends, False
         lane.add(permit)
         self._waiting[lane] = None
@@ -176,7 +195,7 @@ class Starts:
         retry: Retry,
         now: float,
     ) -> bool:
-        """Count a refusal; see `Lane.refused`."""
+        """Record a refusal; see `Lane.refused`."""
         self.refusals += 1
         again = lane.refused(permit, error, retry, now)
         if lane.given_up(retry):
@@ -188,13 +207,12 @@ class Starts:
         return again
 
     def ended(self, permit: Permit, now: float) -> None:
-        """Count a request that no longer runs."""
-        self.running -= 1
-        self._held -= permit.may_be_held
+        """Record the end of a request."""
+        self.limits.end(permit)
         self.dispatch(now)
 
     def dispatch(self, now: float) -> None:
-        """Start what may start, in the order of the requests' first attempts."""
+        """Start the requests that may start, in the order of their first attempts."""
         while self._waiting and (found := self._first(now)) is not None:
             permit, lane = found
             self._begin(permit, now)
@@ -207,9 +225,7 @@ class Starts:
             self._appoint()
 
     def _begin(self, permit: Permit, now: float) -> None:
-        self._next = now + self._interval
-        self.running += 1
-        self._held += permit.may_be_held
+        self.limits.start(permit, now)
         permit.begin(now)
 
     def _leave(self, permit: Permit, lane: StartQueue[Permit]) -> None:
@@ -217,40 +233,22 @@ class Starts:
         if not lane:
             del self._waiting[lane]
 
-    def _may_start(self, permit: Permit, lane: StartQueue[Permit], now: float) -> bool:
-        return (
-            now >= self._next
-            and now >= lane.resumes
-            and self._has_room(permit)
-            and now >= lane.has_room_from(for_consumer=not permit.may_be_held)
-        )
-
-    def _has_room(self, permit: Permit) -> bool:
-        if self.running >= self.max_at_once:
-            return False
-        return not permit.may_be_held or self._held < self.max_at_once - 1
-
     def _first(self, now: float) -> tuple[Permit, StartQueue[Permit]] | None:
         ready = [
             (permit, lane)
             for lane in self._waiting
             for permit in lane.heads()
-            if self._may_start(permit, lane, now)
+            if now >= self.limits.due(permit, lane)
         ]
         return min(ready) if ready else None
 
     def _due(self) -> float:
-        """Return when the next request may start, as far as that is a matter of time."""
-        due = (
-            max(lane.resumes, self._next, lane.has_room_from(for_consumer=not permit.may_be_held))
-            for lane in self._waiting
-            for permit in lane.heads()
-            if self._has_room(permit)
-        )
+        """Return the time of the next start, or infinity if it depends on another request's end."""
+        due = (self.limits.due(permit, lane) for lane in self._waiting for permit in lane.heads())
         return min(due, default=inf)
 
     async def _sleep(self, permit: Permit) -> float:
-        """Wait for a signal, or as the keeper for the next start. Return the time."""
+        """Wait for a signal or, as the keeper, for the next start. Return the time."""
         permit.signal = anyio.Event()
         is_keeper = self._keeper is None
         due = min(self._due(), permit.ends) if is_keeper else permit.ends
@@ -266,7 +264,7 @@ class Starts:
         return anyio.current_time()
 
     def _appoint(self) -> None:
-        """Make one of those that wait the keeper, if the next start is a matter of time."""
+        """Wake a waiting task to become the keeper, if the time of the next start is known."""
         if self._keeper is None and self._waiting and self._due() < inf:
             for lane in self._waiting:
                 for permit in lane:

@@ -1,4 +1,4 @@
-"""The streaming phase: the reactor feeds a memory object channel, the caller receives from it."""
+"""The streaming phase: the caller receives from a memory object channel that the reactor feeds."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from .sinks import ChannelSink, TextBuffer, size_of
 
 _log = logging.getLogger("gprochat_anyio")
 
-_NOT_ENTERED = "a ReplyStream is entered first: async with client.stream(...)"
+_NOT_ENTERED = "a ReplyStream must be entered first: async with client.stream(...)"
 
 OpenReply = Callable[[], Awaitable[tuple[IncomingReply, ChannelSink]]]
-"""Opens a reply, and gives it with the channel that it feeds."""
+"""A function that opens a reply, and returns it with the channel that it feeds."""
 
 
 async def open_channel(
@@ -35,7 +35,7 @@ async def open_channel(
 ) -> tuple[IncomingReply, ChannelSink]:
     """Open a request whose reply feeds a memory object channel.
 
-    :raises GPROChatError: If there is no first text.
+    :raises GPROChatError: If the request fails before the first text.
     """
     if isinstance(request, InvalidPromptError):
         raise request
@@ -48,7 +48,7 @@ async def open_channel(
 
 
 def _end_dropped(reply: IncomingReply, sink: ChannelSink) -> None:
-    """Close what a stream had that was dropped within its block."""
+    """Close the reply and the channel of a stream that was dropped within its block."""
     try:
         reply.end()
     except Exception:  # noqa: BLE001 - an observer's; the event loop calls this
@@ -60,21 +60,21 @@ def _end_dropped(reply: IncomingReply, sink: ChannelSink) -> None:
 class ReplyStream(ObjectReceiveStream[str]):
     """The text of a reply as it arrives: `async with client.stream(prompt) as chunks`.
 
-    Entering the block sends the request and waits for the first text; whatever goes wrong before
-    that is raised there. Iterate for the pieces, which are never empty and whose borders mean
-    nothing. They come over a memory object channel, which the event loop's reactor feeds. A failure
-    after the first text is raised by the iteration, behind every piece that came before it, and
-    again by every further one.
+    Entering the block sends the request and waits for the first text. Failures before that are
+    raised there. Iterate over the stream for the pieces of text, which are never empty and whose
+    boundaries have no meaning. They arrive through a memory object channel, which the event loop's
+    reactor feeds. A failure after the first text is raised by the iteration, after all text that
+    came before it, and again by every later iteration.
 
-    Iterating is a checkpoint where it waits; between pieces that had arrived already it only looks
-    for a cancellation. `receive` is always a checkpoint.
+    Iteration is a checkpoint if it waits. Between pieces that have already arrived, it only checks
+    for cancellation. `receive` is always a checkpoint.
 
-    Leaving the block, in whatever way, closes the connection at once, without waiting for the site;
-    an exception or a cancellation of the block's own leaves it as it is. No task, task group or
-    cancel scope belongs to the block, so any task may leave it or close it, in any order.
+    Leaving the block closes the connection immediately, without waiting for the site. The block's
+    own exceptions and cancellations propagate unchanged. The block holds no task, task group or
+    cancel scope open, so any task may leave or close it, in any order.
 
-    A caller that stops reading stops the site: with 64 KiB of text waiting in the channel, nothing
-    more is read from the connection.
+    A slow consumer slows the site down: while 64 KiB of text are waiting in the channel, nothing is
+    read from the connection.
     """
 
     def __init__(self, open_reply: OpenReply) -> None:
@@ -86,7 +86,9 @@ class ReplyStream(ObjectReceiveStream[str]):
 
     async def __aenter__(self) -> Self:
         if self._open_reply is None:
-            raise RuntimeError("a ReplyStream is entered once; call client.stream() for another")
+            raise RuntimeError(
+                "a ReplyStream can only be entered once; call client.stream() for another"
+            )
         open_reply, self._open_reply = self._open_reply, None
         self._reply, self._sink = await open_reply()
         if self._closed:
@@ -120,37 +122,39 @@ class ReplyStream(ObjectReceiveStream[str]):
                     stacklevel=1,
                     source=self,
                 )
-        finally:  # the warning may be an error
+        finally:  # warnings may be errors
             assert self._sink is not None
             reply.affinity.call_soon(partial(_end_dropped, reply, self._sink))
 
     @property
     def text(self) -> str:
-        """All text handed over so far, also after a failure: none, if that was on entering."""
+        """All text received from the stream so far, also after a failure. Empty if entering
+        failed."""
         if self._open_reply is not None:
             raise RuntimeError(_NOT_ENTERED)
         return self._taken.text
 
     @property
     def timing(self) -> Timing:
-        """How the request went until now, or until it ended."""
+        """Durations and counts of the request, up to its end or now."""
         return self._entered.timing
 
     @property
     def finish_reason(self) -> str | None:
-        """The reason why the reply ended: `"stop"`, `"length"` at a limit of tokens, or another of
-        the API's words. None before the end, and if the API does not say, as GPROChat's."""
+        """The finish reason: `"stop"`, `"length"` for a token limit, or another of the API's names.
+        `None` before the end, and if the API does not report one, such as GPROChat's."""
         return self._entered.finish_reason
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens that the reply took; None before the end, and if the API does not say."""
+        """The token counts. `None` before the end, and if the API does not report them."""
         return self._entered.usage
 
     def statistics(self) -> MemoryObjectStreamStatistics:
         """Return the channel's statistics, as AnyIO defines them.
 
-        An item is a piece of text of any length; the bound is 64 KiB of text, not a number.
+        An item is a piece of text of any length. The buffer's limit is 64 KiB of text, not a number
+        of items.
         """
         if self._sink is None:
             raise RuntimeError(_NOT_ENTERED)
@@ -161,9 +165,9 @@ class ReplyStream(ObjectReceiveStream[str]):
     def receive_nowait(self) -> str:
         """Return the next piece of text, if it has arrived.
 
-        :raises anyio.WouldBlock: If nothing has.
-        :raises anyio.EndOfStream: At the end of the reply, or once it was stopped.
-        :raises anyio.ClosedResourceError: If it was closed.
+        :raises anyio.WouldBlock: If no text has arrived.
+        :raises anyio.EndOfStream: If the reply has ended or was stopped.
+        :raises anyio.ClosedResourceError: If the stream was closed.
         :raises GPROChatError: As `receive` does.
         """
         reply = self._entered
@@ -185,20 +189,22 @@ class ReplyStream(ObjectReceiveStream[str]):
         raise anyio.EndOfStream
 
     async def receive(self) -> str:
-        """Return the next piece of text. Always a checkpoint; cancelled, it loses nothing.
+        """Return the next piece of text. This is always a checkpoint. Cancellation loses no text.
 
-        :raises anyio.EndOfStream: At the end of the reply, or once it was stopped.
-        :raises anyio.ClosedResourceError: If it was closed.
+        :raises anyio.EndOfStream: If the reply has ended or was stopped.
+        :raises anyio.ClosedResourceError: If the stream was closed.
         :raises anyio.BusyResourceError: If another task is receiving.
-        :raises RequestTimeoutError: If `idle` or `total` ran out.
-        :raises ReplyInterruptedError: If the reply broke off.
+        :raises RequestTimeoutError: If `idle` or `total` has passed.
+        :raises ReplyInterruptedError: If the reply ended early.
         """
         await self._wait(yields=True)
         return self.receive_nowait()
 
     async def __anext__(self) -> str:
-        """Return the next piece of text, for `async for`: as `receive`, but it gives other tasks
-        their turn only once it has returned all that had arrived."""
+        """Return the next piece of text, for `async for`.
+
+        Unlike `receive`, this lets other tasks run only after all text that has arrived.
+        """
         await self._wait(yields=False)
         try:
             return self.receive_nowait()
@@ -206,9 +212,9 @@ class ReplyStream(ObjectReceiveStream[str]):
             raise StopAsyncIteration from None
 
     async def _wait(self, *, yields: bool) -> None:
-        """Wait until something has arrived, or the end.
+        """Wait until text has arrived, or for the end.
 
-        :param yields: True to let the event loop have a turn, even if something has
+        :param yields: Let other tasks run, even if text has arrived.
         """
         reply = self._entered
         if self._is_receiving:
@@ -226,20 +232,21 @@ class ReplyStream(ObjectReceiveStream[str]):
             self._is_receiving = False
 
     async def read(self) -> str:
-        """Return the rest of the text, to the end of the reply.
+        """Return the rest of the text, up to the end of the reply.
 
-        :raises RequestTimeoutError: If `idle` or `total` ran out.
-        :raises ReplyInterruptedError: If the reply broke off; its `partial_text` has all of it.
+        :raises RequestTimeoutError: If `idle` or `total` has passed.
+        :raises ReplyInterruptedError: If the reply ended early. Its `partial_text` has all text.
         """
         return "".join([piece async for piece in self])
 
     def stop(self) -> None:
-        """End the reply, from any task or callback of the event loop: the iteration just ends.
+        """Stop the reply. The iteration then ends normally.
 
-        The connection is closed when this returns, or if another task is entering the block, as it
-        has entered. Text that the caller has not received by then is dropped.
+        Call this in any task or callback of the event loop. When it returns, the connection is
+        closed; if another task is entering the block, it is closed once that task has entered. Text
+        that has not been received by then is dropped.
 
-        :raises RuntimeError: From another thread.
+        :raises RuntimeError: If called in another thread.
         """
         self._check_thread()
         self._stopped = True
@@ -247,12 +254,12 @@ class ReplyStream(ObjectReceiveStream[str]):
             self._reply.end()
 
     async def aclose(self) -> None:
-        """Close the connection at once, from any task of the event loop.
+        """Close the connection immediately. Call this in any task of the event loop.
 
-        A task that is receiving gets `anyio.ClosedResourceError`. One that is entering the block
-        gets it as the first text arrives, and the connection is closed then.
+        A task that is receiving gets `anyio.ClosedResourceError`. A task that is entering the block
+        gets it when the first text arrives, and the connection is closed then.
 
-        :raises RuntimeError: From another thread.
+        :raises RuntimeError: If called in another thread.
         """
         self._close()
         if self._reply is not None:
@@ -269,7 +276,7 @@ class ReplyStream(ObjectReceiveStream[str]):
         try:
             if self._reply is not None:
                 self._reply.end()
-        finally:  # an observer may raise
+        finally:  # observers may raise
             if self._sink is not None:
                 self._sink.close()
 

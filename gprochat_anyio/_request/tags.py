@@ -1,4 +1,4 @@
-"""Tags of prompts that share a channel of the caller's."""
+"""Tags, which identify prompts that share a caller's channel."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, Final, TypeVar
 _Result = TypeVar("_Result")
 
 UNTAGGED: Final[Any] = object()
-"""Stands for a `tag` that was not given. None is a tag."""
+"""The default of `tag` arguments, because `None` is a valid tag."""
 
 _LIMIT = 100
-"""Characters of a tag that a note shows."""
+"""Maximum number of characters of a tag in a note."""
 
 
 def tagged(put: Callable[[Any], _Result], tag: object) -> Callable[[str], _Result]:
-    """Return a function that puts `(tag, text)` for a text."""
+    """Return a function that calls `put` with `(tag, text)`."""
 
     def put_tagged(text: str) -> _Result:
         return put((tag, text))
@@ -24,13 +24,13 @@ def tagged(put: Callable[[Any], _Result], tag: object) -> Callable[[str], _Resul
 
 
 def note_of(tag: object) -> str:
-    """Return a note that tells an error's prompt by its tag."""
+    """Return an error's note, which identifies its prompt by the tag."""
     return f"This was the prompt with the tag {_shown(tag)}."
 
 
 def _shown(tag: object) -> str:
     try:
         shown = repr(tag)
-    except Exception:  # noqa: BLE001 - a tag's failure must not replace the error that has the note
+    except Exception:  # noqa: BLE001 - a tag's failure must not replace the request's error
         return f"<{type(tag).__name__}>"
     return shown if len(shown) <= _LIMIT else f"{shown[: _LIMIT - 1]}…"

@@ -1,4 +1,4 @@
-"""A response that is read as a whole: to a password check, or a list of models."""
+"""Responses whose body is collected, such as a list of models."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from .response import Head, IncomingResponse
 
 
 class ErrorReader(Protocol):
-    """The part of a wire that reads errors."""
+    """Reader of errors, as part of a wire."""
 
     def check_head(self, status: int, headers: dict[str, str]) -> SiteError | None:
-        """Return the error that the head of any response shows, if it shows one."""
+        """Return the error that the head of any response indicates, or `None`."""
         ...
 
     def read_error(self, status: int, headers: dict[str, str], body: bytes) -> SiteError:
-        """Return the error that a response with a status other than 200 stands for."""
+        """Return the error for a response with a status other than 200."""
         ...
 
 
 class WholeBody(IncomingResponse):
-    """A response that is read as a whole.
+    """A response whose body is collected.
 
-    :param errors: reads its errors
-    :param limit: the most bytes that are read; the rest is dropped
+    :param errors: The reader of its errors.
+    :param limit: Maximum number of bytes to collect. The rest is dropped.
     """
 
     __slots__ = ("_errors", "_limit", "body")
@@ -53,4 +53,4 @@ class WholeBody(IncomingResponse):
         self.close()
 
     def _after_closing(self) -> None:
-        """Do nothing: the waiting task takes the body."""
+        """Do nothing, because the waiting task takes the body."""

@@ -1,1 +1,1 @@
-"""The client for callers without async, on an event loop in a thread."""
+"""The synchronous client, which runs an event loop in a thread."""

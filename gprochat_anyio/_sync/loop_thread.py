@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for callers without one, or in the middle of theirs."""
+"""An event loop in its own thread, for synchronous callers."""
 
 from __future__ import annotations
 
@@ -22,22 +22,24 @@ from gprochat_anyio._redaction import strip_traceback
 _T = TypeVar("_T")
 
 Backend = Literal["asyncio", "trio"]
-"""Which event loop."""
+"""The event loop's library."""
 
 _TICK = 0.2 if sys.platform == "win32" else None
 # On Windows, Ctrl-C does not end a wait without a limit.
 
-_GRACE = 1.0  # seconds to wait for the thread when all connections are closed; name lookups take it
+_GRACE = 1.0  # seconds to wait for the thread after the loop has ended; name lookups delay it
 
 
 class LoopThread:
-    """Runs async functions for other threads, in one event loop. The loop starts at the first.
+    """An event loop in a thread that runs async functions for other threads. The first call starts
+    it.
 
-    :param resource: open while the loop runs; closed in it, when all that runs is cancelled
+    :param resource: An async context manager, which is entered when the loop starts and left in the
+        loop after all functions have been cancelled.
     """
 
-    class Unusable(RuntimeError):  # noqa: N818 - it reaches callers as what it is based on
-        """The loop is closed, or another process's."""
+    class Unusable(RuntimeError):  # noqa: N818 - callers see a RuntimeError
+        """The loop is closed, or belongs to another process."""
 
     def __init__(
         self, resource: AbstractAsyncContextManager[object], *, backend: Backend, name: str
@@ -47,27 +49,27 @@ class LoopThread:
         self._resource = resource
         self._backend = backend
         self._name = name
-        # So that nothing is sent into a loop that is about to end. A signal's handler may call in
-        # while its thread holds it.
+        # Prevents submissions to a loop that is about to end. Reentrant, because a signal handler
+        # may run in a thread that holds it.
         self._lock = threading.RLock()
         self._begun = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._pid: int | None = None  # the thread's, once it was started
+        self._pid: int | None = None  # of the process that started the thread
         self._ready: Future[BlockingPortal] = Future()
         self._ended = threading.Event()
         self._closed = self._stopping = False
         self._stop: anyio.Event
         self.tasks: TaskGroup
-        """For tasks in the loop that outlive a call."""
+        """Task group for tasks in the loop that outlive a call."""
 
     def run(self, func: Callable[[], Awaitable[_T]]) -> _T:
-        """Run an async function, and return or raise what it does.
+        """Run an async function in the loop. Return its result, or raise its exception.
 
-        An exception that comes meanwhile, as by Ctrl-C, cancels it, waits until it has cleaned
-        up, and is raised then. If there is another one while that lasts, it is not waited for.
+        An exception in the waiting thread, such as Ctrl-C, cancels the function and is raised once
+        it has cleaned up. A second one is raised immediately.
 
-        :raises RuntimeError: if the loop is closed, or closes meanwhile; in a forked process; or
-            in the loop's own thread
+        :raises RuntimeError: If the loop is or gets closed, or this is a forked process or the
+            loop's own thread.
         """
         call = _Call(func)
         handled = sys.exception()
@@ -76,9 +78,9 @@ class LoopThread:
             while not future.done():
                 wait((future,), _TICK)
         except BaseException as error:
-            with suppress(Exception):  # what could not be started needs no cancelling
+            with suppress(Exception):  # a call that could not start needs no cancellation
                 self._start(call.cancel).result()
-            error.__context__ = handled  # not what the portal was handling when Ctrl-C came
+            error.__context__ = handled  # not the exception that the portal was handling at Ctrl-C
             raise
         try:
             return future.result()
@@ -88,41 +90,44 @@ class LoopThread:
             strip_traceback(error)
             raise
         finally:
-            del future  # it holds the error, whose traceback holds this frame
+            del future  # breaks the cycle of the future, its error, the traceback and this frame
 
     def close(self) -> None:
-        """Cancel what runs, and wait until its connections are closed; from any thread.
+        """Cancel all functions, and wait until their connections are closed. Call this in any
+        thread.
 
-        :raises RuntimeError: in the loop's own thread
+        :raises RuntimeError: If called in the loop's own thread.
         """
         if self._is_lost():
             return
         self._check_thread()
         with self._lock:
             if not self._stopping:
-                with suppress(Exception):  # the loop could not start, or broke
+                with suppress(Exception):  # the loop could not start, or has failed
                     self._submit(self._end)
             self._closed = self._stopping = True
-        if self._thread is not None:  # it could be started
+        if self._thread is not None:  # it was started
             while not self._ended.is_set():
                 self._ended.wait(_TICK)
             self._thread.join(_GRACE)
         atexit.unregister(self._at_exit)
 
     def in_its_thread(self) -> bool:
-        """Whether the caller is in the loop's thread, where it can not wait for the loop."""
+        """Return True if called in the loop's thread, which cannot wait for the loop."""
         return threading.current_thread() is self._thread
 
-    def forsake(self) -> None:
-        """Close without waiting, and warn: for the garbage collector, wherever that runs."""
+    def abandon(self) -> None:
+        """Close without waiting, and warn. The garbage collector calls this, in any thread."""
         if self._is_open():
-            with suppress(RuntimeError):  # the interpreter is ending, and starts no thread
+            with suppress(
+                RuntimeError
+            ):  # the interpreter is shutting down and cannot start a thread
                 threading.Thread(target=self.close, daemon=True).start()
             self._warn()
 
     def _at_exit(self) -> None:
-        # The thread will stop where it is, and the system close its connections. Generators that
-        # wait at a `yield` are still to be closed, and must not wait for the thread then.
+        # The thread will be stopped, and the system will close its connections. Suspended
+        # generators are closed later, and must not wait for the thread then.
         if self._is_open():
             self._closed = True
             self._warn()
@@ -152,7 +157,8 @@ class LoopThread:
         return self._ready.result().start_task_soon(func)
 
     def _begin(self) -> None:
-        """Start the thread; once more, if Ctrl-C came here or the system had no thread to give."""
+        """Start the thread. This may be repeated if Ctrl-C interrupted it, or starting it
+        failed."""
         self._pid = os.getpid()
         atexit.register(self._at_exit)
         threading.Thread(
@@ -160,7 +166,7 @@ class LoopThread:
         ).start()
 
     def _is_lost(self) -> bool:
-        """Whether nobody runs the loop any more: to wait for it would be for ever."""
+        """Return True once the loop's thread has ended, so that waiting for it would never end."""
         return self._is_foreign() or sys.is_finalizing()
 
     def _is_foreign(self) -> bool:
@@ -168,23 +174,26 @@ class LoopThread:
 
     def _check_thread(self) -> None:
         if self.in_its_thread():
-            raise RuntimeError(f"a {self._name} can not be used in its own event loop's thread")
+            raise RuntimeError(f"a {self._name} cannot be used in its own event loop's thread")
 
     def _unusable(self) -> LoopThread.Unusable:
         if self._is_foreign():
             return self.Unusable(
                 f"this {self._name} was used before the process forked, and its event loop is the "
-                "parent's; make a new one in the child"
+                "parent's; create a new one in the child"
             )
         if sys.is_finalizing():
             return self.Unusable(
-                f"the interpreter is ending, and has stopped the event loop of this {self._name}"
+                f"the interpreter is shutting down, which has stopped the loop of this {self._name}"
             )
-        return self.Unusable(f"this {self._name} is closed; make a new one")
+        return self.Unusable(
+            f"this {self._name} is closed; create a new one, or use it before close() is called or"
+            " its `with` block ends"
+        )
 
     def _main(self) -> None:
         if not self._begun.acquire(blocking=False):
-            return  # one that was started before has it
+            return  # a thread that was started before runs the loop
         self._thread = threading.current_thread()
         try:
             anyio.run(self._serve, backend=self._backend)
@@ -205,14 +214,14 @@ class LoopThread:
             self._ready.set_result(portal)
             await self._stop.wait()
             await portal.stop(cancel_remaining=True)
-        self._ended.set()  # what else the loop does in the end, nobody needs to wait for
+        self._ended.set()  # callers need not wait for the rest of the loop's shutdown
 
     async def _end(self) -> None:
         self._stop.set()
 
 
 class _Call(Generic[_T]):
-    """An async function that can be cancelled, and be waited for then."""
+    """A call of an async function, which can be cancelled and waited for."""
 
     def __init__(self, func: Callable[[], Awaitable[_T]]) -> None:
         self._func = func

@@ -1,4 +1,4 @@
-"""The client for callers without async: the async one, in an event loop in a thread."""
+"""The synchronous client, which runs a `Client` in an event loop in a thread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gprochat_anyio._request.chat_client import ChatClient
 from gprochat_anyio._request.limiter import Limiter
 from gprochat_anyio._request.reply import Reply
 from gprochat_anyio._request.stream import ReplyStream
-from gprochat_anyio._settings import Timeouts
+from gprochat_anyio._settings import AsyncTransport, Timeouts
 from gprochat_anyio._wire.messages import Prompt, checked, history
 
 from .loop_thread import Backend, LoopThread
@@ -32,14 +32,12 @@ from .sync_stream import SyncReplyStream
 if TYPE_CHECKING:
     import ssl
 
-    import httpx
-
     from gprochat_anyio._fleet.fleet import Fleet
     from gprochat_anyio._settings import Retry
 
 
 class SyncClient:
-    """A client of one GPROChat site for callers without async, a running event loop's included.
+    """A synchronous client of a GPROChat site.
 
     ::
 
@@ -49,17 +47,19 @@ class SyncClient:
                 for chunk in chunks:
                     print(chunk, end="", flush=True)
 
-    Each method runs the one of `Client` in an event loop in a thread of its own, which the first
-    call starts and `close()` ends. Any number of threads may use it at the same time. In an async
-    function it blocks the caller's event loop: use `Client` there.
+    Each method runs the same method of `Client` in an event loop in a separate thread, which the
+    first call starts and `close()` ends. Any number of threads may use the client concurrently. It
+    also works while an event loop is running in the caller's thread, such as in a notebook, but it
+    blocks that loop: async functions should use `Client`.
 
-    Ctrl-C (or whatever else a signal's handler raises) while a method waits cancels the request,
-    closes its connection and is raised; the client stays usable. Left unclosed, it gives a
-    ResourceWarning and does not keep the interpreter from ending. After a fork, make a new one.
+    Ctrl-C, or any exception of a signal handler, cancels the request that a method is waiting for,
+    closes its connection and is raised. The client stays usable. A client that is not closed emits
+    a ResourceWarning and does not keep the interpreter from exiting. After a fork, create a new
+    client.
 
-    :param url: and all the others: see `Client`
-    :param backend: the event loop, "asyncio" or "trio"
-    :raises ValueError: that names the argument, for a setting that can not be
+    :param url: The site's address. It and the other parameters are those of `Client`.
+    :param backend: The event loop, "asyncio" or "trio".
+    :raises ValueError: If an argument is invalid. The message names it.
     """
 
     @hide_arguments
@@ -78,7 +78,7 @@ class SyncClient:
         trust_env: bool = True,
         max_connections: int | None = 1000,
         max_reply_size: int | None = MAX_REPLY_SIZE,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: AsyncTransport | None = None,
         failure_marker: bool = True,
         backend: Backend = "asyncio",
     ) -> None:
@@ -103,38 +103,39 @@ class SyncClient:
     @classmethod
     @hide_arguments
     def from_env(cls, *, backend: Backend = "asyncio", **overrides: Any) -> Self:
-        """A client set up by GPROCHAT_URL, GPROCHAT_SECRET_KEY and GPROCHAT_PASSWORD.
+        """Return a client configured by GPROCHAT_URL, GPROCHAT_SECRET_KEY and GPROCHAT_PASSWORD.
 
-        :param overrides: arguments of `SyncClient`, which go before the environment
-        :raises ValueError: if there is no URL, or a setting can not be
+        :param overrides: Arguments of `SyncClient`. They take precedence over the environment.
+        :raises ValueError: If there is no URL, or a setting is invalid.
         """
         client = cls.__new__(cls)
-        client._wrap(Client.from_env(**overrides), backend)  # noqa: SLF001 - its own
+        client._wrap(Client.from_env(**overrides), backend)  # noqa: SLF001 - of this class
         return client
 
     @classmethod
     def of(cls, client: Client | Fleet, *, backend: Backend = "asyncio") -> Self:
-        """Return a client over a `Fleet`, or over a `Client` that was set up elsewhere.
+        """Return a synchronous client that uses a `Fleet`, or an existing `Client`.
 
         ::
 
             with SyncClient.of(Fleet([Client(url_a), Client(url_b)])) as client:
                 print(client.ask("Hello").text)
 
-        :param client: Not used in an event loop before, nor from then on. `close()` closes it.
+        :param client: The client, which must not be used in any other event loop. `close()` closes
+            it.
         :param backend: The event loop, "asyncio" or "trio".
         :raises ValueError: If an argument is invalid. The message names it.
         """
         if not isinstance(client, ChatClient):
             raise ValueError(f"client must be a Client or a Fleet, not {type(client).__name__}")
         sync = cls.__new__(cls)
-        sync._wrap(client, backend)  # noqa: SLF001 - its own
+        sync._wrap(client, backend)  # noqa: SLF001 - of this class
         return sync
 
     def _wrap(self, client: Client | Fleet, backend: Backend) -> None:
         self._client = client
         self._loop = LoopThread(client, backend=backend, name=type(self).__name__)
-        self._finalizer = weakref.finalize(self, self._loop.forsake)
+        self._finalizer = weakref.finalize(self, self._loop.abandon)
 
     def __repr__(self) -> str:
         client = getattr(self, "_client", None)  # none yet in a traceback of `__init__`
@@ -142,12 +143,12 @@ class SyncClient:
 
     @property
     def timeouts(self) -> Timeouts:
-        """The limits of every request."""
+        """The default time limits of a request."""
         return self._client.timeouts
 
     @property
     def retry(self) -> Retry:
-        """What is tried again before the first text."""
+        """The policy for retries before the first text."""
         return self._client.retry
 
     def __enter__(self) -> Self:
@@ -162,42 +163,42 @@ class SyncClient:
         self.close()
 
     def close(self) -> None:
-        """Cancel what other threads have running, close all connections and end the event loop.
+        """Cancel all running calls, close all connections and end the event loop.
 
-        Returns when that is done; a name lookup is not waited for. From any thread, and any number
-        of times. Whatever is called afterwards raises a RuntimeError, as do the calls that it cut
-        off.
+        This waits until that is done, but not for name lookups. It may be called in any thread and
+        repeatedly. The cancelled calls, and all calls afterwards, raise `RuntimeError`.
         """
         self._loop.close()
         self._finalizer.detach()
 
     def stream(self, prompt: Prompt, *, timeouts: Timeouts | None = None) -> SyncReplyStream:
-        """The reply as it arrives: `with client.stream(prompt) as chunks: for chunk in chunks`.
+        """Return a stream of the reply:
+        `with client.stream(prompt) as chunks: for chunk in chunks`.
 
-        Without `with`, `for chunk in client.stream(prompt)` will do if the loop runs to its end:
-        see `SyncReplyStream`.
+        A `for` loop that runs to its end needs no `with`: `for chunk in client.stream(prompt)`. See
+        `SyncReplyStream`.
 
-        :param timeouts: overrides the client's, field by field
-        :raises GPROChatError: on entering the block, if there is no first text
+        :param timeouts: Time limits that override the client's.
+        :raises GPROChatError: On entering the block, if the request fails before the first text.
         """
         return self._sync(self._client.stream(prompt, timeouts=timeouts))
 
     def ask(self, prompt: Prompt, *, timeouts: Timeouts | None = None) -> Reply:
-        """The whole reply.
+        """Return the complete reply.
 
-        :param timeouts: overrides the client's, field by field
-        :raises GPROChatError: if there is no complete reply
+        :param timeouts: Time limits that override the client's.
+        :raises GPROChatError: If the request or the reply fails.
         """
         messages = checked(history, prompt)
-        del prompt  # an error's traceback shows what this frame holds
+        del prompt  # an error's traceback would show the frame's variables
         if isinstance(messages, InvalidPromptError):
             raise messages
         return self._loop.run(partial(self._client.ask, messages, timeouts=timeouts))
 
     def check_password(self) -> bool:
-        """Whether the site accepts this client's password; also if it has none.
+        """Return True if the site accepts this client's password, or requires none.
 
-        :raises GPROChatError: if the site does not say
+        :raises GPROChatError: If the request fails.
         """
         return self._loop.run(self._client.check_password)
 
@@ -212,15 +213,15 @@ class SyncClient:
         on_error: OnError = "collect",
         adaptive: bool = True,
     ) -> list[Outcome]:
-        """Ask many prompts at once, and get an `Outcome` for each, in the order of the input.
+        """Ask many prompts at once, and return an `Outcome` for each, in the order of the input.
 
-        Ctrl-C cancels all of them. All else is as with `gprochat_anyio.gather`.
+        Ctrl-C cancels all requests. Everything else is as for `gprochat_anyio.gather`.
 
-        :param prompts: an iterable is read to its end first, in the caller's thread
+        :param prompts: The prompts. An iterable is exhausted first, in the caller's thread.
         """
-        PromptSource(prompts)  # the checks of it
+        PromptSource(prompts)  # to validate them
         if not isinstance(prompts, AsyncIterable):
-            prompts = iter(list(prompts))  # whose repr, in a traceback, has no prompts
+            prompts = iter(list(prompts))  # an iterator's repr shows no prompts in tracebacks
         return self._loop.run(
             partial(
                 gather,
@@ -238,13 +239,13 @@ class SyncClient:
     def conversation(
         self, system: str | None = None, max_messages: int | None = MAX_MESSAGES
     ) -> SyncConversation:
-        """A `Conversation` with the site; parameters and errors are that one's."""
+        """Return a conversation. The parameters and errors are those of `Conversation`."""
         return SyncConversation(Conversation(self._client, system, max_messages), self._sync)
 
     def conversation_from_json(
         self, data: str | bytes | Mapping[str, Any] | Sequence[Any]
     ) -> SyncConversation:
-        """A conversation as `to_json` gave it; see `Conversation.from_json`."""
+        """Return a conversation from the output of `to_json`; see `Conversation.from_json`."""
         return SyncConversation(Conversation.from_json(self._client, data), self._sync)
 
     def _sync(self, stream: ReplyStream) -> SyncReplyStream:

@@ -1,4 +1,4 @@
-"""A conversation for callers without async."""
+"""Synchronous conversations."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .sync_stream import SyncReplyStream
 
 
 class SyncConversation:
-    """Turns with one site, each sent with those before it: `client.conversation()`.
+    """A synchronous `Conversation`, made by `client.conversation()`.
 
-    All is as with `Conversation`; its turns are `with` blocks. A plain `for` over a turn can not
-    tell an exception in its body from `break`: it records what was handed over in either case.
+    Its turns are `with` blocks. A plain `for` loop over a turn cannot distinguish an exception in
+    its body from `break`, and records the text received so far in both cases.
 
-    :param sync: makes a stream of a turn one for callers without async
+    :param sync: Return the synchronous stream of a turn's stream.
     """
 
     def __init__(
@@ -33,12 +33,12 @@ class SyncConversation:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """All turns, oldest first."""
+        """The messages of all turns, oldest first."""
         return self._conversation.messages
 
     @property
     def system(self) -> str | None:
-        """The instructions; they may be changed between turns."""
+        """The instructions, which may be changed between turns."""
         return self._conversation.system
 
     @system.setter
@@ -47,15 +47,15 @@ class SyncConversation:
 
     @property
     def max_messages(self) -> int | None:
-        """How many messages are sent at the most; None is no limit."""
+        """Maximum number of messages to send. `None` for no limit."""
         return self._conversation.max_messages
 
     def stream(self, text: str, *, timeouts: Timeouts | None = None) -> SyncReplyStream:
-        """Ask, and get the reply as it arrives: `with conversation.stream(text) as chunks`."""
+        """Return a stream of the reply: `with conversation.stream(text) as chunks`."""
         return self._sync(self._conversation.stream(text, timeouts=timeouts))
 
     def ask(self, text: str, *, timeouts: Timeouts | None = None) -> Reply:
-        """Ask, and get the whole reply."""
+        """Return the complete reply."""
         chunks = self.stream(text, timeouts=timeouts)
         del text
         with chunks:
@@ -67,10 +67,12 @@ class SyncConversation:
         return self._sync(self._conversation.retry(timeouts=timeouts))
 
     def undo(self) -> tuple[Message, ...]:
-        """Forget the last turn, and return its two messages; none, if there is no turn."""
+        """Remove the last turn, and return its two messages, or none if there is no turn."""
         return self._conversation.undo()
 
     def to_json(self) -> str:
-        """Everything but the client, as JSON, for `SyncClient.conversation_from_json`, or
-        `Conversation.from_json`."""
+        """Serialize everything except the client as JSON.
+
+        `SyncClient.conversation_from_json` and `Conversation.from_json` read it.
+        """
         return self._conversation.to_json()

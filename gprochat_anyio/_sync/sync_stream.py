@@ -1,4 +1,4 @@
-"""A reply as it arrives, for callers without async."""
+"""Synchronous streams of replies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class SyncReplyStream:
-    """The text of a reply as it arrives, for `for`.
+    """The text of a reply as it arrives, for synchronous iteration.
 
     ::
 
@@ -27,24 +27,23 @@ class SyncReplyStream:
             for chunk in chunks:
                 ...
 
-    Entering the block sends the request and waits for the first text. Leaving it, in whatever
-    way, closes the connection before it returns, without waiting for the site. Failures are those
-    of `ReplyStream`, raised at the same places.
+    Entering the block sends the request and waits for the first text. Leaving it closes the
+    connection, without waiting for the site. Errors are raised as by `ReplyStream`.
 
-    Without `with`, `for chunk in client.stream(prompt)` is such a block by itself: the request is
-    sent as the loop begins, and the connection is closed as it ends, by itself, by a failure, or
-    by Ctrl-C while it waits. Where the loop is *left*, by `break`, `return` or an exception in its
-    body, it closes as the interpreter lets go of the loop's iterator: in CPython at once, unless
-    the program has another reference to it (`chunks = iter(...)`). Elsewhere the garbage collector
-    comes to it some day, or `client.close()`. So use `with` for a loop that may be left.
+    `for chunk in client.stream(prompt)` is such a block by itself: the request is sent when the
+    loop begins, and the connection is closed when the loop ends, fails, or is interrupted by Ctrl-C
+    while it waits. If the loop is left early, by `break`, `return` or an exception in its body, the
+    connection is closed when the loop's iterator is deallocated. In CPython, that is immediately,
+    unless there is another reference to it (`chunks = iter(...)`). Other interpreters leave it to
+    the garbage collector or `client.close()`. Use `with` for a loop that may be left early.
 
-    Every wait ends promptly by Ctrl-C.
+    Ctrl-C promptly interrupts every wait.
     """
 
     def __init__(self, loop: LoopThread, stream: ReplyStream, *, owner: object) -> None:
         self._loop = loop
         self._stream = stream
-        self._owner = owner  # not to be garbage while its stream is in use
+        self._owner = owner  # keeps the client alive while its stream is in use
         self._leave: anyio.Event | None = None
         self._left: anyio.Event
         self._failed = False
@@ -53,7 +52,7 @@ class SyncReplyStream:
     def __enter__(self) -> Self:
         try:
             self._loop.run(self._enter)
-        except BaseException:  # Ctrl-C may come just when it is entered
+        except BaseException:  # Ctrl-C may arrive when the block has just been entered
             self._failed = True
             self.close()
             raise
@@ -65,7 +64,7 @@ class SyncReplyStream:
         exc_val: BaseException | None,
         exc_tb: TracebackType | None,
     ) -> None:
-        # A generator that is closed was left by `break`, for all that it can tell.
+        # A closed generator cannot be told from one left by `break`.
         self._failed = exc_type is not None and exc_type is not GeneratorExit
         self.close()
 
@@ -74,47 +73,48 @@ class SyncReplyStream:
 
     @property
     def text(self) -> str:
-        """All text handed over so far, also after a failure."""
+        """All text received from the stream so far, also after a failure."""
         return self._final.text if self._final else self._loop.run(self._text)
 
     @property
     def timing(self) -> Timing:
-        """How the request went until now, or until it ended."""
+        """Durations and counts of the request, up to its end or now."""
         return self._state.timing
 
     @property
     def finish_reason(self) -> str | None:
-        """The reason why the reply ended; see `Reply.finish_reason`. None before the end."""
+        """The finish reason; see `Reply.finish_reason`. `None` before the end."""
         return self._state.finish_reason
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens that the reply took; None before the end, and if the API does not say."""
+        """The token counts. `None` before the end, and if the API does not report them."""
         return self._state.usage
 
     def read(self) -> str:
-        """The rest of the text, to the end of the reply.
+        """Return the rest of the text, up to the end of the reply.
 
-        :raises RequestTimeoutError: if `idle` or `total` ran out
-        :raises ReplyInterruptedError: if the reply broke off; its `partial_text` has all of it
+        :raises RequestTimeoutError: If `idle` or `total` has passed.
+        :raises ReplyInterruptedError: If the reply ended early. Its `partial_text` has all text.
         """
         return "".join(self)
 
     def stop(self) -> None:
-        """End the reply, from any thread, or a signal's handler: the loop just ends.
+        """Stop the reply. The iteration then ends normally. Call this in any thread or signal
+        handler.
 
-        :raises RuntimeError: if the client is closed
+        :raises RuntimeError: If the client is closed.
         """
         self._loop.run(self._stop)
 
     def close(self) -> None:
-        """Close the connection, and wait for that; from any thread."""
+        """Close the connection, and wait until it is closed. Call this in any thread."""
         if self._leave is None or self._final is not None:
             return
-        if self._loop.in_its_thread():  # it is the garbage collector that closes
+        if self._loop.in_its_thread():  # called by the garbage collector
             self._leave.set()
             return
-        with suppress(self._loop.Unusable):  # it is closed by that already, or is the parent's
+        with suppress(self._loop.Unusable):  # then it is closed already, or belongs to the parent
             self._loop.run(self._close)
 
     def _whole(self) -> Iterator[str]:
@@ -129,7 +129,7 @@ class SyncReplyStream:
         await self._loop.tasks.start(self._hold)
 
     async def _hold(self, *, task_status: TaskStatus[None]) -> None:
-        """The stream's block: it is entered and left by this task."""
+        """Enter the stream's block, and leave it in the same task."""
         left = anyio.Event()
         try:
             with suppress(_BodyFailedError):
@@ -174,4 +174,4 @@ class SyncReplyStream:
 
 
 class _BodyFailedError(Exception):
-    """Stands for what the caller's own block raised."""
+    """Represents an exception of the caller's block."""

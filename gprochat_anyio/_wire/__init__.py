@@ -1,1 +1,1 @@
-"""The meaning of the bytes, without I/O: one module per API, and what the APIs share."""
+"""The APIs' wire formats, without I/O: one module per API, and the parts that the APIs share."""

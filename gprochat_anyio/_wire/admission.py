@@ -1,7 +1,7 @@
 """The site's end of the GPROChat wire: admit a request, or refuse it with a response.
 
-The embedded site and the testing kit share this, so both refuse the same requests in the same
-order with the same bytes.
+The embedded site and the testing kit share this module. Both therefore run the same checks in the
+same order and refuse with the same bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .json_body import decode_json, encode_json
 from .model_api import Turn
 
 INVALID_HISTORY = "Invalid message history: The last message must be from user role."
-INVALID_PASSWORD = "Invalid password."  # noqa: S105 - a text of the wire
+INVALID_PASSWORD = "Invalid password."  # noqa: S105 - a message of the wire
 INVALID_ROLE = "The message history has a role other than user and model."
 INVALID_SIGNATURE = "Invalid signature."
 
@@ -27,7 +27,7 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class WireResponse:
-    """A whole response, as opposed to a streamed reply."""
+    """A complete response, as opposed to a streamed reply."""
 
     status: int
     body: bytes = b""
@@ -35,7 +35,7 @@ class WireResponse:
 
 
 class Refusal(Exception):  # noqa: N818 - the site is right to refuse
-    """A request is not admitted; the client gets `response` instead."""
+    """Raised to refuse a request. `response` is sent to the client."""
 
     def __init__(self, response: WireResponse) -> None:
         super().__init__(response.status)
@@ -49,20 +49,20 @@ def error_response(status: int, message: str, *, code: str | None = None) -> Wir
 
 
 def model_failure(message: str) -> WireResponse:
-    """Return the response for a model that fails before its first text."""
+    """Return the response to a request whose model failed before its first text."""
     return error_response(500, message, code=MODEL_FAILURE_CODE)
 
 
 UNREADABLE: Final = WireResponse(500)
-"""The response to a body that is not JSON, and to messages without readable parts."""
+"""The response to a body that is not JSON, and to a message without readable parts."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Gate:
-    """Credentials of a site, and the rules that admit a request.
+    """Admission control of a site: its credentials, and the rules for requests.
 
-    :param secret_key: what requests must be signed with
-    :param passwords: a request must bring one of them; if there are none, it needs no password
+    :param secret_key: The key that signs requests.
+    :param passwords: The accepted passwords. If empty, no password is required.
     """
 
     secret_key: str
@@ -70,30 +70,33 @@ class Gate:
 
     def __post_init__(self) -> None:
         if _LONE_SURROGATE.search(self.secret_key):
-            raise ValueError("the secret key is no Unicode text; check how it was read")
+            raise ValueError("the secret key is not valid Unicode; check how it was read")
 
     @classmethod
     def of(cls, secret_key: str, passwords: Iterable[str]) -> Gate:
-        """Check the settings of a site and make its gate.
+        """Validate the settings of a site and return its gate.
 
-        :raises ValueError: If a password is empty, or the secret key is not Unicode text.
-        :raises TypeError: If the passwords are one string.
+        :raises ValueError: If a password is empty, or the secret key is not valid Unicode.
+        :raises TypeError: If `passwords` is a single string.
         """
         if isinstance(passwords, str):
-            raise TypeError("passwords are an iterable of str; put the one password in a tuple")
+            raise TypeError(
+                "passwords must be an iterable of str; put a single password in a tuple"
+            )
         passwords = tuple(passwords)
         if "" in passwords:
             raise ValueError("an empty password lets everybody in; leave it out")
         return cls(secret_key, passwords)
 
-    def admit(self, body: bytes) -> tuple[Turn, ...]:
+    def admit(self, body: bytes, *, signed: bool = True) -> tuple[Turn, ...]:
         """Return the history in the body of `POST /api/generate`.
 
-        The checks run in the order of the original site: the last role, the password, the last
-        message's parts, the signature. The rest of the history comes last, which the original
-        leaves to its model.
+        The checks run in the original site's order: the last message's role, the password, the last
+        message's parts, the signature. The rest of the history is checked last; the original leaves
+        that to its model.
 
-        :raises Refusal: If the request is not admitted. It holds the response.
+        :param signed: Require a signature.
+        :raises Refusal: If the request is refused. It holds the response.
         """
         request = _read_request(body)
         messages = request.get("messages")
@@ -107,12 +110,12 @@ class Gate:
         if not self.has_password(request):
             raise Refusal(error_response(401, INVALID_PASSWORD))
         question = _text_of(last)
-        if not self.has_signature(request, question):
+        if signed and not self.has_signature(request, question):
             raise Refusal(error_response(401, INVALID_SIGNATURE))
         return (*map(_turn, messages[:-1]), Turn("user", question))
 
     def check_password(self, body: bytes) -> WireResponse:
-        """Return the response to `POST /api/auth`, which says if the password is right.
+        """Return the response to `POST /api/auth`, which says if the password is correct.
 
         :raises Refusal: If the body is not JSON. It holds the response.
         """
@@ -120,41 +123,42 @@ class Gate:
         return _json_response(200, {"code": code})
 
     def opens(self, key: str) -> bool:
-        """Return True if an API key is one of the passwords or, without any, the secret key.
+        """Return True if an API key is one of the passwords.
 
-        So a site that has only a secret key is not open to those without it.
+        Without passwords, the API key must be the secret key, so that a site with only a secret key
+        is not open to everybody.
         """
         if self.secret_key and not self.passwords:
-            return _same(key, self.secret_key)
+            return is_same_secret(key, self.secret_key)
         return self._is_password(key)
 
     def has_password(self, request: dict[str, Any]) -> bool:
-        """Return True if a request brings one of the passwords, or needs none."""
+        """Return True if a request has one of the passwords, or none is required."""
         return self._is_password(request.get("pass"))
 
     def has_signature(self, request: dict[str, Any], text: str) -> bool:
         """Return True if a request is signed with the secret key.
 
-        :param text: the last message's, as `read_parts` returns it
+        :param text: The last message's text, as `read_parts` returns it.
         """
         given, timestamp = request.get("sign"), request.get("time")
         if not isinstance(given, str) or type(timestamp) is not int:
             return False
-        return _same(given, sign(timestamp, text, self.secret_key))
+        return is_same_secret(given, sign(timestamp, text, self.secret_key))
 
     def _is_password(self, given: object) -> bool:
         if not self.passwords:
             return True
         if not isinstance(given, str):
             return False
-        # A list, so that each is compared: the time must not tell which one matched.
-        return any([_same(given, password) for password in self.passwords])  # noqa: C419
+        # A list compares with every password: the time must not reveal which one matched.
+        return any([is_same_secret(given, password) for password in self.passwords])  # noqa: C419
 
 
 def read_parts(message: dict[str, Any]) -> str | None:
-    """Return the text of a message's parts, or None if they are not readable.
+    """Return the text of a message's parts, or `None` if they are not readable.
 
-    Half a surrogate pair becomes the replacement character, which browsers sign and send for it.
+    A lone surrogate becomes the replacement character, as in the text that browsers sign and send.
     """
     parts = message.get("parts")
     if not isinstance(parts, list):
@@ -168,8 +172,9 @@ def read_parts(message: dict[str, Any]) -> str | None:
     return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", "".join(texts))
 
 
-def _same(one: str, other: str) -> bool:
-    # Digests have one length, so that not even the length of a secret shows in the time taken.
+def is_same_secret(one: str, other: str) -> bool:
+    """Compare two secrets in a time that reveals neither."""
+    # Digests have a fixed length, so the time does not reveal a secret's length either.
     return compare_digest(_digest(one), _digest(other))
 
 

@@ -1,6 +1,6 @@
-"""Errors of models' APIs, before a reply and within it.
+"""Errors of models' APIs, before and within a reply.
 
-A server may repeat the key that it was sent. The key is replaced in whatever an error quotes.
+A server may echo the key that it was sent. The key is removed from everything that an error quotes.
 """
 
 from __future__ import annotations
@@ -12,14 +12,22 @@ from typing import Any
 
 from gprochat_anyio._errors import AuthenticationError, SiteError, UnexpectedResponseError
 
-from .error_responses import Peer, check_head, parse_retry_after, rate_limit_error, shown
+from .error_responses import (
+    Peer,
+    check_head,
+    parse_retry_after,
+    rate_limit_error,
+    shown,
+    too_large_error,
+)
 from .json_body import decode_json
 
 _KEY_REFUSED = ("API_KEY_INVALID", "API_KEY_EXPIRED")
-"""Google's reasons behind a status of 400. A tuple compares with what cannot be hashed, too."""
+"""Google's reasons for a rejected key with status 400. A tuple, as it may be compared with
+unhashable values."""
 
 _READABLE = ("text/event-stream", "application/json")
-"""Content types of a success. JSON is not a reply, but tells why there is none."""
+"""Content types of a success. JSON is not a reply, but holds the reason."""
 
 _STATUSES = {
     "rate_limit": 429,
@@ -34,7 +42,7 @@ _STATUSES = {
     "invalid_request": 400,
     "badrequest": 400,
 }
-"""HTTP statuses by a part of the words with which an error within a stream names its kind."""
+"""HTTP statuses by a substring of the name of an error within a stream."""
 
 _STATUS = re.compile("[45][0-9]{2}")
 _DELAY = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
@@ -43,8 +51,8 @@ _DELAY = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
 class ApiErrors:
     """Reader of an API's errors.
 
-    :param key_setting: the setting that holds the key
-    :param key: the key, to be kept out of every error
+    :param key_setting: The name of the setting that holds the key.
+    :param key: The key, which is kept out of every error.
     """
 
     __slots__ = ("_key", "_key_setting", "peer")
@@ -55,12 +63,12 @@ class ApiErrors:
         self._key = key
 
     def check_reply_head(self, status: int, headers: Mapping[str, str]) -> SiteError | None:
-        """Return the error that the head of a response shows, if it shows one.
+        """Return the error that a response's head indicates, or `None`.
 
-        A status other than 200 gives None if the body should say more: pass it to `read_error`.
-        The end of the body need not show, as a reply has an end of its own.
+        For a status other than 200, `None` means that the body describes the error: pass it to
+        `read_error`. The body need not be framed, because a reply has an end of its own.
 
-        :param headers: by lower-case name
+        :param headers: The header fields by lower-case name.
         """
         headers = self._without_key(headers)
         if (refused := check_head(status, headers, self.peer)) is not None or status != 200:
@@ -70,18 +78,18 @@ class ApiErrors:
             return None
         return UnexpectedResponseError(
             f"the response is {shown(kind)} and not an event stream: something in front of "
-            f"{self.peer.name} (a CDN, a login page) answered; check {self.peer.url}",
+            f"{self.peer.name} (a CDN, a login page) responded; check {self.peer.url}",
             status=status,
         )
 
     def check_head(self, status: int, headers: Mapping[str, str]) -> SiteError | None:
-        """Return the error that the head of any response shows, if it shows one."""
+        """Return the error that the head of any response indicates, or `None`."""
         return check_head(status, self._without_key(headers), self.peer)
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> SiteError:
-        """Return the error that a response with a status other than 200 stands for.
+        """Return the error for a response with a status other than 200.
 
-        :param headers: by lower-case name
+        :param headers: The header fields by lower-case name.
         """
         headers = self._without_key(headers)
         try:
@@ -89,11 +97,11 @@ class ApiErrors:
         except ValueError:
             value = None
         error = error_in(value) or _unwrapped(value)
-        known = error or status in (401, 429) or (status == 500 and not body.strip())
+        known = error or status in (401, 413, 429) or (status == 500 and not body.strip())
         if not known:
-            kind = headers.get("content-type", "a body of no type")
+            kind = headers.get("content-type", "a body without a content type")
             return UnexpectedResponseError(
-                f"{self.peer.name} answered with status {status} and {shown(kind)}, not an error "
+                f"{self.peer.name} responded with status {status} and {shown(kind)}, not an error "
                 f"of its API; check {self.peer.url}, or whether it is down",
                 status=status,
                 retry_after=parse_retry_after(headers.get("retry-after"), headers.get("date")),
@@ -102,17 +110,17 @@ class ApiErrors:
             phrase = f" ({HTTPStatus(status).phrase})"
         except ValueError:
             phrase = ""
-        return self._error(f"answered with status {status}{phrase}", status, error, headers)
+        return self._error(f"responded with status {status}{phrase}", status, error, headers)
 
     def in_stream(self, error: Mapping[str, Any]) -> SiteError:
-        """Return the error that an event stands for. Its status is the one that its words mean.
+        """Return the error that an event reports. Its status is derived from its name.
 
-        :param error: as `error_in` finds it
+        :param error: The error as `error_in` returns it.
         """
         return self._error("reported an error", _status_of(error), error, {})
 
     def in_place_of_stream(self, value: object) -> SiteError:
-        """Return the error that a body of JSON with the status 200 stands for."""
+        """Return the error for a response of JSON with status 200."""
         if error := error_in(value):
             return self.in_stream(error)
         return UnexpectedResponseError(
@@ -122,9 +130,9 @@ class ApiErrors:
         )
 
     def in_place_of_list(self, value: object) -> SiteError:
-        """Return the error that a body with the status 200 stands for, if it lists no models.
+        """Return the error for a body with status 200 that is not a list of models.
 
-        :param value: of its JSON; None for a body that is something else
+        :param value: The body's JSON value, or `None` if it is not JSON.
         """
         if error := error_in(value):
             return self.in_stream(error)
@@ -134,10 +142,10 @@ class ApiErrors:
         )
 
     def of_reply(self, what: str, *, code: str, message: str | None = None) -> SiteError:
-        """Return the error that the end of a reply stands for.
+        """Return the error for a reply that ended without success.
 
-        :param what: the sentence's end, behind the peer's name
-        :param message: the server's own words
+        :param what: The end of the message, after the peer's name.
+        :param message: The server's own message.
         """
         return self._error(what, 200, {"code": code, "message": message}, {})
 
@@ -155,24 +163,28 @@ class ApiErrors:
         }
         said = self.peer.said(message) if message else f" Its code is {code}." if code else ""
         if status == 401 or any(detail.get("reason") in _KEY_REFUSED for detail in details):
-            # The server's own words may quote a part of the key.
+            # The server's own message may quote a part of the key.
             return AuthenticationError(self._key_refused(), **{**facts, "site_message": None})
         if status == 403:
             return AuthenticationError(f"{self._key_refused()}{said}", **facts)
         if status == 429:
             return rate_limit_error(said, facts)
+        if status == 413:
+            return too_large_error(self.peer, said, facts)
+        if status == 500 and not said:
+            said = " It gives no reason; ask again, and look into the server's own log."
         return SiteError(f"{self.peer.name} {what}.{said}", **facts)
 
     def _key_refused(self) -> str:
         if self._key is None:
-            return f"{self.peer.name} asks for an API key; set {self._key_setting}."
+            return f"{self.peer.name} requires an API key; set {self._key_setting}."
         return (
             f"{self.peer.name} refused the API key; set {self._key_setting} to one with access to "
             "the model."
         )
 
     def _code(self, error: Mapping[str, Any]) -> str | None:
-        """Return the word for an error, or otherwise its number."""
+        """Return an error's name, or its number if it has none."""
         values = [error.get(name) for name in ("status", "code", "type")]
         words = [value for value in values if isinstance(value, str) and value]
         if words:
@@ -184,15 +196,15 @@ class ApiErrors:
         return {name: self.hide_key(value) for name, value in headers.items()}
 
     def hide_key(self, text: str) -> str:
-        """Return a text of the server's without the key."""
+        """Remove the key from a server's text."""
         return text.replace(self._key, "***") if self._key else text
 
 
 def error_in(value: object) -> dict[str, Any]:
-    """Return the error that a response or an event tells of, or an empty one if there is none.
+    """Return the error in a response or an event, or an empty dictionary.
 
-    `{"error": {...}}` with a message, `{"error": "text"}`, either of them in a list, and vLLM's
-    `{"object": "error", ...}`.
+    The shapes are `{"error": {...}}` with a message, `{"error": "text"}`, either of them in a list,
+    and vLLM's `{"object": "error", ...}`.
     """
     if isinstance(value, list) and value:
         value = value[0]
@@ -207,7 +219,7 @@ def error_in(value: object) -> dict[str, Any]:
 
 
 def _unwrapped(value: object) -> dict[str, Any]:
-    """Return the error in a body that has no "error", as gateways send it."""
+    """Return the error in a body without "error", as gateways send it."""
     if not isinstance(value, dict):
         return {}
     message = value.get("message", value.get("detail"))
@@ -234,7 +246,7 @@ def _details(error: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _retry_delay(details: list[dict[str, Any]]) -> float | None:
-    """Return the seconds of Google's `RetryInfo`: `"retryDelay": "39s"`."""
+    """Return the delay of Google's `RetryInfo` in seconds: `"retryDelay": "39s"`."""
     for detail in details:
         delay = detail.get("retryDelay")
         if isinstance(delay, str) and (found := _DELAY.fullmatch(delay)):

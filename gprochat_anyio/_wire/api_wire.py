@@ -1,23 +1,23 @@
-"""The client's end of a model's API: its settings, validated, and its errors."""
+"""The client's end of a model's API: its validated settings, and its errors."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-from gprochat_anyio._errors import SiteError
+from gprochat_anyio._errors import InvalidPromptError, SiteError
 from gprochat_anyio._redaction import HiddenText
 
 from .api_errors import ApiErrors
 from .error_responses import Peer
 from .json_body import decode_json, encode_json
-from .messages import Message
+from .messages import Message, refused_fields
 from .wire import ReplyDecoder
 
 
 class ModelPage(NamedTuple):
-    """A list of models, or a page of it."""
+    """A page of a list of models."""
 
     names: list[str]
     next_token: str | None = None
@@ -26,17 +26,18 @@ class ModelPage(NamedTuple):
 class ApiWire(ABC):
     """The client's end of a model's API.
 
-    :param path: below the base URL
-    :param key_header: the header field that carries the key, and what precedes the key in it
-    :param key_setting: the setting that holds the key, for errors
-    :param system: a system text for every request
-    :param fields: more fields of the body; one that is None is left out
-    :param default_fields: fields of the body unless `fields` has others
+    :param path: The path of requests below the base URL.
+    :param key_header: The name of the header field that carries the key, and the prefix of its
+        value.
+    :param key_setting: The name of the setting that holds the key, for errors.
+    :param system: A system message for every request.
+    :param fields: Additional fields of the body. A value of `None` omits the field.
+    :param default_fields: Fields of the body that `fields` may replace.
     :raises ValueError: If a setting is invalid. The message names it, and never shows the key.
     """
 
     provider: str
-    """In the terms of OpenTelemetry."""
+    """The API's name in OpenTelemetry's terms."""
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class ApiWire(ABC):
         default_fields: Mapping[str, Any],
     ) -> None:
         if not isinstance(model, str) or not model.strip():
-            raise ValueError("model must be the name of one of the server's models")
+            raise ValueError("model must be the name of a model of the server")
         _check_key(api_key, key_setting)
         if system is not None and not isinstance(system, str):
             raise ValueError(f"system must be a str, not {type(system).__name__}")
@@ -80,15 +81,19 @@ class ApiWire(ABC):
     def encode(self, messages: Sequence[Message]) -> bytes:
         """Return the body of a request.
 
-        :param messages: may begin with one of the system; then user and model alternate, and the
-            last is the user's
+        :param messages: Optionally one system message, then alternating messages of user and model.
+            The last is the user's.
         """
+
+    def with_fields(self, fields: Mapping[str, Any]) -> Self | InvalidPromptError:
+        """Return a wire that adds fields to the body of its requests, or the error."""
+        return refused_fields(fields)
 
     @abstractmethod
     def decoder(self, max_size: int | None) -> ReplyDecoder:
-        """Return a fresh decoder for the body of one reply.
+        """Return a new decoder for the body of one reply.
 
-        :param max_size: Maximum size of its text in bytes, `None` for no limit.
+        :param max_size: Maximum size of the text in bytes, `None` for no limit.
         """
 
     def check_reply_head(
@@ -96,26 +101,27 @@ class ApiWire(ABC):
         status: int,
         headers: Mapping[str, str],
         *,
-        framed: bool,  # noqa: ARG002 - a finish reason shows the end of a reply
+        framed: bool,  # noqa: ARG002 - a finish reason marks the end of a reply
     ) -> SiteError | None:
-        """Return the error that the head of a response shows, if it shows one.
+        """Return the error that a response's head indicates, or `None`.
 
-        A status other than 200 gives None if the body should say more: pass it to `read_error`.
+        For a status other than 200, `None` means that the body describes the error: pass it to
+        `read_error`.
 
-        :param headers: by lower-case name
-        :param framed: True if the end of the body differs from a broken connection
+        :param headers: The header fields by lower-case name.
+        :param framed: True if the body has a length or chunked encoding.
         """
         return self._errors.check_reply_head(status, headers)
 
-    def models_path(self, token: str | None) -> str:  # noqa: ARG002 - not every API has pages
+    def models_path(self, token: str | None) -> str:  # noqa: ARG002 - only some APIs have pages
         """Return the path of the list of the API's models.
 
-        :param token: of a page after the first
+        :param token: The token of a page after the first.
         """
         return "/models"
 
     def read_models(self, body: bytes) -> ModelPage | SiteError:
-        """Return the models in a list, or a page of it, or the error that the body stands for."""
+        """Return a page of the list of models, or the error that the body reports."""
         try:
             value = decode_json(body)
         except ValueError:
@@ -124,21 +130,21 @@ class ApiWire(ABC):
 
     @abstractmethod
     def _models_in(self, value: Any) -> ModelPage | None:
-        """Return the models in a list, and None for anything else."""
+        """Return the models in a list, or `None` for any other value."""
 
     def check_head(self, status: int, headers: Mapping[str, str]) -> SiteError | None:
-        """Return the error that the head of any response shows, if it shows one."""
+        """Return the error that the head of any response indicates, or `None`."""
         return self._errors.check_head(status, headers)
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> SiteError:
-        """Return the error that a response with a status other than 200 stands for.
+        """Return the error for a response with a status other than 200.
 
-        :param headers: by lower-case name
+        :param headers: The header fields by lower-case name.
         """
         return self._errors.read_error(status, headers, body)
 
     def _split(self, messages: Sequence[Message]) -> tuple[str, Sequence[Message]]:
-        """Return the system's text and the turns of a history."""
+        """Split a history into the system message's text and the turns."""
         parts = [self._system] if self._system else []
         if messages[0].wire_role == "system":
             parts.append(messages[0].content)

@@ -1,4 +1,4 @@
-"""Responses that are not replies: what a head or an error body says is wrong."""
+"""Errors of a GPROChat site, read from the head and body of its responses."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from gprochat_anyio._errors import (
 from .json_body import decode_json_object
 
 ERROR_BODY_LIMIT = 64 * 1024
-"""Bytes of an error body that are read; an error's message is far shorter."""
+"""Maximum number of bytes that are read of an error body. Error messages are far shorter."""
 
 _SHOWN = 300
-"""Characters of a foreign text that an error message shows, at most."""
+"""Maximum number of characters of a foreign text in an error message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Names in the error messages about a server.
+    """Names of a server in error messages.
 
-    :param name: of the server
-    :param url: of the setting that leads to it
+    :param name: The server's name.
+    :param url: The name of the setting that holds its address.
     """
 
     name: str
@@ -47,55 +47,55 @@ SITE = Peer("the site", "the site's URL")
 def check_head(
     status: int, headers: Mapping[str, str], peer: Peer = SITE
 ) -> UnexpectedResponseError | None:
-    """Return the error that any response with this head stands for, if its head shows one.
+    """Return the error that the head of any response indicates, or `None`.
 
-    :param headers: by lower-case name
+    :param headers: The header fields by lower-case name.
     """
     if 300 <= status < 400:
         return UnexpectedResponseError(
-            f"{peer.name} answered with a redirect (status {status}), which is never followed; "
+            f"{peer.name} responded with a redirect (status {status}), which is never followed; "
             f"check {peer.url}",
             status=status,
         )
     if encoding := headers.get("content-encoding", "").strip().lower().replace("identity", ""):
         return UnexpectedResponseError(
-            f"the answer is compressed ({shown(encoding)}) although that was not asked for; "
-            f"something in front of {peer.name} changes its answers",
+            f"the response is compressed ({shown(encoding)}), which was not requested; "
+            f"something in front of {peer.name} modifies its responses",
             status=status,
         )
     return None
 
 
 def check_reply_head(status: int, headers: Mapping[str, str], *, framed: bool) -> SiteError | None:
-    """Return the error that the head of a response to `/api/generate` shows, if it shows one.
+    """Return the error that the head of a response to `/api/generate` indicates, or `None`.
 
-    A status other than 200 gives None if the body should say more: pass it to `read_error`.
+    For a status other than 200, `None` means that the body describes the error: pass it to
+    `read_error`.
 
-    :param headers: by lower-case name
-    :param framed: True if the end of the body differs from a broken connection
+    :param headers: The header fields by lower-case name.
+    :param framed: True if the body has a length or chunked encoding.
     """
     if (refused := check_head(status, headers)) is not None or status != 200:
         return refused
     if (kind := headers.get("content-type")) is not None and not _is_utf8_text(kind):
         return UnexpectedResponseError(
-            f"the answer is {shown(kind)} and not the plain text of a reply: something in front "
-            "of the site (a CDN, a captcha, a login page) answered, or the URL is not the site's",
+            f"the response is {shown(kind)} and not the plain text of a reply: something in front "
+            "of the site (a CDN, a captcha, a login page) responded, or the URL is not the site's",
             status=status,
         )
     if not framed:
         return UnexpectedResponseError(
-            "the answer does not say where it ends (neither chunked nor of a given length), so a "
-            "broken one could not be told from a whole one; something in front of the site "
-            "rewrites its answers",
+            "the response has neither a length nor chunked encoding, so a reply that is cut off "
+            "would look complete; something in front of the site modifies its responses",
             status=status,
         )
     return None
 
 
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> SiteError:
-    """Return the error that a response with a status other than 200 stands for.
+    """Return the error for a response with a status other than 200.
 
-    :param headers: by lower-case name
+    :param headers: The header fields by lower-case name.
     """
     error = decode_json_object(body).get("error")
     details: dict[str, Any] = error if isinstance(error, dict) else {}
@@ -115,40 +115,59 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> SiteErro
         return AuthenticationError(
             f"the site refused the {what}; set {setting} to the site's own.{said}", **facts
         )
+    if status == 413:
+        return too_large_error(SITE, said, facts)
     if site_message is None and (body.strip() or status != 500):
-        kind = headers.get("content-type", "a body of no type")
+        kind = headers.get("content-type", "a body without a content type")
         return UnexpectedResponseError(
-            f"the site answered with status {status} and {shown(kind)}, not an error of a "
+            f"the site responded with status {status} and {shown(kind)}, not an error of a "
             "GPROChat site; check its URL, or whether it is down",
             **facts,
         )
-    said = said or " The site gives no reason; the request may not be one it understands."
-    return SiteError(f"the site answered with status {status}.{said}", **facts)
+    said = said or (
+        " The site gives no reason; its model may have failed. Ask again, and check the URL; the"
+        " site's own log has the reason."
+    )
+    return SiteError(f"the site responded with status {status}.{said}", **facts)
 
 
 def rate_limit_error(said: str, facts: dict[str, Any]) -> RateLimitError:
-    """Return the error of a server that asks for fewer requests.
+    """Return the error for a server that rejects a request because of its rate limit.
 
-    :param said: a sentence with its own words, or nothing
-    :param facts: the error's attributes
+    :param said: A sentence that quotes the server, or an empty string.
+    :param facts: The error's attributes.
     """
     wait = facts["retry_after"]
     when = f"wait {wait:g} s" if wait is not None else "wait a while"
-    return RateLimitError(f"too many requests; {when}, or ask less at once.{said}", **facts)
+    return RateLimitError(f"too many requests; {when}, or send fewer at once.{said}", **facts)
+
+
+def too_large_error(peer: Peer, said: str, facts: dict[str, Any]) -> SiteError:
+    """Return the error for a request that is too large for the server, or for a proxy before it.
+
+    :param said: A sentence that quotes the server, or an empty string.
+    :param facts: The error's attributes.
+    """
+    return SiteError(
+        f"the request is too large for {peer.name} (status 413); shorten the prompt, or send fewer"
+        f" of the messages before it (max_messages of a Conversation).{said}",
+        **facts,
+    )
 
 
 def parse_retry_after(value: str | None, date: str | None = None) -> float | None:
-    """Return the seconds that a `Retry-After` asks to wait (RFC 9110, 10.2.3), if it is valid.
+    """Return the delay of a `Retry-After` in seconds (RFC 9110, 10.2.3), or `None` if it is
+    invalid.
 
-    :param date: the same response's `Date`; an HTTP date is relative to it, as clocks differ
+    :param date: The same response's `Date`. An HTTP date is relative to it, as clocks differ.
     """
     if value is None:
         return None
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - takes 6 ms, and few need it
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - takes 6 ms and is rarely needed
 
     if value.strip().isascii() and value.strip().isdigit():
         seconds = float(value)
-        return seconds if isfinite(seconds) else None  # 400 digits are infinite
+        return seconds if isfinite(seconds) else None  # too many digits become infinity
     try:
         then = parsedate_to_datetime(value).timestamp()
     except (ValueError, OverflowError):
@@ -178,6 +197,6 @@ def _rejected_credential(site_message: str) -> tuple[str, str]:
 
 
 def shown(text: str) -> str:
-    """Return a foreign text as a message may show it: printable, and bounded."""
+    """Make a foreign text printable and limit its length, for an error message."""
     printable = "".join(c if c.isprintable() else " " for c in text)
     return printable if len(printable) <= _SHOWN else printable[:_SHOWN] + "…"

@@ -1,4 +1,4 @@
-"""Replies that arrive as server-sent events, each with a JSON object."""
+"""Decoder of replies that are server-sent events, each with a JSON object."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .server_sent_events import ERROR, MAX_EVENT_SIZE, Event, EventReader
 from .usage import Usage
 
 UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""Errors of msgspec for JSON that is invalid, or has not the expected types."""
+"""Errors of msgspec for JSON that is invalid or has unexpected types."""
 
 _DONE = b"[DONE]"
 _INVALID = object()
@@ -25,14 +25,14 @@ _NO_FINISH_REASON = "it ended without a finish reason"
 
 
 class EventReplyDecoder(ABC):
-    """Incremental decoder of one reply. An API's subclass reads its events.
+    """Incremental decoder of one reply. Each API has a subclass that reads its events.
 
-    The reply is complete with its finish reason, however its body ends. Events behind that may
-    still add usage; damage among them is ignored.
+    The finish reason completes the reply, however its body ends. Later events may still report the
+    usage; invalid events among them are ignored.
 
-    :param errors: of the API
-    :param max_size: Maximum size of the text in bytes, `None` for no limit. A larger reply fails,
-        behind the text of that many bytes.
+    :param errors: The reader of the API's errors.
+    :param max_size: Maximum size of the text in bytes, `None` for no limit. A larger reply fails
+        after the text within the limit.
     """
 
     __slots__ = (
@@ -50,18 +50,19 @@ class EventReplyDecoder(ABC):
 
     def __init__(self, errors: ApiErrors, max_size: int | None) -> None:
         self.failure: str | SiteError | None = None
-        """The reason why the reply is broken, or the error that it tells of. Whatever is fed
-        afterwards is dropped."""
+        """The reason why the reply failed, or the error that it reports. Anything fed later is
+        dropped."""
         self.finish_reason: str | None = None
-        """`"stop"`, `"length"` or another of the API's words; None if it is not known (yet)."""
+        """The finish reason: `"stop"`, `"length"`, or another of the API's names. `None` until it
+        is known."""
         self.usage: Usage | None = None
-        """The tokens, once the API has counted them."""
+        """The token counts, once the API has reported them."""
         self.is_whole = False
-        """True once the reply is complete, whatever happens to the connection afterwards."""
+        """True once the reply is complete, even if the connection breaks afterwards."""
         self._errors = errors
         self._max_size = sys.maxsize if max_size is None else max_size
         self._reader = EventReader()
-        self._beginning: bytearray | None = bytearray()  # of the body, until an event has come
+        self._beginning: bytearray | None = bytearray()  # of the body, until the first event
         self._size = 0  # of the text, in bytes
         self._closed = False
 
@@ -83,7 +84,7 @@ class EventReplyDecoder(ABC):
             return ""
         text, events = "", self._reader.finish()
         if events and (events[0][1] == _DONE or _json(events[0][1]) is not _INVALID):
-            text = self._take(events)  # without a blank line behind it, but whole
+            text = self._take(events)  # complete except for its blank line
         elif self._beginning and (value := _json(bytes(self._beginning))) is not _INVALID:
             self._fail(self._errors.in_place_of_stream(value))
         if not self._closed:
@@ -91,18 +92,18 @@ class EventReplyDecoder(ABC):
         return text
 
     def cut(self) -> str:
-        """Return no text: an event without its end is not certain."""
+        """Return no text, because an unfinished event may be incomplete."""
         self._closed = True
         return ""
 
     @abstractmethod
     def _read(self, data: bytes) -> str:
-        """Return the text in the data of an event. Take note of all else in it."""
+        """Return the text in an event's data, and record the rest of it."""
 
     def _object_in(self, data: bytes) -> dict[str, Any]:
-        """Return the JSON object of an event that msgspec does not take.
+        """Return the JSON object of an event that the typed decoder rejects.
 
-        An event that holds anything else gives an empty one, after taking note of what it means.
+        Any other value gives an empty object, after its meaning has been recorded.
         """
         value = _json(data)
         if isinstance(value, dict):
@@ -114,23 +115,23 @@ class EventReplyDecoder(ABC):
         return {}
 
     def _look_for_error(self, data: bytes) -> None:
-        """Take note of the error in the data of an event, if there is one."""
+        """Record the error in an event's data, if there is one."""
         if not self._closed and (error := error_in(self._object_in(data))):
             self._fail(self._errors.in_stream(error))
 
     def _count(self, input_tokens: int, output_tokens: int) -> None:
-        """Take note of the usage until here, if it is one."""
+        """Record the usage up to this event, if it is valid."""
         if input_tokens >= 0 and output_tokens >= 0:
             self.usage = Usage(input_tokens, output_tokens)
 
     def _ended(self, reason: str, text: str) -> None:
-        """Take note of the finish reason.
+        """Record the finish reason.
 
-        :param text: that of the same event
+        :param text: The text of the same event.
         """
         self.finish_reason = reason
         if reason == "length" and not (text or self._size):
-            what = "reached its limit of tokens before the first text; raise the limit in fields"
+            what = "reached its token limit before the first text; raise the limit in fields"
             self._fail(self._errors.of_reply(what, code=reason))
         else:
             self.is_whole = True
@@ -141,13 +142,13 @@ class EventReplyDecoder(ABC):
         self._closed = True
 
     def _damaged(self, reason: str) -> None:
-        """Take note that nothing more can be read."""
+        """Record that the rest of the reply is unreadable."""
         self._closed = True
         if not self.is_whole:
             self._fail(reason)
 
     def _take(self, events: list[Event]) -> str:
-        """Return the text of some events, up to the one that ends the reply."""
+        """Return the text of events, up to the one that ends the reply."""
         texts = []
         for kind, data in events:
             if kind == ERROR:
@@ -169,16 +170,16 @@ class EventReplyDecoder(ABC):
         return "".join(texts)
 
     def _measured(self, text: str) -> str:
-        """Add a text's size to that of the reply, and return the part of it that is valid."""
+        """Add a text's size to the reply's, and return the valid part of the text."""
         try:
             self._size += len(text.encode())
         except UnicodeEncodeError as error:
-            self._fail("it holds half a surrogate pair, which is not text")
+            self._fail("it holds a lone surrogate, which is not valid text")
             return self._measured(text[: error.start])
         return text
 
     def _within_limit(self, text: str) -> str:
-        """Return the part of a text that is within the limit of the reply."""
+        """Return the part of a text that is within the reply's limit."""
         self._fail(f"it is larger than max_reply_size, {self._max_size} bytes")
         encoded = text.encode()
         room = self._max_size - (self._size - len(encoded))
@@ -193,7 +194,7 @@ def _json(data: bytes) -> Any:
 
 
 def _error_of(data: bytes) -> dict[str, Any]:
-    """Return the error in an event of the type "error", whatever its shape."""
+    """Return the error in an event of the type "error", in any of its shapes."""
     value = _json(data)
     if value is _INVALID:
         return {"message": data.decode(errors="replace")}

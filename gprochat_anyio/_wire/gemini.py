@@ -1,6 +1,6 @@
-"""Google's Gemini: `POST models/{model}:streamGenerateContent?alt=sse`.
+"""Google's Gemini API: `POST models/{model}:streamGenerateContent?alt=sse`.
 
-Thoughts of the model are not text, and of several candidates only the first is read.
+The model's thoughts are not part of the text. Only the first candidate is read.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from .server_sent_events import Event
 
 GEMINI_URL = "https://generativelanguage.googleapis.com/v1beta"
 GEMINI_MODEL = "gemini-flash-latest"
-"""An alias, of the newest of its kind."""
+"""An alias of the newest Flash model."""
 
 GEMINI_PEER = Peer("the Gemini API", "base_url")
 _METHOD = "generateContent"
-"""A model that can chat has it, streamed or not."""
+"""The method that every chat model supports."""
 _KEY_SETTING = "api_key (GEMINI_API_KEY)"
 
 _FINISH_REASONS = {"STOP": "stop", "MAX_TOKENS": "length"}
@@ -47,9 +47,10 @@ _FILTERED = frozenset(
 class GeminiWire(ApiWire):
     """The client's end of the Gemini API.
 
-    :param model: the model's name, with or without `models/`
-    :param system: a system text for every request, before the prompt's own
-    :param fields: more fields of the body, such as `{"generationConfig": {"temperature": 0}}`
+    :param model: The model's name, with or without `models/`.
+    :param system: A system message for every request, before the prompt's own.
+    :param fields: Additional fields of the body, such as
+        `{"generationConfig": {"temperature": 0}}`.
     :raises ValueError: If a setting is invalid. The message names it, and never shows the key.
     """
 
@@ -92,7 +93,7 @@ class GeminiWire(ApiWire):
         return Hidden(encode_json(body))
 
     def decoder(self, max_size: int | None) -> GeminiDecoder:
-        """Return a fresh decoder for the body of one reply."""
+        """Return a new decoder for the body of one reply."""
         return GeminiDecoder(self._errors, max_size)
 
     def models_path(self, token: str | None) -> str:
@@ -161,7 +162,7 @@ class GeminiDecoder(EventReplyDecoder):
     def _take(self, events: list[Event]) -> str:
         text = super()._take(events)
         tokens = self._tokens
-        if tokens is not None:  # once for all events: each counts anew
+        if tokens is not None:  # once for all events, as each has the total so far
             made = tokens.candidates_token_count + tokens.thoughts_token_count
             self._count(tokens.prompt_token_count, made)
         return text
@@ -199,14 +200,14 @@ class GeminiDecoder(EventReplyDecoder):
         if reason in _FINISH_REASONS:
             self._ended(_FINISH_REASONS[reason], text)
         elif reason in _FILTERED:
-            what = f"held the reply back ({reason})"
+            what = f"withheld the reply ({reason})"
             self._fail(self._errors.of_reply(what, code="content_filter", message=message))
         elif reason != "FINISH_REASON_UNSPECIFIED":
-            self._fail(self._errors.of_reply("gave the reply up", code=reason, message=message))
+            self._fail(self._errors.of_reply("abandoned the reply", code=reason, message=message))
 
 
 def _tolerated(value: Mapping[str, Any]) -> _ResponseEvent:
-    """Return what can be used of an event whose fields have other types."""
+    """Return the usable fields of an event, some of which have unexpected types."""
     candidates = value.get("candidates")
     feedback = _object(value.get("promptFeedback"))
     return _ResponseEvent(

@@ -1,6 +1,6 @@
 """The GPROChat wire without I/O: its constants, signing, and the client's requests.
 
-`admission` is the site's end; `error_responses` reads what a site sends instead of a reply.
+The module `admission` is the site's end. `error_responses` reads responses that are not replies.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from .messages import Message, folded
 GENERATE_PATH = "/api/generate"
 AUTH_PATH = "/api/auth"
 REQUEST_CONTENT_TYPE = "text/plain;charset=UTF-8"
-"""The content type of every JSON body, in both directions: the wire declares JSON as text."""
+"""The content type of every JSON body, in both directions. The wire declares JSON as text."""
 
 REPLY_CONTENT_TYPE = "text/plain; charset=utf-8"
 """The content type of a reply, whose body is the text itself."""
 
 FAILURE_MARKER = b"Internal server error"
-"""The last text of a reply whose model failed after the response's head was sent."""
+"""The text that ends a reply if its model failed after the response's head was sent."""
 
 MODEL_FAILURE_CODE = "Error"
-"""The `code` of an error response if the model failed before its first text."""
+"""The `code` of the error response if the model failed before its first text."""
 
 
 def sign(timestamp: int, text: str, secret_key: str) -> str:
     """Return a request's signature: lower-case hex SHA-256 of `timestamp:text:secret_key`.
 
-    :param timestamp: Unix time in milliseconds
-    :param text: the concatenation of the last message's parts
+    :param timestamp: The Unix time in milliseconds.
+    :param text: The last message's parts, concatenated.
     """
     return hashlib.sha256(f"{timestamp}:{text}:{secret_key}".encode()).hexdigest()
 
@@ -48,8 +48,8 @@ def encode_generate(
 ) -> bytes:
     """Encode and sign the body of `POST /api/generate` for a history.
 
-    :param messages: as `messages.history` returns them; the last one is the user's
-    :param timestamp: Unix time in milliseconds; `None` for the current time
+    :param messages: The history, as `messages.history` returns it. The last message is the user's.
+    :param timestamp: The Unix time in milliseconds. `None` for the current time.
     """
     messages = folded(messages)
     if timestamp is None:
@@ -74,14 +74,14 @@ def encode_auth(password: str | None) -> bytes:
 
 
 def decode_auth(body: bytes) -> bool:
-    """Return True if a response of `/api/auth` says that the password is right.
+    """Return True if a response of `/api/auth` accepts the password.
 
-    :raises UnexpectedResponseError: If it says neither that nor the opposite.
+    :raises UnexpectedResponseError: If the response neither accepts nor rejects it.
     """
     code = decode_json_object(body).get("code")
     if code not in (0, -1) or isinstance(code, bool):
         raise UnexpectedResponseError(
-            "the answer to the password check is not one of a GPROChat site; check the site's URL",
+            "the response to the password check is not a GPROChat site's; check the site's URL",
             status=200,
         )
     return bool(code == 0)

@@ -1,4 +1,4 @@
-"""What counts as a prompt, and the history it becomes."""
+"""Messages and prompts, validated, and the histories made from them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from gprochat_anyio._errors import InvalidPromptError
 
@@ -24,11 +24,11 @@ _ROLES = {
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Message:
-    """One turn of a conversation.
+    """One message of a conversation. Its `repr` hides the text, to keep prompts out of logs.
 
-    :param role: `"user"`, `"assistant"` or `"model"`, `"system"` or `"developer"`
-    :param content: the text. Its `repr` never shows it, so that prompts stay out of logs.
-    :raises InvalidPromptError: for another role, a blank text, or one that is no Unicode text
+    :param role: `"user"`; `"assistant"` or `"model"`; `"system"` or `"developer"`.
+    :param content: The text.
+    :raises InvalidPromptError: If the role is unknown, or the text is blank or not valid Unicode.
     """
 
     role: str
@@ -45,22 +45,36 @@ class Message:
 
     @property
     def wire_role(self) -> Literal["user", "model", "system"]:
-        """The role in a GPROChat site's terms, which has no `"system"`: see `folded`."""
+        """The role's name on the GPROChat wire, which has no `"system"`: see `folded`."""
         return _ROLES[self.role]  # type: ignore[return-value]
 
 
 Prompt = str | Message | Sequence[Message | Mapping[str, Any]]
-"""A user's text, one message, or a history whose last message is the user's."""
+"""A prompt: the user's text, one message, or a history whose last message is the user's."""
+
+
+class FieldedPrompt(tuple[Message, ...]):  # noqa: SLOT001 - subclasses of tuple cannot have slots
+    """A history with additional fields for the body of its request, if the API supports them.
+
+    :param fields: Fields as of `Client.openai`, which they override.
+    """
+
+    fields: Mapping[str, Any]
+
+    def __new__(cls, messages: Iterable[Message], fields: Mapping[str, Any]) -> Self:
+        made = super().__new__(cls, messages)
+        made.fields = fields
+        return made
 
 
 def history(prompt: Prompt) -> tuple[Message, ...]:
-    """Return a prompt as the history that every API accepts: it alternates, and ends with the user.
+    """Return a prompt as a history that every API accepts.
 
-    Before that comes one message with all system texts, if there are any. Neighbours of one role
-    are joined, with a blank line between: models refuse them, and a GPROChat site's own page drops
-    all but the last.
+    The messages of user and model alternate, and the last is the user's. One message with all
+    system texts comes first, if there are any. Consecutive messages of one role are joined by a
+    blank line: models reject them, and a GPROChat site's own page drops all but the last.
 
-    :raises InvalidPromptError: For what an API would refuse or answer with nothing.
+    :raises InvalidPromptError: If an API would reject the prompt, or reply without text.
     """
     if isinstance(prompt, str):
         return (Message("user", prompt),)
@@ -68,7 +82,7 @@ def history(prompt: Prompt) -> tuple[Message, ...]:
     system = "\n\n".join(m.content for m in messages if m.wire_role == "system")
     turns = [m for m in messages if m.wire_role != "system"]
     if not turns:
-        raise InvalidPromptError("the prompt has no message of the user; add one")
+        raise InvalidPromptError("the prompt has no user message; add one")
     if turns[-1].wire_role != "user":
         raise InvalidPromptError("the last message must be the user's; append the question to ask")
     merged = [
@@ -79,9 +93,9 @@ def history(prompt: Prompt) -> tuple[Message, ...]:
 
 
 def folded(messages: Sequence[Message]) -> Sequence[Message]:
-    """Return a history without a system message: its text is put before the user's first.
+    """Fold the system message into the user's first message.
 
-    :param messages: as `history` returns them
+    :param messages: A history, as `history` returns it.
     """
     if messages[0].wire_role != "system":
         return messages
@@ -91,10 +105,19 @@ def folded(messages: Sequence[Message]) -> Sequence[Message]:
     return rest
 
 
-def checked(make: Callable[[_P], _T], prompt: _P) -> _T | InvalidPromptError:
-    """What is made of a prompt, or why it is refused, to be raised where nothing holds the prompt.
+def refused_fields(fields: Mapping[str, Any]) -> InvalidPromptError:
+    """Return the error for a prompt with fields, in an API that does not support them."""
+    names = ", ".join(sorted(fields))
+    return InvalidPromptError(
+        f"only OpenAI's API supports fields of a single prompt; remove {names} from its body"
+    )
 
-    The frames that an exception passes keep their locals, and error reports show them.
+
+def checked(make: Callable[[_P], _T], prompt: _P) -> _T | InvalidPromptError:
+    """Call `make` with a prompt. Return its result, or the error for the caller to raise.
+
+    The frames of a traceback keep their local variables, and error reports show them. The caller
+    therefore raises the error from a frame that does not hold the prompt.
     """
     try:
         return make(prompt)
@@ -104,20 +127,20 @@ def checked(make: Callable[[_P], _T], prompt: _P) -> _T | InvalidPromptError:
 
 
 def flattened(messages: Iterable[Message | Mapping[str, Any]]) -> Message:
-    """A history as one message of the user's.
+    """Flatten a history into one user message.
 
-    :raises InvalidPromptError: when there is no text at all, or it is no Unicode text
+    :raises InvalidPromptError: If there is no text, or it is not valid Unicode.
     """
     return Message("user", format_prompt(messages))
 
 
 def format_prompt(messages: Iterable[Message | Mapping[str, Any]]) -> str:
-    """Flatten a history into one text, as the original provider did.
+    """Flatten a history into one text, as the original provider does.
 
-    One message gives its content unchanged. Several give a line `Role: content` for each that
-    is not blank, then a last line `Assistant:`.
+    A single message gives its content unchanged. Several messages give a line `Role: content` for
+    each that is not blank, and a last line `Assistant:`.
 
-    :raises InvalidPromptError: when there is no text at all
+    :raises InvalidPromptError: If there is no text.
     """
     pairs = [(m.role, m.content) if isinstance(m, Message) else _pair(m) for m in messages]
     spoken = [(role, content) for role, content in pairs if content.strip()]
@@ -134,17 +157,18 @@ def _messages(prompt: Message | Sequence[Message | Mapping[str, Any]]) -> tuple[
         return (prompt,)
     if isinstance(prompt, Mapping) or not isinstance(prompt, Iterable):
         raise InvalidPromptError(
-            f"a prompt is a str, a Message or a sequence of messages, not {type(prompt).__name__}"
+            "a prompt must be a str, a Message or a sequence of messages, not "
+            f"{type(prompt).__name__}"
         )
     return tuple(m if isinstance(m, Message) else Message(*_pair(m)) for m in prompt)
 
 
 def _pair(message: object) -> tuple[str, str]:
     if not isinstance(message, Mapping) or not {"role", "content"} <= message.keys():
-        raise InvalidPromptError('a message is a Message or {"role": ..., "content": ...}')
+        raise InvalidPromptError('a message must be a Message or {"role": ..., "content": ...}')
     role = message["role"]
     if not isinstance(role, str):
-        raise InvalidPromptError(f"a message's role is a str, not {type(role).__name__}")
+        raise InvalidPromptError(f"a message's role must be a str, not {type(role).__name__}")
     return role, _joined(message["content"])
 
 
@@ -153,15 +177,16 @@ def _joined(content: object) -> str:
         return content
     if not isinstance(content, Sequence) or isinstance(content, bytes | bytearray):
         raise InvalidPromptError(
-            f"a message's content is a str or a list of text parts, not {type(content).__name__}"
+            "a message's content must be a str or a list of text parts, not "
+            f"{type(content).__name__}"
         )
     texts = []
     for part in content:
         text = part.get("text") if isinstance(part, Mapping) else None
         if not isinstance(text, str) or part.get("type", "text") != "text":
             raise InvalidPromptError(
-                'a part of a message\'s content is {"type": "text", "text": ...}; '
-                "a GPROChat site takes nothing else"
+                'a part of a message\'s content must be {"type": "text", "text": ...}; '
+                "other parts are not supported"
             )
         texts.append(text)
     return "".join(texts)
@@ -170,7 +195,9 @@ def _joined(content: object) -> str:
 def _text_of(content: object) -> str:
     text = _joined(content)
     if not text or text.isspace():
-        raise InvalidPromptError("a message is blank; a site answers it with nothing: leave it out")
+        raise InvalidPromptError(
+            "a message is blank, which gets an empty reply; give it text, or leave it out"
+        )
     if not text.isascii():
         try:
             text.encode()
@@ -179,7 +206,7 @@ def _text_of(content: object) -> str:
         else:
             return text
         raise InvalidPromptError(
-            f"a message holds half a surrogate pair at character {place}, which is no text; "
+            f"a message has a lone surrogate at character {place}, which is not valid text; "
             "decode its source with errors='replace'"
         )
     return text

@@ -1,4 +1,4 @@
-"""The interface of a model that runs in this process: its history, and how its texts can end."""
+"""The interface of models in this process: their histories, texts, errors and finish reasons."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from .usage import Usage
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Turn:
-    """One message of a history as it arrived.
+    """One message of a history, as a model receives it. Its `repr` hides the text.
 
-    Not a `Message`, which is what a client may send: a site has to live with what it gets.
+    A `Message` is validated for sending. A site must accept more than that.
 
-    :param text: may be blank. Its `repr` never shows it, so that prompts stay out of logs.
+    :param text: The text, which may be blank.
     """
 
     role: Literal["user", "model", "system"]
-    """`"system"` is only for models that have a `takes_system` that is True: the first turn."""
+    """The author. `"system"` is passed only to models whose `takes_system` is True, as the first
+    turn."""
     text: str
 
     def __repr__(self) -> str:
@@ -29,27 +30,28 @@ class Turn:
 
 
 Model = Callable[[tuple[Turn, ...]], AsyncIterable[str]]
-"""Answers a history, oldest turn first, the last one the user's, with texts.
+"""A callable that takes a history and returns an async iterable of texts.
 
-Each text goes to the client at once, as one HTTP chunk. An empty text makes no chunk, but opens
-the reply: from then on the client sees a failure as an interrupted reply and no longer as an
-error. The iteration is cancelled when the client leaves, and an async generator is then closed;
-it has one second for that. If it has a `name`, OpenAI's clients see it.
+The history begins with the oldest turn and ends with the user's. Each text is sent to the client
+immediately, as one HTTP chunk. An empty text sends no chunk, but starts the reply: after that, the
+client sees a failure as an interrupted reply instead of an error response. If the client
+disconnects, the iteration is cancelled and an async generator is closed, which may take one second.
+OpenAI's clients see the callable's `name`, if it has one.
 """
 
 
 class ModelError(Exception):
-    """Raised by a model to refuse.
+    """Raised by a model to refuse a prompt, or to give up a reply.
 
-    Before its first text the client gets the message, as an error with status 500; after it, the
-    client only learns that the reply was interrupted. Clients of the OpenAI endpoint get the
-    message in both cases.
+    Before the first text, the client receives the message as an error with status 500. After it,
+    the client only learns that the reply was interrupted. Clients of the OpenAI endpoint receive
+    the message in both cases.
 
-    :param status: the HTTP status for clients of the OpenAI endpoint. 429 is a rate limit; its
-        message tells so to the others, too.
-    :param code: a name for the reason, for the same; `"content_filter"` after the first text is
-        a finish reason there, and no failure
-    :param retry_after: seconds after which to ask again
+    :param status: The HTTP status for clients of the OpenAI endpoint. 429 is a rate limit, which
+        other clients recognize by the message.
+    :param code: The error code for clients of the OpenAI endpoint. After the first text,
+        `"content_filter"` is a finish reason instead of a failure.
+    :param retry_after: The time to wait before another attempt, in seconds.
     :raises ValueError: If `retry_after` is negative, infinite or NaN.
     """
 
@@ -72,9 +74,9 @@ class ModelError(Exception):
 
 
 class Finish(str):
-    """An empty text that a model may end with, to say why it stopped.
+    """A finish reason, as an empty text that a model may yield last.
 
-    Clients of the OpenAI endpoint are told; the GPROChat wire has no place for it.
+    Clients of the OpenAI endpoint receive it. The GPROChat wire cannot express it.
     """
 
     __slots__ = ("reason", "usage")
@@ -82,10 +84,10 @@ class Finish(str):
     usage: Usage | None
 
     def __new__(cls, reason: Literal["stop", "length"], usage: Usage | None = None) -> Self:
-        """Return the end of a reply.
+        """Create the end of a reply.
 
-        :param reason: `"length"` if the reply is cut off at a limit of tokens
-        :param usage: the tokens that the reply took, if they are known
+        :param reason: `"length"` if a token limit cut the reply off, `"stop"` otherwise.
+        :param usage: The token counts, if they are known.
         """
         self = super().__new__(cls)
         self.reason = reason
@@ -94,7 +96,7 @@ class Finish(str):
 
 
 def spoken(turns: tuple[Turn, ...]) -> Iterator[Turn]:
-    """Return the turns as models want them: no blank ones, neighbours of one role joined.
+    """Return the turns without blank ones, and with consecutive turns of one role joined.
 
     :raises ModelError: If the user's last text is blank.
     """

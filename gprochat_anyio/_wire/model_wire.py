@@ -1,28 +1,28 @@
-"""The wire of a model in this process: there are no bytes, so its texts pass as they are."""
+"""The wire of a model in this process, whose texts need no encoding."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gprochat_anyio._errors import RateLimitError, SiteError
+from gprochat_anyio._errors import InvalidPromptError, RateLimitError, SiteError
 
-from .messages import Message, folded
+from .messages import Message, folded, refused_fields
 from .model_api import Finish, ModelError, Turn
 from .usage import Usage
 
 
 class ModelDecoder:
-    """The decoder of a model's reply, which is fed its texts.
+    """Decoder of one reply of a model, which is fed the model's texts.
 
-    :param max_size: Maximum size of the texts in bytes of UTF-8, None for no limit. A larger reply
-        fails, behind the text of that many bytes.
+    :param max_size: Maximum size of the texts as UTF-8 in bytes, `None` for no limit. A larger
+        reply fails after the text within the limit.
     """
 
     __slots__ = ("_max_size", "_size", "failure", "finish_reason", "usage")
 
     is_whole = False
-    """Only the end of the iteration is the end of the reply."""
+    """False, because only the end of the iteration completes the reply."""
 
     def __init__(self, max_size: int | None) -> None:
         self.failure: str | None = None
@@ -32,7 +32,7 @@ class ModelDecoder:
         self._size = 0
 
     def feed(self, data: Any) -> str:
-        """Return the text, or take note of why the model has ended."""
+        """Return the text, or record the finish reason."""
         if isinstance(data, Finish):
             self.finish_reason, self.usage = data.reason, data.usage
             return ""
@@ -56,36 +56,40 @@ class ModelDecoder:
 
 
 class ModelWire:
-    """A model in this process. A request's body is the history that it gets."""
+    """The wire of a model in this process. The body of a request is the model's history."""
 
     provider = "in_process"
     path = ""
     headers: Mapping[str, str] = {}
 
     def encode(self, messages: Sequence[Message]) -> Any:
-        """Return the history for a model, which has no place for a system text of its own."""
+        """Return the history for a model, with the system message folded into the user's first."""
         return tuple(
             Turn("user" if message.wire_role == "user" else "model", message.content)
             for message in folded(messages)
         )
 
+    def with_fields(self, fields: Mapping[str, Any]) -> InvalidPromptError:
+        """Return an error, because a model has no additional fields."""
+        return refused_fields(fields)
+
     def decoder(self, max_size: int | None) -> ModelDecoder:
-        """Return the decoder of a reply."""
+        """Return a new decoder for one reply."""
         return ModelDecoder(max_size)
 
     def check_reply_head(
         self, status: int, headers: Mapping[str, str], *, framed: bool
     ) -> SiteError | None:
-        """Return None: a model refuses by raising."""
+        """Not used, because a model has no responses."""
         raise NotImplementedError  # pragma: no cover - there are no responses to check
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> SiteError:
-        """Return the error that a response stands for: a model has none."""
+        """Not used, because a model has no responses."""
         raise NotImplementedError  # pragma: no cover - there are no responses to read
 
 
 def error_of_model(error: ModelError) -> SiteError:
-    """Return what a model's refusal means to the caller."""
+    """Return the client's exception for a `ModelError`."""
     kind = RateLimitError if error.status == 429 else SiteError
     return kind(
         str(error),

@@ -1,16 +1,18 @@
 """OpenAI's chat completions, as OpenAI, Ollama, llama.cpp, vLLM and many others serve them.
 
-A refusal of the model is text. Its reasoning is not, nor are calls of tools, and of several choices
-only the first is read.
+The model's refusals are part of the text; its reasoning and tool calls are not. Only the first
+choice is read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import msgspec
 
+from gprochat_anyio._errors import InvalidPromptError
 from gprochat_anyio._redaction import Hidden, hide_arguments
 
 from .api_wire import ApiWire, ModelPage
@@ -21,7 +23,7 @@ from .messages import Message
 
 OPENAI_PEER = Peer("the model's server", "base_url (often it ends with /v1)")
 _LONGEST_REASON = 100
-"""Characters of a finish reason that is not one of OpenAI's own words."""
+"""Maximum length of a finish reason that OpenAI does not define."""
 
 _ROLES = {"user": "user", "model": "assistant"}
 
@@ -29,11 +31,11 @@ _ROLES = {"user": "user", "model": "assistant"}
 class OpenAIWire(ApiWire):
     """The client's end of OpenAI's API.
 
-    :param model: the model's name
-    :param api_key: if the server wants one
-    :param system: a system text for every request, before the prompt's own
-    :param fields: more fields of the body, such as `{"temperature": 0}`. None leaves out
-        `stream_options`, which a few servers refuse.
+    :param model: The model's name.
+    :param api_key: The API key, if the server requires one.
+    :param system: A system message for every request, before the prompt's own.
+    :param fields: Additional fields of the body, such as `{"temperature": 0}`. A value of `None`
+        omits a field, such as `stream_options`, which a few servers reject.
     :raises ValueError: If a setting is invalid. The message names it, and never shows the key.
     """
 
@@ -68,13 +70,25 @@ class OpenAIWire(ApiWire):
         body = {**self._fields, "model": self.model, "stream": True, "messages": said}
         return Hidden(encode_json(body))
 
+    def with_fields(self, fields: Mapping[str, Any]) -> OpenAIWire | InvalidPromptError:
+        """Return a wire that adds fields to the body of its requests, or the error."""
+        if fields.get("model", self.model) != self.model:
+            return InvalidPromptError(
+                f"the request names another model than the client's, {self.model}; "
+                'set the model on the client, or remove "model" from the body'
+            )
+        wire = copy(self)
+        given = {**self._fields, **fields}
+        wire._fields = {name: value for name, value in given.items() if value is not None}
+        return wire
+
     def decoder(self, max_size: int | None) -> OpenAIDecoder:
-        """Return a fresh decoder for the body of one reply."""
+        """Return a new decoder for the body of one reply."""
         return OpenAIDecoder(self._errors, max_size)
 
     def _models_in(self, value: Any) -> ModelPage | None:
         if isinstance(value, dict) and "data" in value:
-            value = value["data"] or []  # Ollama's is null while it has none
+            value = value["data"] or []  # Ollama without models sends null
         if not isinstance(value, list):
             return None
         names = [model.get("id") for model in value if isinstance(model, dict)]
@@ -133,15 +147,15 @@ class OpenAIDecoder(EventReplyDecoder):
 
     def _take_reason(self, reason: str, text: str) -> None:
         if reason == "content_filter":
-            self._fail(self._errors.of_reply("held the reply back", code=reason))
+            self._fail(self._errors.of_reply("withheld the reply", code=reason))
         elif reason == "error":
-            self._fail(self._errors.of_reply("gave the reply up", code=reason))
+            self._fail(self._errors.of_reply("abandoned the reply", code=reason))
         else:
             self._ended(self._errors.hide_key(reason)[:_LONGEST_REASON], text)
 
 
 def _tolerated(value: Mapping[str, Any]) -> _ChunkEvent:
-    """Return what can be used of an event whose fields have other types."""
+    """Return the usable fields of an event, some of which have unexpected types."""
     choices = value.get("choices")
     return _ChunkEvent(
         choices=tuple(_choices_in(choices)) if isinstance(choices, list) else None,
@@ -165,7 +179,7 @@ def _choices_in(values: list[Any]) -> Iterator[_Choice]:
 
 
 def text_in(content: object) -> str:
-    """Return the text of a content, which a few servers send as a list of parts."""
+    """Return the text of a message's content, which a few servers send as a list of parts."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []

@@ -1,4 +1,4 @@
-"""The server's end of OpenAI's chat completions: the objects of its responses."""
+"""The server's end of OpenAI's chat completions: the JSON objects of its responses."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def completion_object(
 ) -> dict[str, Any]:
     """Return a completion, or a chunk of one.
 
-    :param kind: of the object
-    :param part: the name of the content: `"message"`, or `"delta"` of a chunk
-    :param reason: the finish reason
-    :param created: Unix time in seconds
+    :param kind: The object's type.
+    :param part: The name of the content: `"message"`, or `"delta"` in a chunk.
+    :param reason: The finish reason.
+    :param created: The Unix time in seconds.
     """
     choice = {"index": 0, part: content, "logprobs": None, "finish_reason": reason}
     return {"id": id, "object": kind, "created": created, "model": model, "choices": [choice]}
 
 
 def usage_object(usage: Usage) -> dict[str, int]:
-    """Return the tokens of a completion."""
+    """Return the token counts of a completion."""
     return {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
@@ -52,7 +52,7 @@ def error_object(
 ) -> dict[str, Any]:
     """Return the body of an error response, which is also the data of an error event.
 
-    :param param: the parameter of the request that is wrong
+    :param param: The invalid parameter of the request.
     """
     kind = _KINDS.get(status, "server_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}

@@ -1,8 +1,8 @@
-"""Text of a GPROChat reply, from its bytes: strict UTF-8 and the failure marker.
+"""Decoder of GPROChat replies: strict UTF-8, and detection of the failure marker.
 
-A site whose model fails after the head was sent ends the reply with `Internal server error`.
-Proxies merge that with the chunk before it, so chunk boundaries carry no information: a reply
-whose text ends with exactly these words has failed.
+If the model fails after the response's head was sent, the site ends the reply with
+`Internal server error`. Proxies merge it with the preceding chunk, so chunk boundaries carry no
+information. A reply whose text ends with exactly these words has failed.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ import sys
 from .gprochat import FAILURE_MARKER
 from .usage import Usage
 
-_FIRST = FAILURE_MARKER[:1]  # occurs nowhere else in the marker: a tail has one place to begin
+_FIRST = FAILURE_MARKER[:1]  # unique in the marker, so a tail can begin at one place only
 _LENGTH = len(FAILURE_MARKER)
 
 
 class TextDecoder:
     """Incremental decoder of one reply. It holds back only a tail that may become the marker.
 
-    :param failure_marker: Look for the marker. If False, it is text like any other.
-    :param max_size: Maximum size of the body in bytes, `None` for no limit. A larger reply fails,
-        behind the text of that many bytes.
+    :param failure_marker: Detect the marker. If False, it is ordinary text.
+    :param max_size: Maximum size of the body in bytes, `None` for no limit. A larger reply fails
+        after the text within the limit.
     """
 
     __slots__ = ("_failure_marker", "_held", "_max_size", "_room", "_undecoded", "failure")
 
     finish_reason: str | None = None
     usage: Usage | None = None
-    """Both None: the API does not say."""
+    """Always `None`, like `finish_reason`: the API reports neither."""
     is_whole = False
-    """Only the end of the body is the end of the reply."""
+    """False, because only the end of the body completes the reply."""
 
     def __init__(self, *, failure_marker: bool = True, max_size: int | None = None) -> None:
         self.failure: str | None = None
-        """The reason why the reply has failed. Whatever is fed afterwards is dropped."""
+        """The reason why the reply failed. Anything fed later is dropped."""
         self._failure_marker = failure_marker
         self._max_size = max_size
         self._room = sys.maxsize if max_size is None else max_size
@@ -43,7 +43,7 @@ class TextDecoder:
         self._undecoded = b""  # the beginning of a character
 
     def feed(self, data: bytes) -> str:
-        """Return the text that these bytes complete, possibly none."""
+        """Return the text that these bytes complete. It may be empty."""
         if self.failure is not None:
             return ""
         self._room -= len(data)
@@ -74,7 +74,7 @@ class TextDecoder:
         return text
 
     def cut(self) -> str:
-        """Return the rest of the text of a body that broke off, without a whole marker."""
+        """Return the rest of the text of a body that was cut off. A complete marker is dropped."""
         held = self._release()
         return self._decode(held) if held != FAILURE_MARKER else ""
 

@@ -1,35 +1,35 @@
-"""Server-sent events to and from bytes, as the HTML standard defines them (section 9.2.6).
+"""Encoding and parsing of server-sent events (HTML standard, section 9.2.6).
 
-Two deviations serve the servers of chat APIs. Several omit the blank line behind their last event,
-so `finish` gives an unfinished event instead of dropping it. llama.cpp reports a failure in a field
-of its own, `error: {...}`, which reads as the data of an event of the type "error".
+Two deviations accommodate chat APIs. Several servers omit the blank line after their last event, so
+`finish` returns an unfinished event instead of dropping it. llama.cpp reports a failure in a field
+of its own, `error: {...}`, which is parsed as the data of an event of the type "error".
 
-An event's id and `retry` are ignored: nothing here reconnects.
+The fields `id` and `retry` are ignored, because the client does not reconnect.
 """
 
 from __future__ import annotations
 
 MAX_EVENT_SIZE = 1024 * 1024
-"""Maximum size in bytes of a line, and of an event's data. Chat APIs send a few tokens in each."""
+"""Maximum size of a line, and of an event's data, in bytes. Chat APIs send a few tokens in each."""
 
 MESSAGE = "message"
-"""The type of an event that does not name one."""
+"""The default type of an event."""
 
 ERROR = "error"
 
 Event = tuple[str, bytes]
-"""The type, and the data: its lines, joined by line feeds."""
+"""An event's type, and its data: the lines joined by line feeds."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def encode_event(data: bytes) -> bytes:
-    """Return an event with one line of data."""
+    """Encode an event with one line of data."""
     return b"data: " + data + b"\n\n"
 
 
 class EventReader:
-    """Incremental reader of one event stream."""
+    """Incremental parser of one event stream."""
 
     __slots__ = (
         "_after_carriage_return",
@@ -43,20 +43,20 @@ class EventReader:
 
     def __init__(self) -> None:
         self.too_large = False
-        """True after an event that exceeds `MAX_EVENT_SIZE`. Nothing is read beyond it."""
+        """True after an event that exceeds `MAX_EVENT_SIZE`. The rest of the stream is ignored."""
         self._at_start = True
         self._after_carriage_return = False
         self._rest = bytearray()  # the beginning of a line
         self._kind = MESSAGE
         self._values: list[bytes] = []
-        self._size = 0  # of several values; a single one is within bounds as its line is
+        self._size = 0  # of several values; a single value is as limited as its line
 
     def feed(self, data: bytes) -> list[Event]:
         """Return the events that these bytes complete."""
         events: list[Event] = []
         values = self._values
         for line in self._lines(data):
-            if line[:6] == b"data: " and not values:  # a slice is faster than `startswith`
+            if line[:6] == b"data: " and not values:  # slicing is faster than `startswith`
                 values.append(line[6:])
             elif line:
                 self._take_field(line)
@@ -72,7 +72,7 @@ class EventReader:
         return events
 
     def finish(self) -> list[Event]:
-        """Return the event at the end of the stream if its blank line is missing."""
+        """Return the last event of the stream, if its blank line is missing."""
         return self.feed(b"\n\n")
 
     def _lines(self, data: bytes) -> list[bytes]:
@@ -97,7 +97,7 @@ class EventReader:
             elif not data.endswith(b"\n"):
                 rest += lines.pop()
         else:
-            lines = data.split(b"\n")  # half the time of `splitlines`
+            lines = data.split(b"\n")  # twice as fast as `splitlines`
             rest += lines.pop()
         if self._at_start and lines:
             self._at_start = False
@@ -107,7 +107,7 @@ class EventReader:
         return lines
 
     def _within_bounds(self, lines: list[bytes]) -> list[bytes]:
-        """Return the lines before the first that is too large."""
+        """Return the lines before the first one that is too large."""
         for number, line in enumerate(lines):
             if len(line) > MAX_EVENT_SIZE:
                 self.too_large = True
@@ -127,7 +127,7 @@ class EventReader:
             self._add(value)
 
     def _add(self, value: bytes) -> None:
-        """Add a line to the event's data."""
+        """Append a line to the event's data."""
         if self._values:
             self._size = 1 + len(value) + (self._size or len(self._values[0]))
         self._values.append(value)

@@ -1,4 +1,4 @@
-"""The tokens that a reply took."""
+"""The token usage of a reply."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The tokens that a reply took, as its API counts them."""
+    """The token counts of a request, as the API reports them."""
 
     input_tokens: int
-    """Of the prompt, the history and the system text included."""
+    """Tokens of the prompt, including the history and the system message."""
     output_tokens: int
-    """Of the reply, reasoning that is not shown included where the API counts it."""
+    """Tokens of the reply, including hidden reasoning if the API counts it."""

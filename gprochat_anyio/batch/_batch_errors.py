@@ -1,4 +1,4 @@
-"""What is wrong with an output file."""
+"""Errors of a batch's output and of its shards."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ from gprochat_anyio import GPROChatError
 
 
 class OutputError(GPROChatError):
-    """The output file can not be continued: it holds other lines than a batch's, or is no file.
+    """The output cannot be written: it is not a regular file, has lines of no batch, or was moved.
 
-    It was left as it is.
+    A file with other lines is left unchanged.
     """
 
 
 class OutputBusyError(OutputError):
-    """Another run is writing this output."""
+    """Another run is writing the output."""
+
+
+class ShardLostError(GPROChatError):
+    """A shard's process was lost too often, or the cluster could not run it.
+
+    The outcomes so far are in the shard's part file. Run the batch again to continue.
+    """

@@ -1,13 +1,14 @@
-"""What tells one prompt from another, and a compact set of that."""
+"""Keys of prompts, and a compact multiset of them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from gprochat_anyio import Message
+from gprochat_anyio._wire.json_body import encode_json
 from gprochat_anyio._wire.messages import folded
 
 _KEPT: Final = 16
@@ -15,33 +16,43 @@ _GROUPED_BY: Final = 3  # hex digits: 4,096 groups
 
 
 def key_of_messages(site: str, messages: Iterable[Message]) -> str:
-    """SHA-256, in hex, of the JSON text `["<site>",[["<role>","<content>"],...]]`, in ASCII."""
-    turns = [[message.wire_role, message.content] for message in folded(tuple(messages))]
-    return _hex(json.dumps([site, turns], separators=(",", ":")).encode())
+    """Return the key of a prompt.
+
+    It is the SHA-256, in hex, of the ASCII JSON text `["<site>",[["<role>","<content>"],...]]`.
+    """
+    return _hex(_ascii_json([site, _turns(messages)]))
+
+
+def key_of_request(
+    site: str, custom_id: str, messages: Iterable[Message], fields: Mapping[str, Any]
+) -> str:
+    """Return the key of an OpenAI request, which also covers its id and fields."""
+    given = [[name, fields[name]] for name in sorted(fields)]
+    return _hex(_ascii_json([site, _turns(messages), custom_id, given]))
 
 
 def key_of_bad_line(site: str, line: bytes) -> str:
-    """The key of what holds no prompt: of its very bytes."""
+    """Return the key of a line without a prompt, made of its bytes."""
     return _hex(site.encode() + b"\0bad\0" + line)
 
 
 def key_of_bad_item(site: str, item: object) -> str:
-    """The key of an item that is no prompt; the same in every process."""
+    """Return the key of an item that is not a prompt, the same in every process."""
 
     def name(value: Any) -> str:
         return type(value).__name__
 
     try:
         shown = json.dumps(item, default=name, skipkeys=True)
-    except (ValueError, RecursionError):  # it holds itself
+    except (ValueError, RecursionError):  # it contains itself
         shown = name(item)
     return key_of_bad_line(site, shown.encode())
 
 
 class KeyCounts:
-    """How often each key is there. Holds 16 bytes of each, and next to nothing besides.
+    """Multiset of keys that takes 16 bytes for each.
 
-    With many keys a look takes a few microseconds per million.
+    A look-up takes a few microseconds per million keys.
     """
 
     def __init__(self) -> None:
@@ -52,16 +63,16 @@ class KeyCounts:
         return self._count
 
     def add(self, key: str) -> None:
-        """Count a key once more."""
+        """Add a key once."""
         kept, group = self._place(key)
         group += kept
         self._count += 1
 
     def take(self, key: str) -> bool:
-        """Count a key once less; False if it is not there."""
+        """Remove a key once. Return False if it is absent."""
         kept, group = self._place(key)
         at = group.find(kept)
-        while at % _KEPT and at >= 0:  # the end of one key and the start of the next
+        while at % _KEPT and at >= 0:  # a match across two neighbouring keys
             at = group.find(kept, at + 1)
         if at < 0:
             return False
@@ -72,6 +83,17 @@ class KeyCounts:
     def _place(self, key: str) -> tuple[bytes, bytearray]:
         kept = bytes.fromhex(key[: 2 * _KEPT])
         return kept, self._groups.setdefault(key[:_GROUPED_BY], bytearray())
+
+
+def _turns(messages: Iterable[Message]) -> list[list[str]]:
+    return [[message.wire_role, message.content] for message in folded(tuple(messages))]
+
+
+def _ascii_json(value: Any) -> bytes:
+    quickly = encode_json(value)
+    if quickly.isascii() and b"\x7f" not in quickly:
+        return quickly  # the bytes that `json` would return
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _hex(data: bytes) -> str:

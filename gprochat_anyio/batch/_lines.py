@@ -1,4 +1,4 @@
-"""The lines of a file or a pipe, block by block, never whole."""
+"""Lines of a file or pipe, read in blocks."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import os
 import socket
 import stat
 import threading
+from contextlib import suppress
 from typing import BinaryIO, Final
 
 import anyio
 from anyio import to_thread
 
 LINE_LIMIT: Final = 16 * 1024 * 1024
-"""The longest line, in bytes without its end."""
+"""Maximum length of a line, in bytes without its end."""
 
 _BLOCK: Final = 64 * 1024
 
 
 class LongLine:
-    """A line beyond the limit. Its bytes are gone; `digest` tells it from another one."""
+    """A line above the limit. It keeps a digest instead of the bytes."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
@@ -34,9 +35,9 @@ class LongLine:
 
 
 class LineSplitter:
-    r"""Makes lines of blocks: what ends with `\n`, or the end. Holds one line at the most.
+    r"""Splitter of blocks at each `\n`. It holds at most one incomplete line.
 
-    :param limit: the longest line, in bytes; a longer one becomes a `LongLine`
+    :param limit: Maximum length of a line, in bytes. A longer one becomes a `LongLine`.
     """
 
     def __init__(self, limit: int = LINE_LIMIT) -> None:
@@ -46,24 +47,24 @@ class LineSplitter:
         self._long: LongLine | None = None
 
     def feed(self, data: bytes) -> list[bytes | LongLine]:
-        """The lines that end within this block."""
+        """Return the lines that end within this block."""
         first, *others = data.split(b"\n")
         self._extend(first)
         if not others:
             return []
-        lines = [self._ended()]
+        lines = [self._finished()]
         *whole, last = others
-        lines += whole if len(data) <= self._limit else map(self._judged, whole)
+        lines += whole if len(data) <= self._limit else map(self._bounded, whole)
         self._extend(last)
         return lines
 
     def finish(self) -> list[bytes | LongLine]:
-        """The last line, if it has no end of its own."""
-        return [self._ended()] if self._length else []
+        """Return the last line, if it does not end with a newline."""
+        return [self._finished()] if self._length else []
 
-    def _judged(self, line: bytes) -> bytes | LongLine:
+    def _bounded(self, line: bytes) -> bytes | LongLine:
         self._extend(line)
-        return self._ended()
+        return self._finished()
 
     def _extend(self, data: bytes) -> None:
         self._length += len(data)
@@ -77,7 +78,7 @@ class LineSplitter:
         else:
             self._pieces.append(data)
 
-    def _ended(self) -> bytes | LongLine:
+    def _finished(self) -> bytes | LongLine:
         line: bytes | LongLine = self._long or b"".join(self._pieces)
         self._pieces.clear()
         self._length, self._long = 0, None
@@ -85,44 +86,48 @@ class LineSplitter:
 
 
 class LineReader:
-    """Reads lines for an event loop, without ever holding it up.
+    """Reader of lines that never blocks the event loop.
 
-    A file is read in a worker thread, a pipe or terminal when the loop says that it is readable,
-    so waiting for one can be cancelled.
+    Files are read in a worker thread. Pipes, sockets and terminals are read when the loop reports
+    them readable, so that waiting can be cancelled. Others, such as a gzip stream of a pipe, need
+    a thread, which cancellation abandons.
 
-    :param source: a path, or a binary file, which is not closed
+    :param source: A path, or a binary file, which the caller closes.
     """
 
     def __init__(self, source: str | os.PathLike[str] | BinaryIO) -> None:
         self._path = os.fspath(source) if isinstance(source, str | os.PathLike) else None
         self._file = None if isinstance(source, str | os.PathLike) else source
         self._splitter = LineSplitter()
-        self._limiter = anyio.CapacityLimiter(1)  # other work in threads must not hold this up
+        self._limiter = anyio.CapacityLimiter(1)  # other work in threads must not delay reads
         self._descriptor: int | None = None
-        self._waits = False
+        self._waits = self._is_regular = False
         self._held = b""
         self._ended = False
         self._closed = False
         self._mutex = threading.Lock()
 
     def open(self) -> None:
-        """Make ready to read. Blocks.
+        """Open the file. This blocks.
 
-        :raises OSError: if the file can not be opened, or is a folder
+        :raises OSError: If the file cannot be opened.
         """
         with self._mutex:
-            if not self._closed:  # else it was cancelled before this thread began
+            if not self._closed:  # the run was cancelled before this thread began
                 self._open()
 
     def _open(self) -> None:
         if self._path is not None:
-            self._file = open(self._path, "rb")  # noqa: SIM115, PTH123 - closed by close
+            self._file = open(  # noqa: SIM115 - closed by close
+                self._path, "rb", opener=_open_at_once
+            )
         assert self._file is not None
         try:
             self._descriptor = self._file.fileno()
         except (OSError, AttributeError):  # in memory
             return
         mode = os.fstat(self._descriptor).st_mode
+        self._is_regular = stat.S_ISREG(mode)
         terminal = stat.S_ISCHR(mode) and os.isatty(self._descriptor)
         piped = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
         self._waits = (piped or terminal) and os.name == "posix" and _is_plain(self._file)
@@ -130,23 +135,23 @@ class LineReader:
             self._held = _buffered(self._file, self._descriptor)
 
     def close(self) -> None:
-        """Close what `open` has opened; waits for a read of a file that is under way."""
+        """Close a file that `open` has opened, once a running read has ended."""
         self._closed = True
         with self._mutex:
             if self._path is not None and self._file is not None:
                 self._file.close()
 
     def is_file(self, path: str) -> bool:
-        """Whether this reads the file of that path."""
+        """Return True if this reads the file at that path."""
         with_stat = self._descriptor is not None and os.path.exists(path)  # noqa: PTH110
         return with_stat and os.path.samestat(os.fstat(self._descriptor or 0), os.stat(path))  # noqa: PTH116
 
     async def next_lines(self) -> list[bytes | LongLine]:
-        """The next lines, those of a block at the most; none at the end.
+        """Return the lines of the next block, or an empty list at the end.
 
-        Cancelled, it may have lost a block.
+        Cancellation may lose a block.
 
-        :raises OSError: if reading fails
+        :raises OSError: If reading fails.
         """
         while not self._ended:
             if data := await self._next_block():
@@ -159,11 +164,11 @@ class LineReader:
         return []
 
     async def count(self) -> int | None:
-        """How many lines the file has that are not blank; None if it is a pipe, or has no path.
+        """Return the number of lines that are not blank, in a file with a path; else `None`.
 
-        Reads the file a second time, in a worker thread.
+        This reads the file a second time, in a worker thread.
 
-        :raises OSError: if reading fails
+        :raises OSError: If reading fails.
         """
         if self._path is None or not await to_thread.run_sync(os.path.isfile, self._path):
             return None
@@ -181,22 +186,33 @@ class LineReader:
             if self._held:
                 held, self._held = self._held, b""
                 return held
-            await anyio.wait_readable(self._descriptor)
-            return os.read(self._descriptor, _BLOCK)
-        return await to_thread.run_sync(self._read_block, limiter=self._limiter)
+            while True:
+                await anyio.wait_readable(self._descriptor)
+                with suppress(BlockingIOError):  # another process has read the data
+                    return os.read(self._descriptor, _BLOCK)
+        return await to_thread.run_sync(
+            self._read_block, limiter=self._limiter, abandon_on_cancel=not self._is_regular
+        )
 
     def _read_block(self) -> bytes:
         assert self._file is not None
         return self._file.read(_BLOCK)
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file, without waiting for the writer of a named pipe."""
+    if os.name == "posix" and stat.S_ISFIFO(os.stat(path).st_mode):  # noqa: PTH116
+        flags |= os.O_NONBLOCK
+    return os.open(path, flags)
+
+
 def _is_plain(file: object) -> bool:
-    """Whether a file gives what its descriptor does, and not what it makes of that."""
+    """Return True if a file returns its descriptor's bytes unchanged."""
     return isinstance(getattr(file, "raw", file), io.FileIO | socket.SocketIO)
 
 
 def _buffered(file: object, descriptor: int) -> bytes:
-    """What a file has read from its pipe already, and nobody from the file."""
+    """Return the bytes that a file has buffered from its pipe."""
     if not isinstance(file, io.BufferedReader):
         return b""
     blocks = os.get_blocking(descriptor)
@@ -208,7 +224,7 @@ def _buffered(file: object, descriptor: int) -> bytes:
 
 
 class _Counter:
-    """Counts the lines of a file that are not blank, so many blocks at a time."""
+    """Counter of a file's lines that are not blank."""
 
     def __init__(self, path: str) -> None:
         self._file = open(path, "rb")  # noqa: SIM115, PTH123 - closed by close
@@ -226,5 +242,5 @@ class _Counter:
 
 
 def is_blank(line: bytes) -> bool:
-    """Whether there is nothing on a line; the mark at the start of a file is nothing."""
+    """Return True if a line holds only white space, or a byte order mark."""
     return not line.removeprefix(b"\xef\xbb\xbf").strip()

@@ -1,4 +1,4 @@
-"""A lock that the system lets go when its process dies, in whatever way."""
+"""A file lock that the system releases when its process ends."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ else:
 
 
 class FileLock:
-    """An exclusive lock by means of a file that nothing else uses.
+    """Exclusive lock on a file that serves no other purpose.
 
-    The file is removed at the end. One that a killed process has left is no hindrance.
+    `release` removes the file. A file that a killed process has left is not locked.
     """
 
     def __init__(self, path: str) -> None:
@@ -29,9 +29,9 @@ class FileLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> bool:
-        """Take the lock; False if another holds it, in this process or in another one.
+        """Acquire the lock. Return False if it is held, by this process or another one.
 
-        :raises OSError: if the file can not be made, or its file system has no locks
+        :raises OSError: If the file cannot be created, or its file system does not support locks.
         """
         while True:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -46,13 +46,13 @@ class FileLock:
             os.close(descriptor)
             if not locked:
                 return False
-            # the last holder has removed the file in between
+            # the previous holder has removed the file meanwhile
 
     def release(self) -> None:
-        """Let the lock go, if it is held."""
+        """Release the lock, if it is held."""
         if self._descriptor is None:
             return
-        with suppress(OSError):  # Windows does not remove an open file; it can stay
+        with suppress(OSError):  # Windows cannot remove an open file, which does no harm
             os.unlink(self._path)  # noqa: PTH108
         os.close(self._descriptor)
         self._descriptor = None
@@ -61,7 +61,7 @@ class FileLock:
 def _is_locked(descriptor: int) -> bool:
     try:
         _lock(descriptor)
-    except (BlockingIOError, PermissionError):  # Windows says the latter
+    except (BlockingIOError, PermissionError):  # the latter on Windows
         return False
     return True
 

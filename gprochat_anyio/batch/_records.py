@@ -1,80 +1,108 @@
-"""One prompt of a batch: as it is read, and as its line of the output."""
+"""Records of a batch: prompts as they are read, and their lines of the output."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, cast
 
 from gprochat_anyio import InvalidPromptError, Reply
-from gprochat_anyio._wire.messages import Prompt, checked, history
+from gprochat_anyio._wire.messages import FieldedPrompt, Prompt, checked, history
 
-from ._keys import key_of_bad_item, key_of_bad_line, key_of_messages
+from ._keys import key_of_bad_item, key_of_bad_line, key_of_messages, key_of_request
+from ._line_json import JSONFields, decode_fields, encode_fields, encode_line
 from ._lines import LINE_LIMIT, LongLine
+from ._openai_format import error_fields, line_id, read_request, reply_fields
 
-Format = Literal["jsonl", "text"]
-"""What a line of the input is: a JSON object, or the prompt itself."""
+Format = Literal["jsonl", "text", "openai"]
+"""Format of the input's lines: JSON objects, prompts, or requests of OpenAI's batch API. The latter
+also selects the format of the output."""
 
-OUR_FIELDS: Final = ["id", "index", "text", "finish_reason", "usage", "error", "timing", "key"]
+OUR_FIELDS: Final = (
+    *("id", "index", "text", "finish_reason", "usage", "error", "timing", "key", "site", "retried"),
+)
+
+_Place = tuple[int, str | None]
+"""The index of a prompt, and the name of its file if there are several."""
 
 _MARK: Final = b"\xef\xbb\xbf"
-# What JSON leaves as it is, but ends a line for some readers, drives a terminal, or is no text.
-_UNESCAPED: Final = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(slots=True)
 class Record:
-    """One prompt, or what should have been one.
+    """Prompt of a batch, or an invalid line or item.
 
-    :param index: counts from 0, over all that is not blank
-    :param head: the start of its line of the output: a JSON object without its end
-    :param key: tells it from other prompts; see `_keys`
-    :param prompt: what to ask; None if it is bad
-    :param error: why it is bad
-    :param line: the line of the input, counted from 1; None if it came from no file
+    :param index: Index among the records of its source, counted from 0. Blank lines do not count.
+    :param head: The start of the output line: a JSON object without its closing brace.
+    :param site: The name of the site in the key.
+    :param key_at: Returns the record's key at a site. See `_keys`.
+    :param prompt: The prompt. `None` if the record is invalid.
+    :param error: The reason why the record is invalid.
+    :param line: The number of the input line, counted from 1. `None` without a file.
+    :param openai: Whether the output line is one of OpenAI's batch files.
+    :param replaces: The key of a failure whose line this record's line replaces.
     """
 
     index: int
-    head: str
-    key: str
+    head: bytes
+    site: str
+    key_at: Callable[[str], str]
     prompt: Prompt | None = None
     error: InvalidPromptError | None = None
     line: int | None = None
+    openai: bool = False
+    replaces: str | None = None
+    key: str = ""
+    """The record's key at its site."""
+
+    def __post_init__(self) -> None:
+        self.key = self.key_at(self.site)
 
 
 def record_of_line(
-    line: bytes | LongLine, *, format: Format, site: str, index: int, number: int
+    line: bytes | LongLine,
+    *,
+    format: Format,
+    site: str,
+    index: int,
+    number: int,
+    file: str | None = None,
 ) -> Record:
-    """The record of a line that is not blank.
+    """Return the record of a line that is not blank.
 
-    :param number: of the line, counted from 1
+    :param number: The line's number, counted from 1.
+    :param file: The name of the line's file, if there are several.
     """
     if isinstance(line, LongLine):
         found: Any = InvalidPromptError(f"longer than {LINE_LIMIT >> 20} MiB; shorten it")
-        line = line.digest
+        data = line.digest
     else:
-        line = (line.removeprefix(_MARK) if number == 1 else line).rstrip(b"\r")
-        found = _found(line, format)
+        data = (line.removeprefix(_MARK) if number == 1 else line).rstrip(b"\r")
+        found = _text_on(data) if format == "text" else decode_fields(data)
+    builder = _RecordBuilder(site, index, file, lambda site: key_of_bad_line(site, data))
     if isinstance(found, InvalidPromptError):
-        record = _bad(index, {}, key_of_bad_line(site, line), found)
+        record = builder.bad({}, found, openai=format == "openai")
     else:
-        record = _record(found, site, index, lambda: key_of_bad_line(site, line))
+        record = builder.record(found, openai=format == "openai")
     record.line = number
     if record.error is not None:
-        record.error = InvalidPromptError(f"line {number}: {record.error}")
+        place = f"line {number}" if file is None else f"{file}, line {number}"
+        record.error = InvalidPromptError(f"{place}: {record.error}")
     return record
 
 
-def record_of_item(item: object, *, site: str, index: int) -> Record:
-    """The record of a prompt, or of a mapping with one."""
+def record_of_item(item: object, *, site: str, index: int, format: Format | None = None) -> Record:
+    """Return the record of a prompt, or of a mapping with a prompt."""
     fields = cast("Mapping[str, Any]", item if isinstance(item, Mapping) else {"prompt": item})
-    return _record(fields, site, index, lambda: key_of_bad_item(site, item))
+    builder = _RecordBuilder(site, index, None, lambda site: key_of_bad_item(site, item))
+    return builder.record(fields, openai=format == "openai")
 
 
 def line_of_reply(record: Record, reply: Reply) -> bytes:
-    """The line of the output, with its end."""
+    """Return the output line of a reply, with its end."""
+    if record.openai:
+        fields = record.prompt.fields if isinstance(record.prompt, FieldedPrompt) else {}
+        return _line(record, reply_fields(reply, record.key, fields.get("model")))
     timing = reply.timing
     seconds = {
         "connect": round(timing.connect, 6),
@@ -90,7 +118,9 @@ def line_of_reply(record: Record, reply: Reply) -> bytes:
 
 
 def line_of_error(record: Record, error: Exception) -> bytes:
-    """The line of the output, with its end."""
+    """Return the output line of a failure, with its end."""
+    if record.openai:
+        return _line(record, error_fields(error, record.key))
     failure = {
         "type": type(error).__name__,
         "message": str(error),
@@ -100,71 +130,106 @@ def line_of_error(record: Record, error: Exception) -> bytes:
 
 
 def _line(record: Record, outcome: dict[str, Any]) -> bytes:
-    rest = _json({**outcome, "key": record.key})
-    line = f"{record.head}, {rest[1:]}\n"
-    return _UNESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", line).encode()
+    outcome["key"] = record.key
+    outcome["site"] = record.site
+    if record.replaces is not None:
+        outcome["retried"] = record.replaces  # the last field: see `_recovery`
+    return encode_line(record.head, outcome)
 
 
-def _found(line: bytes, format: Format) -> Mapping[str, Any] | InvalidPromptError:
+def _text_on(line: bytes) -> Mapping[str, Any] | InvalidPromptError:
     try:
-        text = line.decode()
+        return JSONFields(prompt=line.decode())
     except UnicodeDecodeError as error:
-        return InvalidPromptError(f"no UTF-8 text, from byte {error.start} on")
-    if format == "text":
-        return {"prompt": text}
-    try:
-        fields = json.loads(text, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        return InvalidPromptError(f"no JSON: {error.msg}, at column {error.colno}")
-    except (ValueError, RecursionError):  # NaN, a number of 5,000 digits, too deep
-        return InvalidPromptError("no JSON that can be read here")
-    if not isinstance(fields, dict):
-        return InvalidPromptError('not a JSON object; write {"prompt": "..."}')
-    return fields
+        return InvalidPromptError(f"not UTF-8: invalid byte at offset {error.start}")
 
 
-def _record(fields: Mapping[str, Any], site: str, index: int, bad_key: Callable[[], str]) -> Record:
-    given = [name for name in ("prompt", "messages") if name in fields]
-    if len(given) != 1:
-        too_many = ", not both" if given else ""
-        error = InvalidPromptError(f'give "prompt" or "messages"{too_many}')
-        return _bad(index, fields, bad_key(), error)
-    prompt = fields[given[0]]
-    if given == ["messages"] and isinstance(prompt, str):
-        error = InvalidPromptError('"messages" is a list; a text belongs into "prompt"')
-        return _bad(index, fields, bad_key(), error)
-    messages = checked(history, prompt)
-    if isinstance(messages, InvalidPromptError):
-        return _bad(index, fields, bad_key(), messages)
-    try:
-        head = _head(index, fields)
-    except (TypeError, ValueError, RecursionError):
-        error = InvalidPromptError("a field that is to be carried over is no JSON value")
-        return _bad(index, {}, bad_key(), error)
-    return Record(index, head, key_of_messages(site, messages), prompt)
+class _RecordBuilder:
+    """Builder of the record at one position of a source.
 
+    :param file: The name of the source's file, if there are several.
+    :param bad_key_at: Returns the key of an invalid record at a site.
+    """
 
-def _bad(index: int, fields: Mapping[str, Any], key: str, error: InvalidPromptError) -> Record:
-    try:
-        head = _head(index, fields)
-    except (TypeError, ValueError, RecursionError):
-        head = _head(index, {})
-    return Record(index, head, key, error=error)
+    __slots__ = ("_bad_key_at", "_file", "_index", "_site")
 
+    def __init__(
+        self, site: str, index: int, file: str | None, bad_key_at: Callable[[str], str]
+    ) -> None:
+        self._site = site
+        self._index = index
+        self._file = file
+        self._bad_key_at = bad_key_at
 
-def _head(index: int, fields: Mapping[str, Any]) -> str:
-    head: dict[str, Any] = {"id": fields.get("id"), "index": index}
-    for name, value in fields.items():
-        if name in {"id", "prompt", "messages"}:
-            continue
-        while name in OUR_FIELDS or (name in head):
-            name = f"input_{name}"  # noqa: PLW2901 - until it is free
-        head[name] = value
-    return _json(head)[:-1]
+    def record(self, fields: Mapping[str, Any], *, openai: bool) -> Record:
+        return self._request(fields) if openai else self._prompt(fields)
 
+    def bad(self, fields: Mapping[str, Any], error: InvalidPromptError, *, openai: bool) -> Record:
+        if openai:
+            record = Record(self._index, b"", self._site, self._bad_key_at, error=error)
+            custom_id = fields.get("custom_id")
+            return self._with_openai(record, custom_id if isinstance(custom_id, str) else None)
+        try:
+            head = self._head(fields)
+        except (TypeError, ValueError, RecursionError):
+            head = self._head(JSONFields())
+        return Record(self._index, head, self._site, self._bad_key_at, error=error)
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(name)
+    def _prompt(self, fields: Mapping[str, Any]) -> Record:
+        given = [name for name in ("prompt", "messages") if name in fields]
+        if len(given) != 1:
+            more = ", not both" if given else ""
+            if "custom_id" in fields and "body" in fields:
+                more = '; for a file of OpenAI\'s batch API, give the format "openai"'
+            error = InvalidPromptError(f'give "prompt" or "messages"{more}')
+            return self.bad(fields, error, openai=False)
+        prompt = fields[given[0]]
+        if given == ["messages"] and isinstance(prompt, str):
+            error = InvalidPromptError('"messages" must be a list; give a text as "prompt"')
+            return self.bad(fields, error, openai=False)
+        messages = checked(history, prompt)
+        if isinstance(messages, InvalidPromptError):
+            return self.bad(fields, messages, openai=False)
+        try:
+            head = self._head(fields)
+        except (TypeError, ValueError, RecursionError):
+            error = InvalidPromptError("a field that is copied to the output is not a JSON value")
+            return self.bad({}, error, openai=False)
+        return Record(
+            self._index, head, self._site, lambda site: key_of_messages(site, messages), prompt
+        )
 
+    def _request(self, fields: Mapping[str, Any]) -> Record:
+        request = read_request(fields)
+        if isinstance(request, InvalidPromptError):
+            return self.bad(fields, request, openai=True)
 
-_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+        def key_at(site: str) -> str:
+            return key_of_request(site, request.custom_id, request.messages, request.fields)
+
+        prompt = request.messages
+        if request.fields:
+            prompt = FieldedPrompt(request.messages, request.fields)
+        record = Record(self._index, b"", self._site, key_at, prompt)
+        return self._with_openai(record, request.custom_id)
+
+    def _head(self, fields: Mapping[str, Any]) -> bytes:
+        head: dict[str, Any] = {"id": fields.get("id"), "index": self._index}
+        if self._file is not None:
+            head["file"] = self._file
+        for name, value in fields.items():
+            if name in {"id", "prompt", "messages"}:
+                continue
+            while name in OUR_FIELDS or (name in head):
+                name = f"input_{name}"  # noqa: PLW2901 - until it is free
+            head[name] = value
+        return encode_fields(head, known=isinstance(fields, JSONFields))[:-1]
+
+    def _with_openai(self, record: Record, custom_id: str | None) -> Record:
+        """Return the record, with an output line of OpenAI's batch files."""
+        head = {"id": line_id(record.key), "custom_id": custom_id, "index": self._index}
+        if self._file is not None:
+            head["file"] = self._file
+        record.head = encode_fields(head, known=True)[:-1]
+        record.openai = True
+        return record

@@ -1,4 +1,4 @@
-"""The `gprochat` command. Needs the extra `cli`."""
+"""The `gprochat` command. It needs the extra `cli`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def main() -> None:
 
 
 def _stop_at_once(*_: object) -> NoReturn:
-    """End the process, on either event loop, whatever its threads are waiting for.
+    """End the process immediately, even if its threads are blocked.
 
-    A KeyboardInterrupt would wait for a name lookup or a full pipe, and show tracebacks on its
-    way. Nothing is lost: each piece of text has been flushed, and the system closes connections.
+    A KeyboardInterrupt would wait for a name lookup or a full pipe, and print tracebacks. Nothing
+    is lost: each piece of text has been flushed, and the system closes the connections.
     """
     if os.isatty(2):
         os.write(2, b"\n")  # the terminal has shown ^C on the current line

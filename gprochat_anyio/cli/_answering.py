@@ -1,34 +1,38 @@
-"""The replies of a turn on their way to the terminal, and how Ctrl-C ends them."""
+"""Receiving and showing the replies of a turn, with Ctrl-C."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, NoReturn, Self, TextIO
+from typing import Any, Final, NoReturn, Self, TextIO
 
 import anyio
 from anyio import to_thread
 
 from ._ctrl_c import INTERRUPTED
-from ._exits import say
+from ._exit_codes import say, with_options
 from ._speaker import Answer
 from ._views import View
 
+_TICK: Final = 1.0
+"""Interval between updates of the waiting time, in seconds."""
+
 
 class Interrupts:
-    """What Ctrl-C does between two prompts, which see to it themselves.
+    """Handler of Ctrl-C between prompts, which handle it themselves.
 
-    For asyncio's event loop, whose own way of handling signals Windows does not have.
+    For asyncio. The event loop's own signal handlers do not exist on Windows.
     """
 
     def __init__(self) -> None:
         self.pressed = False
-        """Whether the last thing that a person did was to press it."""
+        """True if Ctrl-C was the last input."""
         self._act: Callable[[], None] | None = None
 
     def __enter__(self) -> Self:
@@ -50,10 +54,11 @@ class Interrupts:
 
     @contextmanager
     def doing(self, act: Callable[[], None]) -> Iterator[None]:
-        """Have it do something, for the time of the block."""
+        """Call `act` at each Ctrl-C for the duration of the block."""
         self._act = act
         try:
-            yield
+            with _woken_by_signals(asyncio.get_running_loop()):
+                yield
         finally:
             self._act = None
 
@@ -63,10 +68,35 @@ class Interrupts:
             self._act()
 
 
-class QuietKeyboard:
-    """What is typed waits for the next prompt, and is not seen in the middle of a reply.
+@contextmanager
+def _woken_by_signals(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Wake the event loop at each signal for the duration of the block.
 
-    :param keyboard: the terminal's; None if there is none
+    Otherwise, a signal that arrives just before the loop waits, or in another thread, is handled
+    at the loop's next event. On Windows, asyncio does this itself.
+    """
+    if os.name != "posix":
+        yield
+        return
+    receiver, sender = socket.socketpair()
+    with receiver, sender:
+        for end in (receiver, sender):
+            end.setblocking(False)
+        loop.add_reader(receiver, receiver.recv, 4096)
+        before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            loop.remove_reader(receiver)
+
+
+class QuietKeyboard:
+    """A keyboard without echo during a reply. The next prompt gets the keys as typed.
+
+    They include Ctrl-D, which then leaves the chat.
+
+    :param keyboard: The terminal's input. None without a terminal.
     """
 
     def __init__(self, keyboard: TextIO | None) -> None:
@@ -78,7 +108,8 @@ class QuietKeyboard:
             import termios  # noqa: PLC0415 - not on Windows
 
             self._modes = termios.tcgetattr(self._keyboard)
-            quiet = [*self._modes[:3], self._modes[3] & ~termios.ECHO, *self._modes[4:]]
+            as_typed = self._modes[3] & ~(termios.ECHO | termios.ICANON)
+            quiet = [*self._modes[:3], as_typed, *self._modes[4:]]
             termios.tcsetattr(self._keyboard, termios.TCSANOW, quiet)
         return self
 
@@ -91,7 +122,7 @@ class QuietKeyboard:
         self.restore()
 
     def restore(self) -> None:
-        """Have the terminal show again what is typed."""
+        """Restore the terminal's modes."""
         if self._keyboard is not None:
             import termios  # noqa: PLC0415
 
@@ -104,12 +135,12 @@ async def receive(
     interrupts: Interrupts,
     keyboard: QuietKeyboard,
 ) -> bool:
-    """Receive all answers at the same time, and show them one after the other.
+    """Receive all answers concurrently, and show them one after the other.
 
-    The first Ctrl-C stops the answers, the second one leaves; the third ends the process.
+    The first Ctrl-C stops the answers, the second leaves the chat, the third ends the process.
 
-    :param show: begins to show an answer; in a thread
-    :return: whether to go on with the chat
+    :param show: Returns the view of an answer. Called in a thread.
+    :return: True to continue the chat, False to leave it.
     """
     presses = 0
     failure: Exception | None = None
@@ -142,19 +173,27 @@ async def receive(
 
 async def _show(answer: Answer, show: Callable[[Answer], View]) -> None:
     view = await to_thread.run_sync(show, answer)
-    while (text := await answer.more()) is not None:
+    while (text := await _more(answer, view)) is not None:
         began = time.perf_counter()
         await to_thread.run_sync(view.show, text)
-        if view.pause:  # for text to come together; longer where showing it takes long
+        if view.pause:  # to collect text; longer if showing it is slow
             await anyio.sleep(max(view.pause, time.perf_counter() - began))
     await to_thread.run_sync(view.end)
     if answer.error is not None:
-        say(answer.speaker.site.words_of(answer.error))
+        say(with_options(answer.speaker.site.words_of(answer.error)))
     elif answer.stopped:
-        say("stopped")
+        say("stopped; the earlier reply stays" if answer.keeps_earlier else "stopped")
+
+
+async def _more(answer: Answer, view: View) -> str | None:
+    """Return the next text of an answer, and show the waiting time until it arrives."""
+    while True:
+        with anyio.move_on_after(_TICK):
+            return await answer.more()
+        await to_thread.run_sync(view.wait, answer.elapsed)
 
 
 def _give_up(keyboard: QuietKeyboard) -> NoReturn:
-    """The terminal, or a disk, hangs."""
+    """End the process, because the terminal or a disk hangs."""
     keyboard.restore()
     os._exit(INTERRUPTED)

@@ -3,107 +3,145 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Final
 
 import anyio
 import click
 
-from gprochat_anyio.batch import BatchSummary, OutputError, run_batch
+from gprochat_anyio.batch import BatchSummary, OutputError, ShardLostError
 
-from ._ctrl_c import INTERRUPTED, CtrlC
-from ._exits import FAILED, USAGE, say
-from ._inside import opened_client
-from ._options import model_option, site_option
+from ._batch_ray import check_ray_usage, cluster_of, connected
+from ._batch_run import BatchRun, progress_of
+from ._batch_shards import InputType, ShardNumber, ask_shard, check_usage, merge_to, shard_number
+from ._exit_codes import FAILED, USAGE, say
+from ._options import (
+    SECONDS,
+    hidden_help_option,
+    model_option,
+    site_option,
+    timeout_options,
+    url_option,
+)
 from ._site import Site
 from ._sites import one_site
 
-if TYPE_CHECKING:
-    from ._progress import Progress
-
 _SETTINGS: Final = (
-    *("out", "format", "max_at_once", "max_per_second", "sync_every", "retry_failed", "grace"),
+    *("format", "max_at_once", "max_per_second", "sync_every", "retry_failed", "grace"),
+    *("any_site", "limit", "give_up_after", "adaptive"),
 )
 _EPILOG: Final = """\b
-As for ask: --model-name, --secret-key, --password, --proxy, --backend,
---timeout-connect, --timeout-first-chunk, --timeout-idle, --timeout-total.
+Also: --limit, --give-up-after, --any-site, --no-adaptive, --sync-every; on
+clusters: --shard, --merge, --ray; as for ask: --model-name, --base-url,
+--secret-key, --password, --proxy, --backend, --timeout-connect and the like.
 Exit status: 0 all answered; 1 some failed; 2 usage or output; 130 Ctrl-C."""
 
-_seconds = click.FloatRange(min=0)
+
+def _or_never(_: click.Context, __: click.Parameter, value: int) -> int | None:
+    return value or None
 
 
 @click.command(epilog=_EPILOG, short_help="Ask every prompt of a file; keep each outcome.")
-@click.argument(
-    "source", metavar="INPUT", type=click.Path(exists=True, dir_okay=False, allow_dash=True)
-)
+@click.argument("inputs", metavar="INPUT", nargs=-1, type=InputType())
 @click.option(
     "--out",
     metavar="FILE",
     type=click.Path(),
     required=True,
-    help="JSON lines; continued if it exists.",
+    help="Append JSON lines to FILE; it may exist.",
 )
 @click.option(
     "--format",
-    type=click.Choice(["jsonl", "text"]),
-    help="Of INPUT, if not told by .jsonl or stdin's first {.",
+    metavar="FORMAT",
+    type=click.Choice(["jsonl", "text", "openai"]),
+    help="jsonl, text or openai (default: by name or content).",
 )
 @click.option(
-    "--max-at-once", metavar="N", type=click.IntRange(min=1), default=16, help="[default: 16]"
+    "--max-at-once",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=16,
+    help="Ask at most N at once (default 16).",
 )
 @click.option(
-    "--max-per-second", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Starts."
+    "--max-per-second",
+    metavar="N",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Start at most N prompts a second.",
 )
-@click.option(
-    "--sync-every", metavar="SECONDS", type=_seconds, default=1.0, help="To the disk.  [default: 1]"
-)
-@click.option("--retry-failed", is_flag=True, help="Ask those again whose line is an error.")
+@click.option("--retry-failed", is_flag=True, help="Ask the prompts again that have failed.")
 @click.option(
     "--grace",
     metavar="SECONDS",
-    type=_seconds,
+    type=SECONDS,
     default=10.0,
-    help="To end after Ctrl-C.  [default: 10]",
+    help="After Ctrl-C, let replies end (default 10).",
 )
-@click.option("--quiet", is_flag=True, help="No progress, no summary.")
+@click.option("--quiet", is_flag=True, help="Show no progress and no summary.")
 @site_option()
-@click.option("--url", "--base-url", "url", metavar="URL", help="The site; or set GPROCHAT_URL.")
+@url_option("Ask this site (or set GPROCHAT_URL).")
 @model_option()
 @click.option("--model-name", hidden=True)
+@click.option("--base-url", hidden=True)
 @click.option("--secret-key", hidden=True)
 @click.option("--password", hidden=True)
 @click.option("--proxy", hidden=True)
 @click.option("--backend", type=click.Choice(["asyncio", "trio"]), default="trio", hidden=True)
-@click.option("--timeout-connect", type=float, hidden=True)
-@click.option("--timeout-first-chunk", type=float, hidden=True)
-@click.option("--timeout-idle", type=float, hidden=True)
-@click.option("--timeout-total", type=float, hidden=True)
-@click.help_option("--help", hidden=True)  # whoever sees the screen that this fills knows it
+@click.option("--sync-every", type=SECONDS, default=1.0, hidden=True)
+@click.option("--any-site", is_flag=True, hidden=True)
+@click.option("--limit", type=click.IntRange(min=1), hidden=True)
+@click.option(
+    "--give-up-after", type=click.IntRange(min=0), default=100, callback=_or_never, hidden=True
+)
+@click.option("--adaptive/--no-adaptive", default=True, hidden=True)
+@click.option("--shard", callback=shard_number, hidden=True)
+@click.option("--merge", type=click.Path(exists=True, file_okay=False), hidden=True)
+@click.option("--ordered", is_flag=True, hidden=True)
+@click.option("--ray", is_flag=False, flag_value="", hidden=True)
+@click.option("--shards", type=click.IntRange(min=1), hidden=True)
+@timeout_options
+@hidden_help_option
 @click.pass_context
 def batch(
     ctx: click.Context,
     /,
     *,
-    source: str,
+    inputs: tuple[str, ...],
+    out: str,
+    shard: ShardNumber | None,
+    merge: str | None,
+    ordered: bool,
     backend: str,
+    retry_failed: bool,
+    ray: str | None,
     quiet: bool,
     **_: Any,
 ) -> None:
     """Ask every prompt of INPUT, a file or - for stdin; keep each outcome in FILE.
 
-    A line of INPUT is a prompt, or JSON with "prompt" or "messages", and other
-    fields to keep. Run again, killed or not: it asks what FILE does not have.
+    A line of INPUT is a prompt, or JSON with "prompt" or "messages". After an
+    interruption, run the same command again: it asks what FILE lacks.
     """
-    site = one_site(ctx)
-    settings = {key: ctx.params[key] for key in _SETTINGS}
+    check_usage(ctx)
+    check_ray_usage(ctx)
+
     try:
-        with _progress(quiet=quiet) as progress:
-            running = _Running(_opened(source), site, progress, **settings)
-            status = anyio.run(running.run, backend=backend)
+        if merge is not None:
+            status = merge_to(out, merge, ordered=ordered, quiet=quiet)
+        else:
+            ask = partial(_ask, ctx, one_site(ctx), backend=backend, quiet=quiet)
+            if shard is not None:
+                source = _opened("-") if inputs == ("-",) else inputs
+                status = ask_shard(shard, source, out, ask, retry_failed=retry_failed, quiet=quiet)
+            else:
+                paths = [Path(path) for path in inputs]
+                with connected(ray):
+                    status, _summary = ask(_opened(inputs[0]) if ray is None else paths, out)
     except (OutputError, ValueError) as error:
         say(str(error))
         ctx.exit(USAGE)
-    except ImportError as error:
+    except (ImportError, ShardLostError) as error:
         say(str(error))
         ctx.exit(FAILED)
     except OSError as error:
@@ -113,82 +151,15 @@ def batch(
     ctx.exit(status)
 
 
-class _Running:
-    """A batch on its way; `run` returns the exit status."""
-
-    def __init__(
-        self,
-        source: str | BinaryIO,
-        site: Site,
-        progress: Progress | None,
-        *,
-        out: str,
-        grace: float,
-        **settings: Any,
-    ) -> None:
-        self._source = source
-        self._site = site
-        self._out = out
-        self._grace = grace
-        self._settings = settings
-        self._progress = progress
-        self._summary: BatchSummary | None = None
-        self._failure: Exception | None = None
-
-    async def run(self) -> int:
-        """The exit status, once all that is done is on the disk.
-
-        :raises Exception: the library's, bare
-        """
-        self._ctrl_c = CtrlC(self._say_that_it_stops)
-        async with anyio.create_task_group() as tg:
-            tg.start_soon(self._ctrl_c.watch)
-            with self._ctrl_c.scope:
-                try:
-                    await self._ask()
-                except Exception as error:  # noqa: BLE001 - bare; the task group would wrap it
-                    self._failure = error
-            tg.cancel_scope.cancel()
-        if self._failure is not None:
-            raise self._failure
-        if self._ctrl_c.count and not (self._summary and self._summary.complete):
-            return INTERRUPTED
-        return 0 if self._summary and self._summary.all_answered else FAILED
-
-    async def _ask(self) -> None:
-        opening = opened_client(
-            self._site, tell=self._say, max_connections=self._settings["max_at_once"]
+def _ask(
+    ctx: click.Context, site: Site, source: Any, out: str | Path, *, backend: str, quiet: bool
+) -> tuple[int, BatchSummary | None]:
+    settings = {key: ctx.params[key] for key in _SETTINGS}
+    with progress_of(quiet=quiet) as progress:
+        running = BatchRun(
+            source, site, progress, out=out, cluster=cluster_of(ctx), backend=backend, **settings
         )
-        async with opening as client:
-            await run_batch(
-                client,
-                self._source,
-                self._out,
-                site=self._key_name(),
-                on_progress=self._see,
-                on_bad_line=None if self._progress is None else self._progress.bad_line,
-                stop=self._ctrl_c.stop,
-                grace=self._grace,
-                **self._settings,
-            )
-
-    def _key_name(self) -> str | None:
-        """The site's name in the keys; None is its URL, and the model's name."""
-        if self._site.embedded:
-            return "embedded"
-        return f"fleet {self._site.name}" if self._site.members else None  # its sites may change
-
-    def _see(self, summary: BatchSummary) -> None:
-        self._summary = summary
-        if self._progress is not None:
-            self._progress.see(summary)
-
-    def _say_that_it_stops(self) -> None:
-        self._say(f"stopping: what runs has {self._grace:g} s; Ctrl-C again gives it up")
-
-    def _say(self, text: str) -> None:
-        if self._progress is not None:
-            self._progress.say(text)
+        return anyio.run(running.run, backend=backend), running.summary
 
 
 def _opened(source: str) -> str | BinaryIO:
@@ -197,17 +168,3 @@ def _opened(source: str) -> str | BinaryIO:
     if sys.stdin is None:
         raise click.UsageError("there is no stdin to read.")
     return sys.stdin.buffer
-
-
-def _progress(*, quiet: bool) -> AbstractContextManager[Progress | None]:
-    if quiet:
-        return nullcontext()
-    try:
-        from ._progress import progress_on_stderr  # noqa: PLC0415 - 50 ms
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "rich":
-            raise
-        raise ImportError(
-            "progress needs rich; pip install 'gprochat-anyio[cli]', or give --quiet"
-        ) from None
-    return progress_on_stderr()

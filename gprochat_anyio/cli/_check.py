@@ -1,4 +1,4 @@
-"""`gprochat check`: what is wrong with a site or a model, from the name to the first text."""
+"""`gprochat check`: a site or a model, step by step from the name to the first text."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import anyio
 import click
+from click.core import ParameterSource
 
 from gprochat_anyio import (
     AuthenticationError,
@@ -18,50 +19,76 @@ from gprochat_anyio import (
     RequestTimeoutError,
     Retry,
     SiteConnectionError,
+    SiteError,
 )
 from gprochat_anyio._request.address import SiteAddress
 from gprochat_anyio.transport._connecting import Opened, connect
 from gprochat_anyio.transport._failures import ConnectFailure, reason_of
 from gprochat_anyio.transport._target import Target
 
-from ._exits import EPILOG, exit_status, say
+from ._exit_codes import EXIT_STATUSES, exit_status, say, with_options
 from ._model import APIS
-from ._options import model_name_option, model_option, site_option
+from ._options import (
+    SECONDS,
+    backend_option,
+    base_url_option,
+    hidden_help_option,
+    model_name_option,
+    model_option,
+    password_option,
+    proxy_option,
+    secret_key_option,
+    site_option,
+    url_option,
+)
 from ._output import Output, PipeClosedError
 from ._site import Site
 from ._sites import one_site
 
 _QUESTION: Final = "Say hello."
+_MISSING: Final = 404  # all paths of a site, where another kind of server is
+_HINT: Final = "; if this is a server with OpenAI's API, give --model openai and --base-url"
+
+_EPILOG: Final = f"""\b
+Also: --backend asyncio or trio; --timeout-connect SECONDS, for each step;
+--timeout-first-chunk SECONDS, from the question to the first text.
+{EXIT_STATUSES}"""
 
 
-@click.command(epilog=EPILOG, short_help="Find out what is wrong with a site, and what to do.")
+@click.command(epilog=_EPILOG, short_help="Find out what is wrong with a site, and what to do.")
+@click.argument("place", metavar="[URL]", required=False)
 @site_option()
-@click.option("--url", "--base-url", "url", metavar="URL", help="The site; or set GPROCHAT_URL.")
+@url_option("The same as URL (or set GPROCHAT_URL).")
 @model_option(APIS)
 @model_name_option
-@click.option("--secret-key", metavar="KEY", help="Signs requests; or set GPROCHAT_SECRET_KEY.")
-@click.option("--password", metavar="WORD", help="The site's; or set GPROCHAT_PASSWORD.")
-@click.option("--proxy", metavar="URL", help="http://, https:// or socks5://")
-@click.option("--timeout-connect", metavar="SECONDS", type=float, help="For each step.")
-@click.option("--timeout-first-chunk", metavar="SECONDS", type=float, help="To the first text.")
-@click.option(
-    "--backend", type=click.Choice(["asyncio", "trio"]), default="trio", show_default=True
-)
+@base_url_option
+@secret_key_option
+@password_option
+@proxy_option
+@click.option("--timeout-connect", type=SECONDS, hidden=True)
+@click.option("--timeout-first-chunk", type=SECONDS, hidden=True)
+@backend_option
+@hidden_help_option
 @click.pass_context
-def check(ctx: click.Context, /, *, backend: str, **_: Any) -> None:
-    """Check a site or a model step by step: its name, TCP, TLS, password and key.
+def check(ctx: click.Context, /, *, place: str | None, backend: str, **_: Any) -> None:
+    """Check the site at URL step by step: its name, TCP, TLS, password and key.
 
     It asks one short question. The first step that fails says what to do, and
     decides the exit status.
     """
+    if place is not None:
+        if ctx.params["url"] is not None:
+            raise click.UsageError("give URL or --url, not both.")
+        ctx.params["url"] = place
+        ctx.set_parameter_source("url", ParameterSource.COMMANDLINE)
     site = one_site(ctx)
     if site.embedded:
         raise click.UsageError(
-            "no site: give --url or --site, set GPROCHAT_URL, or configure a default."
+            "there is no site to check: give its URL, or --site with a configured name."
         )
     if site.members:
-        names = ", ".join(member.label for member in site.members)
-        raise click.UsageError(f"check takes one site; {site.label} is a fleet of {names}.")
+        names = " and ".join(f"--site {member.label}" for member in site.members)
+        raise click.UsageError(f"{site.label} is a fleet: check its sites one by one, {names}.")
     try:
         status = anyio.run(_Check(site).run, backend=backend)
     except PipeClosedError:
@@ -73,13 +100,14 @@ def check(ctx: click.Context, /, *, backend: str, **_: Any) -> None:
 
 
 class _Check:
-    """The steps; `run` returns the exit status."""
+    """The check of one site, step by step."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
         self._output = Output()
 
     async def run(self) -> int:
+        """Run the steps until one fails, write their results, and return the exit status."""
         step = "settings"
         try:
             async with self._site.own_client(retry=Retry(attempts=1)) as client:
@@ -90,7 +118,10 @@ class _Check:
                     said = await do()
                     self._tell("ok", step, f"{said} ({time.perf_counter() - began:.3f} s)")
         except (GPROChatError, ValueError) as error:
-            self._tell("FAILED", step, self._site.words_of(error))
+            said = with_options(self._site.words_of(error))
+            if not self._site.inside and isinstance(error, SiteError) and error.status == _MISSING:
+                said = f"{said.removesuffix('.')}{_HINT}"
+            self._tell("FAILED", step, said)
             return exit_status(error)
         return 0
 
@@ -111,7 +142,7 @@ class _Check:
 
 
 class _Way:
-    """The way to a site, or to the proxy before it."""
+    """The steps of connecting to a site, or to its proxy."""
 
     def __init__(self, address: SiteAddress, limit: float | None) -> None:
         self._target = address.target
@@ -123,9 +154,9 @@ class _Way:
         self._whose = "" if proxy is None else "the proxy "
 
     async def look_up(self) -> str:
-        """Find the addresses of the name."""
+        """Look up the host's addresses."""
         try:
-            with self._within("no answer of the name server"):
+            with self._within("no response from the name server"):
                 found = await anyio.getaddrinfo(self._host, self._port, type=SOCK_STREAM)
         except RequestTimeoutError:  # which is an OSError, too
             raise
@@ -135,16 +166,18 @@ class _Way:
                 " and whether this machine has a network and a name server"
             ) from None
         addresses = sorted({str(entry[4][0]) for entry in found})
+        if addresses == [self._host]:
+            return f"{self._whose}{self._host} is an address, not a name"
         return f"{self._whose}{self._host} is {', '.join(addresses)}"
 
     async def connect(self) -> str:
-        """Connect, and no more."""
+        """Connect, and close the connection."""
         target = Target("http", self._host, self._port)
         (await self._connected(target, "connection")).socket.close()
-        return f"{self._whose}{self._host} takes connections at port {self._port}"
+        return f"{self._whose}{self._host} accepts connections on port {self._port}"
 
     async def start_tls(self) -> str:
-        """Connect and verify who is there, through the proxy if there is one."""
+        """Connect, through the proxy if there is one, and verify the certificate."""
         opened = await self._connected(self._target, "TLS handshake")
         opened.socket.close()
         tls = opened.layers[-1].ssl_object
@@ -163,7 +196,7 @@ class _Way:
             if "WRONG_VERSION_NUMBER" in str(error):
                 advice = "nothing speaks TLS there; check the port, or try http://"
             elif target.scheme == "https":
-                advice = "check the URL; for an authority of one's own set SSL_CERT_FILE"
+                advice = "check the URL; for an authority of your own, set SSL_CERT_FILE"
             raise SiteConnectionError(f"{error}; {advice}") from None
 
     @contextmanager
@@ -181,26 +214,26 @@ class _Way:
 
 
 class _SiteCheck:
-    """What the site itself is asked."""
+    """The steps that send requests to the site."""
 
     def __init__(self, client: Client, *, has_password: bool) -> None:
         self._client = client
         self._has_password = has_password
 
     async def check_password(self) -> str:
-        """Whether the password is right."""
+        """Check the password."""
         if await self._client.check_password():
-            return "the site takes it" if self._has_password else "the site asks for none"
+            return "the site accepts it" if self._has_password else "the site requires none"
         raise AuthenticationError(
             "the site refuses it; set password (GPROCHAT_PASSWORD) to the site's own"
             if self._has_password
-            else "the site asks for one; set password (GPROCHAT_PASSWORD) to it"
+            else "the site requires one; set password (GPROCHAT_PASSWORD) to it"
         )
 
     async def ask(self) -> str:
-        """Whether the secret key is right, and how fast the first text comes."""
+        """Check the secret key, and measure the time to the first text."""
         async with self._client.stream(_QUESTION) as chunks:
             wait = chunks.timing.first_chunk
         if self._client.model is not None:
-            return f"{self._client.model} gave its first text after {wait:.3f} s"
-        return f"the site takes the key, and gave its first text after {wait:.3f} s"
+            return f"first text of {self._client.model} after {wait:.3f} s"
+        return f"the site accepts the key; first text after {wait:.3f} s"

@@ -1,4 +1,4 @@
-"""The configuration: named sites, models and fleets, and which of them answers."""
+"""The configuration: named sites, models and fleets, and the default among them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from ._config_file import ConfigError, ConfigFile
-from ._exits import say
+from ._exit_codes import say
 from ._named_model import NamedModel, read_model
 
 _TEXTS: Final = ("url", "secret_key", "password", "proxy")
@@ -31,16 +31,24 @@ class NamedSite(NamedTuple):
 
 
 class Config(NamedTuple):
-    """What the configuration file says; all defaults if there is none."""
+    """The settings of the configuration file; all defaults if there is none."""
 
     sites: Mapping[str, NamedSite] = MappingProxyType({})
     fleets: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-    """Names of sites and models that are asked as one."""
+    """The names of each fleet's sites and models."""
     models: Mapping[str, NamedModel] = MappingProxyType({})
     default: str | None = None
     log: bool = True
-    """Whether chats are kept."""
+    """True to keep chats and prompts in the log."""
     path: Path | None = None
+
+    exists: bool = True
+    """False if there is no configuration file."""
+
+    @property
+    def to_be_made(self) -> str:
+        """The words after its path if the file does not exist, else empty."""
+        return "" if self.exists else ", which does not exist yet"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -48,19 +56,24 @@ class Config(NamedTuple):
         return (*self.sites, *self.fleets, *self.models)
 
     def site(self, name: str) -> NamedSite:
-        """The site of that name.
+        """Return the site with this name.
 
-        :raises ConfigError: if there is none
+        :raises ConfigError: If there is none.
         """
-        if name not in self.sites:
-            known = ", ".join(self.names) or "it has none"
-            raise ConfigError(f"{self.path} has no site {name!r} ({known}): add [sites.{name}]")
-        return self.sites[name]
+        if name in self.sites:
+            return self.sites[name]
+        if not self.exists:
+            raise ConfigError(
+                f"no site {name!r}: the configuration file {self.path} does not exist yet; create"
+                f" it with [sites.{name}] and a url, or give --url"
+            )
+        known = f", only {', '.join(self.names)}" if self.names else ""
+        raise ConfigError(f"{self.path} has no site {name!r}{known}; add [sites.{name}]")
 
     def model(self, name: str, kinds: tuple[str, ...]) -> NamedModel:
-        """Return the model of that name.
+        """Return the model with this name.
 
-        :param kinds: names that `--model` takes besides, for the error
+        :param kinds: The kinds that `--model` accepts too, for the error message.
         :raises ConfigError: If there is none.
         """
         if name in self.models:
@@ -68,26 +81,29 @@ class Config(NamedTuple):
         if name in self.names:
             kind = "site" if name in self.sites else "fleet"
             raise ConfigError(f"--model: {name} is not a model but a {kind} of {self.path}")
-        known = ", ".join(self.models) or "it has none"
+        if self.exists:
+            advice = f"which has {', '.join(self.models) or 'none'}; add"
+        else:
+            advice = "which does not exist yet; create it with"
         raise ConfigError(
-            f"--model: {name!r} is not one of {', '.join(kinds)}, nor a model of {self.path}"
-            f" ({known}): add [models.{name}]"
+            f"--model: {name!r} is not one of {', '.join(kinds)}, nor a model of {self.path},"
+            f" {advice} [models.{name}]"
         )
 
 
 def config_path() -> Path:
-    """Where the configuration file is, or would be."""
+    """Return the path of the configuration file, which need not exist."""
     if given := os.environ.get("GPROCHAT_CONFIG"):
         return Path(given)
-    from platformdirs import user_config_path  # noqa: PLC0415 - 10 ms, for who needs the file
+    from platformdirs import user_config_path  # noqa: PLC0415 - 10 ms
 
     return user_config_path("gprochat", appauthor=False) / "config.toml"
 
 
 def read_config() -> Config:
-    """The configuration; a warning on stderr if others can read the secrets in it.
+    """Return the configuration. Warn on stderr if other users can read its secrets.
 
-    :raises ConfigError: that names the file and the line, if it can not be used
+    :raises ConfigError: If it cannot be used. The message names the file and the line.
     """
     path = config_path()
     try:
@@ -95,17 +111,20 @@ def read_config() -> Config:
             mode = os.fstat(file.fileno()).st_mode
             text = file.read().decode()
     except FileNotFoundError:
-        if "GPROCHAT_CONFIG" in os.environ:
-            raise ConfigError(f"GPROCHAT_CONFIG names {path}, which does not exist") from None
-        return Config(path=path)
+        if os.environ.get("GPROCHAT_CONFIG"):
+            raise ConfigError(
+                f"GPROCHAT_CONFIG names {path}, which does not exist; create it, or unset"
+                " GPROCHAT_CONFIG to use the default file"
+            ) from None
+        return Config(path=path, exists=False)
     except OSError as error:
-        raise ConfigError(f"can not read {path}: {error.strerror}") from None
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError(f"{path}, line {line}: this is no UTF-8 text") from None
+        raise ConfigError(f"{path}, line {line}: this is not UTF-8 text") from None
     config = _config_in(ConfigFile(path, text))
     if _has_secrets(config) and os.name == "posix" and mode & 0o077:
-        say(f"others can read {path}, which holds secrets: chmod 600 it")
+        say(f"other users can read {path}, which holds secrets; run chmod 600 on it")
     return config
 
 
@@ -130,7 +149,7 @@ def _config_in(file: ConfigFile) -> Config:
         name: _fleet(file, name, fleet, sites, models)
         for name, fleet in file.tables(table, "fleets", "fleet").items()
     }
-    if default is not None and default not in {**sites, **fleets, **models}:
+    if default is not None and default not in [*sites, *fleets, *models]:
         kinds = f"no [sites.{default}], [fleets.{default}] or [models.{default}]"
         file.refuse(
             f"default must be the name of a site, a fleet or a model; there is {kinds}", "default"

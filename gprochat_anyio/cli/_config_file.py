@@ -10,7 +10,7 @@ from typing import IO, Any, Final, NoReturn
 
 import click
 
-from ._exits import USAGE, say
+from ._exit_codes import USAGE, say
 
 CLOCKS: Final = ("connect", "first_chunk", "idle", "total")
 """The keys of `timeouts`."""
@@ -19,7 +19,7 @@ _HEADER: Final = re.compile(r"\s*\[([^\[\]]+)\]")
 
 
 class ConfigError(click.ClickException):
-    """The configuration can not be used; a command ends with this, and status 2."""
+    """Error in the configuration file. The command ends with status 2."""
 
     exit_code = USAGE
 
@@ -30,7 +30,7 @@ class ConfigError(click.ClickException):
 class ConfigFile:
     """The text of a configuration file, and checks of its values.
 
-    Their `where` is the place of a table: the keys that lead to it.
+    The argument `where` of the checks is the path of keys to a table.
     """
 
     def __init__(self, path: Path, text: str) -> None:
@@ -38,9 +38,9 @@ class ConfigFile:
         self._text = text
 
     def read(self) -> dict[str, Any]:
-        """Return the table that the whole file is.
+        """Return the file's top-level table.
 
-        :raises ConfigError: If it is not TOML. So do all methods for what is invalid.
+        :raises ConfigError: If the file is not TOML. All methods raise it for invalid values.
         """
         import tomllib  # noqa: PLC0415 - 10 ms
 
@@ -48,12 +48,15 @@ class ConfigFile:
             return tomllib.loads(self._text)
         except tomllib.TOMLDecodeError as error:
             reason, line, _ = (*re.split(r" \(at line (\d+),.*", str(error)), "", "")[:3]
-            self.refuse(f"{reason[:1].lower()}{reason[1:]}", line=line)
+            advice = "; texts are in quotes" if reason == "Invalid value" else ""
+            self.refuse(f"{reason[:1].lower()}{reason[1:]}{advice}", line=line)
+        except RecursionError:
+            self.refuse("it is nested too deeply")
 
     def tables(self, file: Mapping[str, Any], kinds: str, kind: str) -> dict[str, dict[str, Any]]:
-        """Return the tables of a kind, by name.
+        """Return the tables of a kind by name.
 
-        :param kinds: the key that holds them
+        :param kinds: The key that holds them.
         """
         named = file.get(kinds, {})
         if not isinstance(named, dict):
@@ -64,13 +67,13 @@ class ConfigFile:
         return named
 
     def check_keys(self, table: Mapping[str, object], known: tuple[str, ...], *where: str) -> None:
-        """Refuse keys that mean nothing."""
+        """Refuse unknown keys."""
         for key in table:
             if key not in known:
                 self.refuse(f"unknown key {key!r}; known are {', '.join(known)}", *where, key)
 
     def check_texts(self, table: Mapping[str, object], keys: tuple[str, ...], *where: str) -> None:
-        """Refuse values of these keys that are not texts."""
+        """Refuse values of these keys that are not strings."""
         for key in keys:
             if not isinstance(table.get(key, ""), str):
                 self.refuse(f"{key} must be a text in quotes", *where, key)
@@ -91,16 +94,16 @@ class ConfigFile:
         return MappingProxyType(timeouts)
 
     def refuse(self, why: str, *keys: str, line: str = "") -> NoReturn:
-        """Raise the error for a key.
+        """Raise the error about a key.
 
-        :param keys: the tables around it, and itself
+        :param keys: The path of keys to the value.
         """
         line = line or self._line_of(keys)
         place = f"{self.path}, line {line}" if line else f"{self.path}"
         raise ConfigError(f"{place}: {why}") from None
 
     def _line_of(self, keys: tuple[str, ...]) -> str:
-        """Where a key stands, or the nearest table around it; TOML's reader does not tell."""
+        """Return the line of a key, or of the nearest table around it. `tomllib` tells neither."""
         found, best, table = "", 0, tuple[str, ...]()
         for number, line in enumerate(self._text.splitlines(), 1):
             if header := _HEADER.match(line):

@@ -1,4 +1,4 @@
-"""Where the lines of a chat come from: a person at a terminal, or a pipe."""
+"""Sources of a chat's lines: an editor in the terminal, or a pipe."""
 
 from __future__ import annotations
 
@@ -24,31 +24,37 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.search import stop_search
 from prompt_toolkit.shortcuts import CompleteStyle
 
-from ._exits import say
+from ._exit_codes import say
 
 _HINT = "Ctrl-C again leaves"
 
 
 class CtrlCLeftError(Exception):
-    """A person has left by Ctrl-C."""
+    """Second Ctrl-C, which leaves the chat."""
 
 
 class Editor:
-    """Lines with editing and history. Enter ends one, unless there is a backslash before it;
-    Alt-Enter, or pasting, makes further ones. For asyncio.
+    """Line editor with history and completion, for asyncio.
 
-    :param history: what was entered before, oldest first
-    :param commands: to complete at the beginning of a line, and what each takes
-    :param sites: to complete where a command takes names
+    Enter ends the input, unless a backslash precedes it. Alt-Enter and pasting add lines.
+
+    :param history: Earlier inputs, oldest first.
+    :param commands: Commands to complete at the start of a line, each with its argument.
+    :param sites: Names to complete for `/site`.
+    :param models: Names to complete for `/model`.
     """
 
     def __init__(
-        self, history: Iterable[str], commands: Mapping[str, str], sites: Sequence[str]
+        self,
+        history: Iterable[str],
+        commands: Mapping[str, str],
+        sites: Sequence[str],
+        models: Sequence[str],
     ) -> None:
         self._pressed = False
         self._session: PromptSession[str] = PromptSession(
             history=InMemoryHistory(list(history)),
-            completer=_Completer(commands, sites),
+            completer=_Completer(commands, sites, models),
             complete_style=CompleteStyle.READLINE_LIKE,
             complete_while_typing=False,
             key_bindings=self._keys(),
@@ -61,17 +67,17 @@ class Editor:
         self._session.default_buffer.on_text_changed += self._typed
 
     async def line(self, prompt: str, *, pressed: bool) -> str:
-        """What a person enters next.
+        """Return the next input.
 
-        :param pressed: whether Ctrl-C was pressed just now, so that the next one leaves
-        :raises EOFError: if it is Ctrl-D
-        :raises CtrlCLeftError: if it is Ctrl-C for the second time
+        :param pressed: True if Ctrl-C was pressed just now, so that the next one leaves.
+        :raises EOFError: At Ctrl-D.
+        :raises CtrlCLeftError: At the second Ctrl-C.
         """
         self._pressed = pressed
         while True:
             try:
                 return await self._session.prompt_async(prompt, set_exception_handler=False)
-            except KeyboardInterrupt:  # in a dumb terminal, where the keys are not all ours
+            except KeyboardInterrupt:  # in a dumb terminal, which ignores some bindings
                 if self._pressed:
                     raise CtrlCLeftError from None
                 self._pressed = True
@@ -113,12 +119,12 @@ class Editor:
 
 
 class Lines:
-    """Lines from a stdin that is no terminal."""
+    """Lines from a stdin that is not a terminal."""
 
     async def line(self, prompt: str, *, pressed: bool) -> str:  # noqa: ARG002 - as Editor.line
-        """The next line; a backslash at its end adds the one after it.
+        """Return the next line. A backslash at its end joins the one after it.
 
-        :raises EOFError: if there is none
+        :raises EOFError: At the end of stdin.
         """
         return await to_thread.run_sync(self._next)
 
@@ -136,13 +142,18 @@ class Lines:
 
 
 class _Completer(Completer):
-    """Commands, and what follows them."""
+    """Completer of commands and their arguments."""
 
-    def __init__(self, commands: Mapping[str, str], sites: Sequence[str]) -> None:
+    def __init__(
+        self, commands: Mapping[str, str], sites: Sequence[str], models: Sequence[str]
+    ) -> None:
         words = [f"{name} " if argument else name for name, argument in commands.items()]
         self._commands = WordCompleter(words, sentence=True)
-        names, files = WordCompleter(list(sites), WORD=True), PathCompleter(expanduser=True)
-        kinds = {"FILE": files, "[NAME ...]": names}
+        kinds = {
+            "FILE": PathCompleter(expanduser=True),
+            "[NAME ...]": WordCompleter(list(sites), WORD=True),
+            "[NAME]": WordCompleter(list(models), WORD=True),
+        }
         self._arguments = {name: kinds.get(argument) for name, argument in commands.items()}
 
     def get_completions(

@@ -1,4 +1,4 @@
-"""A client of who is asked: a site, a fleet, a model's API, or a model in this process."""
+"""Clients of the commands, for a site, a fleet, a model's API or a model in this process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from ._exits import say
+from ._exit_codes import say
 from ._site import Site
 
 if TYPE_CHECKING:
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 async def opened_client(
     site: Site, *, tell: Callable[[str], None] = say, **settings: Any
 ) -> AsyncIterator[Client | Fleet]:
-    """A client or a fleet, for the time of the block.
+    """Open a client or a fleet for the duration of the block.
 
-    :param tell: is told that a model in this process answers, if nothing else was asked for
-    :param settings: of `Client`, besides
-    :raises ValueError: For a setting that is invalid, or missing.
-    :raises ImportError: Without an extra that it needs.
+    :param tell: Called with a message if nothing is named, and the embedded site replies.
+    :param settings: Further settings of `Client`.
+    :raises ValueError: If a setting is invalid or missing.
+    :raises ImportError: If an extra is missing.
     """
     async with site.client(**settings) as client:
         if site.embedded:
-            tell("no --url, --site or GPROCHAT_URL: the embedded site answers, offline")
+            tell("no --url, --site or --model: the embedded site replies, offline")
         yield client

@@ -1,4 +1,4 @@
-"""Markdown that is still being written, as lines for a terminal."""
+"""Markdown that is still arriving, as lines for a terminal."""
 
 from __future__ import annotations
 
@@ -14,44 +14,45 @@ from rich.markdown import CodeBlock, Heading, Markdown
 from rich.segment import Segment, Segments
 from rich.syntax import Syntax
 
+from ._colours import CODE_THEME
 from ._output import visible
 
 LONGEST_BLOCK: Final = 32_768
-"""Characters; what goes on beyond that is shown as it is, since each look at it takes longer."""
+"""Length of a block, in characters, beyond which it is shown unrendered: each update costs more."""
 
 # Without HTML: rich would drop it, and a reply about `<div>` would have holes.
-_parser: Final = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
+parser: Final = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
 
 
 class Line(NamedTuple):
     """A line of a terminal."""
 
     text: str
-    """With its colours, and no other control characters."""
+    """The text with its colours, and no other control characters."""
     cells: int
-    """How many columns it takes."""
+    """Its width in columns."""
 
 
 class GrowingMarkdown:
-    """Text as it arrives, in blocks that are finished and one that is not.
+    """Arriving text, divided into finished blocks and an unfinished one.
 
-    Once the next block has begun, in a whole line, CommonMark does not go back.
+    In CommonMark, a whole line that begins a block finishes the one before it.
     """
 
     def __init__(self) -> None:
         self.tail = ""
-        """The block that is not finished."""
+        """The unfinished block."""
         self._looked_at = 0
 
     def feed(self, text: str) -> list[str]:
-        """Take text, and return the blocks that this finishes."""
+        """Append text, and return the blocks that it finishes."""
         self.tail += visible(text)
         end = self.tail.rfind("\n") + 1
         if end <= self._looked_at:
             return []
         self._looked_at = end
-        # The last line may yet become anything.
-        starts = [start for start, _ in _top_level(_parser.parse(self.tail[:end]))]
+        # An unfinished last line may still become anything.
+        starts = [start for start, _ in _top_level(parser.parse(self.tail[:end]))]
         if len(starts) < 2:
             return []
         lines = [f"{line}\n" for line in self.tail.split("\n")]
@@ -63,14 +64,14 @@ class GrowingMarkdown:
 
 
 def rendered(text: str, console: Console, width: int) -> list[Line]:
-    """A Markdown text as lines of this width; as it is, if it can not be rendered."""
+    """Return a Markdown text as lines of this width, unrendered if rendering fails."""
     text = visible(text)
-    markdown = _Markdown("", code_theme="ansi_dark", hyperlinks=False)
+    markdown = _Markdown("", hyperlinks=False)
     options = console.options.update(width=width)
     try:
-        markdown.parsed = _with_line_breaks(_parser.parse(text))
+        markdown.parsed = _with_line_breaks(parser.parse(text))
         rows = console.render_lines(markdown, options, pad=False)
-    except Exception:  # noqa: BLE001 - whatever a site finds to trip a renderer: not the chat
+    except Exception:  # noqa: BLE001 - no text of a site may end the chat
         rows = console.render_lines(text, options.update(markup=False), pad=False)
     lines = [_line(row, console) for row in rows]
     while lines and not lines[-1].text.strip():
@@ -81,18 +82,18 @@ def rendered(text: str, console: Console, width: int) -> list[Line]:
 
 
 class _Heading(Heading):
-    """At the left, and without the frame that some versions of rich give it."""
+    """A heading at the left margin, without the frame of some versions of rich."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self.text
 
 
 class _CodeBlock(CodeBlock):
-    """At the left, as it is to be copied."""
+    """A code block at the left margin, as it will be copied."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         code = str(self.text).rstrip()
-        yield Syntax(code, self.lexer_name, theme=self.theme, word_wrap=True)
+        yield Syntax(code, self.lexer_name, theme=CODE_THEME, word_wrap=True)
 
 
 class _Markdown(Markdown):
@@ -105,12 +106,12 @@ class _Markdown(Markdown):
 
 
 def _top_level(tokens: Iterable[Token]) -> list[tuple[int, int]]:
-    """The lines of each block."""
+    """Return the first line of each block, and the line after it."""
     return [(t.map[0], t.map[1]) for t in tokens if t.map and t.level == 0 and t.nesting >= 0]
 
 
 def _with_line_breaks(tokens: list[Token]) -> list[Token]:
-    """A model's line breaks are meant: verses, addresses."""
+    """Keep a model's line breaks, as in verses and addresses."""
     for token in tokens:
         for child in token.children or ():
             if child.type == "softbreak":

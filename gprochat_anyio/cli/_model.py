@@ -1,4 +1,4 @@
-"""`--model`: the kinds of models that answer with no site, or behind one of the commands' own."""
+"""The kinds of models that `--model` names: samples in the process, and APIs."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ if TYPE_CHECKING:
 
 OFFLINE: Final = "offline"
 SAMPLES: Final = (OFFLINE, "echo")
-APIS: Final = ("gemini", "openai")
+OPENAI: Final = "openai"
+APIS: Final = ("gemini", OPENAI)
+SINGLE: Final = (*SAMPLES, "gemini")
+"""The kinds that do not need the name of a model."""
 IN_PROCESS: Final = (*SAMPLES, *APIS)
 BEHIND_A_SITE: Final = (*IN_PROCESS, "gprochat")
 
 PATIENCE: Final = {"first_chunk": 300.0, "idle": 120.0, "total": inf}
-"""Seconds: a model may have to be loaded first, or to think."""
+"""Timeouts in seconds. A model may need to be loaded, or to think."""
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
 GOOGLE: Final = "https://generativelanguage.googleapis.com"
-"""The server of Gemini's API, whose address the library knows."""
+"""The default server of Gemini's API."""
 
 
 def api_url(kind: str, given: str | None) -> str | None:
-    """The address of a model's API; None is the one that the model has by itself."""
+    """Return the address of a model's API. None for the kind's default."""
     if kind == "openai":
         return given or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
     return given
@@ -35,15 +38,15 @@ def api_url(kind: str, given: str | None) -> str | None:
 def sample_model(
     kind: str, name: str | None = None, url: str | None = None, proxy: str | None = None
 ) -> Model | None:
-    """Return the model of a kind that needs no API; None for another kind.
+    """Return the model of a kind without an API. None for other kinds.
 
-    :raises ValueError: For a setting that it does not take.
-    :raises ImportError: Without the extra that it needs.
+    :raises ValueError: If a setting is given, since these models have none.
+    :raises ImportError: If the extra is missing.
     """
     if kind not in SAMPLES:
         return None
     if name or url or proxy:
-        raise ValueError(f"--model {kind} takes no --url, no --proxy and no --model-name")
+        raise ValueError(f"--model {kind} takes no --base-url, no --proxy and no --model-name")
     from gprochat_anyio.site import echo_model, offline_model  # noqa: PLC0415 - 100 ms
 
     return echo_model if kind == "echo" else offline_model
@@ -59,12 +62,12 @@ def client_of_model(
 ) -> Client:
     """Return a client of a model in this process, or of a model's API.
 
-    :param model: the kind, and after a slash the name of one of the API's models; None for the
-        offline one
-    :param timeouts: that replace the usual ones of a model
-    :param settings: of `Client`, besides; a model in this process takes none
-    :raises ValueError: For a setting that is invalid, or missing.
-    :raises ImportError: Without the extra that it needs.
+    :param model: The kind, or the kind, a slash and the name of one of the API's models. None for
+        the offline model.
+    :param timeouts: Timeouts that replace those of `PATIENCE`.
+    :param settings: Further settings of `Client`, for an API only.
+    :raises ValueError: If a setting is invalid or missing.
+    :raises ImportError: If the extra is missing.
     """
     from gprochat_anyio import Client, Timeouts  # noqa: PLC0415 - not for `--help`
 
@@ -80,13 +83,13 @@ def client_of_model(
 def api_client(
     kind: str, name: str | None = None, url: str | None = None, **settings: Any
 ) -> Client:
-    """Return a client of a model's API, or of a site. Keys come from the environment alone.
+    """Return a client of a model's API or of a site. Keys come from the environment only.
 
-    :param kind: one of `BEHIND_A_SITE` that is not a sample
-    :param name: the name of one of the API's models
-    :param url: of the API, or of the site
-    :param settings: of `Client`, besides
-    :raises ValueError: For a setting that is invalid, or missing.
+    :param kind: A kind of `BEHIND_A_SITE` that is not a sample.
+    :param name: The name of one of the API's models.
+    :param url: The address of the API or the site.
+    :param settings: Further settings of `Client`.
+    :raises ValueError: If a setting is invalid or missing.
     """
     from gprochat_anyio import Client, Timeouts  # noqa: PLC0415 - not for `--help`
 
@@ -124,11 +127,11 @@ def api_client(
 def client_of_kind(
     kind: str, name: str | None, url: str | None, key: str | None, **settings: Any
 ) -> Client:
-    """Return a client of OpenAI's API, or of Gemini's.
+    """Return a client of OpenAI's or Gemini's API.
 
-    :param name: the name of one of the API's models; only Gemini's has one by itself
-    :param url: of the API; only Gemini's has one by itself
-    :raises ValueError: For a setting that is invalid.
+    :param name: The name of one of the API's models. None for Gemini's default.
+    :param url: The address of the API. None for its default.
+    :raises ValueError: If a setting is invalid.
     """
     from gprochat_anyio import Client  # noqa: PLC0415 - not for `--help`
 

@@ -1,4 +1,4 @@
-"""`gprochat models`: what is configured, and the models that servers offer."""
+"""`gprochat models`: the configured models, and those that servers offer."""
 
 from __future__ import annotations
 
@@ -13,43 +13,44 @@ from gprochat_anyio import GPROChatError, Timeouts
 from gprochat_anyio._request.chat_client import opener_of
 
 from ._config import Config, read_config
-from ._exits import FAILED, exit_status, say
+from ._exit_codes import FAILED, exit_status, say
+from ._help import help_option
 from ._model import APIS, GOOGLE
-from ._options import model_option
+from ._options import backend_option, base_url_option, model_option, proxy_option
 from ._output import Output, PipeClosedError, json_line
 from ._site import Site
 from ._sites import chosen_sites, named_site
 
 _LIMITS: Final = Timeouts(connect=10, first_chunk=20, idle=20, total=30)
 _EPILOG: Final = """\b
-* marks the default. With --remote, -m NAME gives the bare names that its
-server offers. Exit status: as with ask, by the first server that fails."""
+* marks the default. --remote -m NAME prints only the names of that server's
+models. Also: --backend asyncio or trio. Exit status: as with ask, of the
+first server that fails."""
 
 
 @click.command(epilog=_EPILOG)
 @model_option(APIS)
-@click.option("--url", "--base-url", "url", metavar="URL", help="Of the API of a kind.")
-@click.option("--proxy", metavar="URL", help="http://, https:// or socks5://")
+@base_url_option
+@proxy_option
 @click.option("--remote", is_flag=True, help="Ask servers for the models that they offer.")
-@click.option("--json", "as_json", is_flag=True, help="One object a line.")
-@click.option(
-    "--backend", type=click.Choice(["asyncio", "trio"]), default="trio", show_default=True
-)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each line.")
+@backend_option
+@help_option
 @click.pass_context
 def models(
     ctx: click.Context,
     /,
     *,
     model: str | None,
-    url: str | None,
+    base_url: str | None,
     remote: bool,
     as_json: bool,
     backend: str,
     proxy: str | None,
 ) -> None:
     """List the models, sites and fleets that are configured."""
-    if url is not None and model is None:
-        raise click.UsageError(f"--url needs its kind: give --model {' or '.join(APIS)}.")
+    if base_url is not None and model is None:
+        raise click.UsageError(f"--base-url needs its kind: give --model {' or '.join(APIS)}.")
     config = read_config()
     given = {} if proxy is None else {"proxy": proxy}
     sites = [named_site(config, name, given) for name in config.names]
@@ -58,7 +59,7 @@ def models(
     if remote:
         sites = [site for site in sites if site.model is not None]
     if not sites:
-        say(f"no models are configured: add [models.NAME] to {config.path}")
+        say(f"no models are configured: add [models.NAME] to {config.path}{config.to_be_made}")
     status = 0
     try:
         output = Output()
@@ -77,10 +78,10 @@ def models(
 
 
 class _Offer:
-    """The models that one server offers, once it was asked."""
+    """The models that one server offers."""
 
     def __init__(self, site: Site) -> None:
-        # A list is not of one model; the settings of a client are.
+        # A client needs the name of a model, although a list does not.
         self._site = site._replace(model="openai/any") if site.model == "openai" else site
         self.name = site.label
         self.models: list[str] = []
@@ -88,18 +89,18 @@ class _Offer:
 
     @property
     def reason(self) -> str:
-        """The words for the failure."""
+        """The message of the failure, empty without one."""
         return "" if self.failure is None else self._site.words_of(self.failure)
 
     @property
     def facts(self) -> dict[str, object]:
-        """The object for `--json`."""
+        """The offer as an object for `--json`."""
         failure = self.failure
         error = failure and {"type": type(failure).__name__, "message": self.reason}
         return {"name": self.name, "models": self.models, "error": error}
 
     async def ask(self) -> None:
-        """Ask the server."""
+        """Ask the server for its models."""
         try:
             async with self._site.own_client(timeouts=_LIMITS) as client:
                 self.models = await opener_of(client).list_models()
@@ -114,9 +115,9 @@ async def _ask(offers: Sequence[_Offer]) -> None:
 
 
 def _show_offers(output: Output, offers: Sequence[_Offer], *, as_json: bool, bare: bool) -> int:
-    """Show what servers offer, and return the exit status.
+    """Show the offers, and return the exit status.
 
-    :param bare: True to leave out the names of the configuration
+    :param bare: Leave out the names in the configuration.
     """
     for offer in offers:
         if offer.failure is not None:
@@ -155,7 +156,7 @@ def _show_sites(output: Output, config: Config, sites: Sequence[Site], *, as_jso
 
 
 def _address(site: Site) -> str:
-    """Return the address without what a client would refuse in it: credentials, and a query."""
+    """Return the address without credentials and query."""
     try:
         parts = urlsplit(site.url or GOOGLE)
     except ValueError:
@@ -164,7 +165,7 @@ def _address(site: Site) -> str:
 
 
 def _write_rows(output: Output, rows: Sequence[tuple[str, ...]]) -> None:
-    """Write columns, aligned."""
+    """Write aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _TEXTS: Final = ("kind", "name", "base_url", "key_env", "api_key", "system", "proxy")
 
 _OWN_KEYS: Final = {"https://api.openai.com": "OPENAI_API_KEY", GOOGLE: "GEMINI_API_KEY"}
-"""The variables whose keys are meant for a server, whether or not the file names them."""
+"""The variables whose keys belong to a server, even if the file does not name them."""
 
 
 class NamedModel(NamedTuple):
@@ -27,11 +27,11 @@ class NamedModel(NamedTuple):
     """Its name in the file."""
     kind: str
     name: str | None
-    """Of the API's model. None is the one that the library chooses, of Gemini's."""
+    """The name of the API's model. None for Gemini's default."""
     base_url: str | None
-    """None is Google's own, of Gemini's API."""
+    """The address of the API. None for Google's own."""
     key_env: str | None
-    """The variable that holds its key. None if no variable does."""
+    """The environment variable that holds its key. None without one."""
     api_key: str | None
     system: str | None
     fields: Mapping[str, Any]
@@ -47,9 +47,9 @@ class NamedModel(NamedTuple):
         return f"{self.kind}/{self.name}" if self.name else self.kind
 
     def key(self) -> str | None:
-        """Return its key; None for a server that needs none.
+        """Return its key. None for a server that needs none.
 
-        :raises ValueError: If there is none where there must be one.
+        :raises ValueError: If a required key is missing.
         """
         if self.api_key:
             return self.api_key
@@ -67,7 +67,7 @@ class NamedModel(NamedTuple):
 
     @property
     def key_place(self) -> str:
-        """The setting that the key comes from, for errors of the server."""
+        """A sentence about the setting that holds the key, for errors of the server."""
         if self.api_key:
             return f"the key of [models.{self.title}] is its api_key"
         if self.key_env:
@@ -77,12 +77,12 @@ class NamedModel(NamedTuple):
     def client(
         self, proxy: str | None, timeouts: Mapping[str, float], /, **settings: Any
     ) -> Client:
-        """Return a client of it.
+        """Return a client of the model.
 
-        :param proxy: in the place of its own
-        :param timeouts: in the place of its own
-        :param settings: of `Client`, besides
-        :raises ValueError: For a setting that is invalid, or missing.
+        :param proxy: Proxy instead of the model's own.
+        :param timeouts: Timeouts instead of the model's own.
+        :param settings: Further settings of `Client`.
+        :raises ValueError: If a setting is invalid or missing.
         """
         from gprochat_anyio import Timeouts  # noqa: PLC0415 - not for `--help`
 
@@ -98,7 +98,7 @@ class NamedModel(NamedTuple):
 def read_model(file: ConfigFile, title: str, model: Mapping[str, Any]) -> NamedModel:
     """Return a model of the configuration file.
 
-    :raises ConfigError: If it is invalid.
+    :raises ConfigError: If the table is invalid.
     """
     where = ("models", title)
     file.check_keys(model, (*_TEXTS, "fields", "timeouts"), *where)
@@ -107,7 +107,7 @@ def read_model(file: ConfigFile, title: str, model: Mapping[str, Any]) -> NamedM
     if title in BEHIND_A_SITE:
         file.refuse(f"{title} is a kind of --model; give the model another name", *where)
     if kind == "gprochat":
-        file.refuse("a GPROChat site belongs into a table [sites.NAME]", *where, "kind")
+        file.refuse("a GPROChat site belongs in a table [sites.NAME]", *where, "kind")
     if kind not in APIS:
         file.refuse('kind must be "openai" or "gemini"', *where, "kind")
     if kind == "openai" and not name:

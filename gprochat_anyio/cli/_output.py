@@ -1,4 +1,4 @@
-"""stdout, for a reply and nothing else."""
+"""Standard output, for results only."""
 
 from __future__ import annotations
 
@@ -10,60 +10,63 @@ import sys
 from textwrap import fill
 from typing import Final, TextIO
 
-_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# The bidirectional controls can show a text in another order than that of its characters.
+_CONTROLS: Final = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
 _UNESCAPED: Final = re.compile(r"[\x7f-\x9f]")  # control characters that JSON leaves as they are
 _CLOSED: Final = (errno.EPIPE, errno.EINVAL)  # Windows says EINVAL
 
 
 class PipeClosedError(Exception):
-    """Whoever read stdout has closed it."""
+    """Closing of stdout by its reader."""
 
 
 class Output:
-    """Writes text to stdout, and flushes it.
+    """The process's stdout. Each write is flushed.
 
-    A terminal gets no control characters: a site must not be able to drive it. Everything else,
-    a pipe or a file, gets the exact text as UTF-8.
+    A terminal gets no control characters, so that a site cannot control it. A pipe or a file gets
+    the exact text as UTF-8.
 
-    :raises OSError: if this process was started without a stdout
+    :raises OSError: If the process was started without a stdout.
     """
 
     def __init__(self) -> None:
         stream: TextIO | None = sys.stdout
         if stream is None:
-            raise OSError(errno.EBADF, "there is no stdout to write the reply to")
+            raise OSError(errno.EBADF, "there is no stdout to write to")
         self.terminal = stream.isatty()
         self._stream = stream
         self._at_line_start = True
 
     def write(self, text: str) -> None:
-        """Write, and wait until it is written: a reader that is behind holds this up.
+        """Write a text, and wait until it is written. A slow reader blocks this.
 
-        :raises PipeClosedError: if nobody reads stdout any more
-        :raises OSError: if stdout can not be written for another reason
+        :raises PipeClosedError: If the reader has closed stdout.
+        :raises OSError: If stdout cannot be written for another reason.
         """
         self._at_line_start = text.endswith("\n")
         self._put(visible(text) if self.terminal else text)
 
     def draw(self, text: str) -> None:
-        """Write what drives the terminal; nothing of a site's, but by `visible`. Then as `write`.
+        """Write control sequences. They must contain a site's text only through `visible`.
 
-        The cursor is to be at the start of a line in the end.
+        The cursor must end at the start of a line. Raises as `write`.
         """
         self._at_line_start = True
         self._put(text)
 
     def end_line(self) -> None:
-        """End the line, unless the text has ended it."""
+        """End the line, unless the cursor is at the start of one."""
         if not self._at_line_start:
             self.write("\n")
 
     def size(self) -> os.terminal_size:
-        """Columns and lines of the terminal, as it is now."""
+        """Return the terminal's current columns and lines."""
         return _size(self._stream)
 
     def line(self, text: str, *, indent: int = 0) -> None:
-        """Write a line of our own, `wrapped`. Then as `write`."""
+        """Write a line, wrapped between words if stdout is a terminal. Raises as `write`."""
         self.write(wrapped(text, self._stream, indent=indent) + "\n")
 
     def _put(self, text: str) -> None:
@@ -72,31 +75,39 @@ class Output:
                 encoding = self._stream.encoding
                 self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
             else:
-                # A lone surrogate, which an error answer can hold, becomes a JSON escape.
+                # A lone surrogate, which an error response can hold, becomes a JSON escape.
                 self._stream.buffer.write(text.encode("utf-8", "backslashreplace"))
             self._stream.flush()
         except OSError as error:
             self._discard()
             if error.errno in _CLOSED:
                 raise PipeClosedError from None
-            raise OSError(error.errno, f"can not write to stdout: {error.strerror}") from None
+            raise OSError(error.errno, f"cannot write to stdout: {error.strerror}") from None
 
     def _discard(self) -> None:
-        """Drop what is buffered; the interpreter would complain about it when it ends."""
+        """Drop the buffered text, about which the interpreter would complain at exit."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
 
 
 def visible(text: str) -> str:
-    r"""The text with control characters, but for newlines and tabs, spelled out: `\x1b`."""
-    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text.replace("\r", ""))
+    r"""Return the text with control characters escaped, except newlines and tabs.
+
+    Those of ASCII and Latin-1 look like `\x1b`, those of bidirectional text like `\u202e`. The
+    letters of such text stay as they are.
+    """
+    return _CONTROLS.sub(lambda found: _escaped(ord(found[0])), text.replace("\r", ""))
+
+
+def _escaped(code: int) -> str:
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def wrapped(text: str, stream: TextIO | None, *, indent: int = 0) -> str:
-    """A line, broken between words if the stream is a terminal that is too narrow for it.
+    """Return a line, wrapped between words if the stream is a terminal.
 
-    :param indent: of what goes on below
+    :param indent: Spaces before the lines below the first one.
     """
     if stream is None or not stream.isatty():
         return text
@@ -118,6 +129,6 @@ def _size(stream: TextIO) -> os.terminal_size:
 
 
 def json_line(value: object) -> str:
-    """The value as JSON in one line, which drives no terminal either."""
+    """Return the value as one line of JSON without control characters."""
     line = json.dumps(value, ensure_ascii=False)
     return _UNESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", line) + "\n"

@@ -9,19 +9,19 @@ from typing import Final
 
 from ._markdown import Line
 
-# Terminals that know it show what is between at once; others ignore it.
+# A terminal either shows all text between these at once, or ignores them.
 _BEGIN: Final = "\x1b[?2026h"
 _END: Final = "\x1b[?2026l"
 _CLEAR: Final = "\x1b[K"  # from the cursor to the end of its line
 
 
 class Painter:
-    """Lines at the end of what a terminal shows, of which only those that change are written.
+    """Painter of the last lines of a terminal, which writes only changed lines.
 
-    The cursor is at the start of the line below them.
+    The cursor stays at the start of the line below them.
 
-    :param write: to the terminal, at once
-    :param size: of the terminal
+    :param write: Writes to the terminal, and flushes.
+    :param size: Returns the terminal's size.
     """
 
     def __init__(self, write: Callable[[str], None], size: Callable[[], os.terminal_size]) -> None:
@@ -31,11 +31,11 @@ class Painter:
         self._width = size().columns
 
     def paint(self, lines: Sequence[Line]) -> None:
-        """Show these lines in the place of those before: the last ones, if they do not fit."""
+        """Replace the painted lines. If the new ones do not fit, show the last of them."""
         self._replace(lines[-self._room() :])
 
     def commit(self, lines: Sequence[Line]) -> None:
-        """Show these lines in the place of those before, for good, however many there are."""
+        """Replace the painted lines with final ones, all of which are shown."""
         self._replace(lines)
         self._shown = ()
 
@@ -45,7 +45,7 @@ class Painter:
     def _replace(self, lines: Sequence[Line]) -> None:
         width = self._size().columns
         resized, self._width = width != self._width, width
-        if resized:  # a narrower terminal has broken the lines, or most have
+        if resized:  # most terminals have rewrapped the lines
             keep, up = 0, sum(max(1, -(-line.cells // width)) for line in self._shown)
         else:
             pairs = zip(self._shown, lines, strict=False)
@@ -56,8 +56,8 @@ class Painter:
             return
         parts = [_BEGIN, f"\x1b[{up}A" if up else "", "\r", "\x1b[J" if resized else ""]
         before = chain((0 if resized else line.cells for line in self._shown[keep:]), repeat(0))
-        # Only what was longer is erased: terminals take erased cells along when they are resized,
-        # and after a full line the cursor waits at its end, where that would take a character.
+        # Erase only after lines that got shorter. A resized terminal rewraps erased cells as text,
+        # and after a full line the cursor is still on its last character, which would be erased.
         for line, cells in zip(lines[keep:], before, strict=False):
             parts.append(f"{line.text}{_CLEAR if line.cells < cells else ''}\n")
         if len(self._shown) > len(lines):

@@ -1,16 +1,15 @@
-"""How a batch goes, on stderr: a display in a terminal, lines elsewhere."""
+"""Progress of a batch on stderr: a display in a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
-import math
 import sys
 import threading
-from collections import deque
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
 from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -18,78 +17,28 @@ from rich.text import Text
 
 from gprochat_anyio.batch import BatchSummary, Percentiles
 
-from ._exits import say
+from ._batch_words import Rates, last_error, remaining, status
+from ._exit_codes import say, with_options
 from ._output import visible
 
 LINES_EVERY: Final = 5.0
-"""Seconds between two lines where stderr is no terminal."""
-
-_WINDOW: Final = 20.0
-"""Seconds that rates are the average of."""
+"""Interval between lines if stderr is not a terminal, in seconds."""
 
 _BAD_LINES_SHOWN: Final = 10
 
+_ECHO: Final = len("^C^C")
+"""Width of a terminal's echo of two Ctrl-C, in columns."""
+
 
 class QuietlyBroken(Console):
-    """A console that nobody needs to read: a closed stderr does not end the batch."""
+    """A console that falls silent if stderr is closed. The batch continues."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
 
 
-class Rates:
-    """What happens in a second, lately."""
-
-    def __init__(self) -> None:
-        self._seen: deque[tuple[float, int, int]] = deque([(0.0, 0, 0)])
-
-    def see(self, summary: BatchSummary) -> None:
-        """Take the newest summary into account."""
-        asked = summary.answered + summary.failed
-        self._seen.append((summary.elapsed, asked, summary.characters))
-        while len(self._seen) > 2 and summary.elapsed - self._seen[1][0] >= _WINDOW:
-            self._seen.popleft()
-
-    @property
-    def prompts(self) -> float:
-        return self._rate(1)
-
-    @property
-    def characters(self) -> float:
-        return self._rate(2)
-
-    def _rate(self, of: int) -> float:
-        first, last = self._seen[0], self._seen[-1]
-        passed = last[0] - first[0]
-        return (last[of] - first[of]) / passed if passed > 0 else 0.0
-
-
-def status(summary: BatchSummary, rates: Rates) -> str:
-    """How it goes, in one line."""
-    of = "" if summary.total is None else f" of {summary.total:,}"
-    parts = [
-        f"{summary.done:,}{of} done",
-        f"{summary.failed + summary.failed_before:,} failed",
-        f"{summary.in_flight:,} in flight",
-        f"{rates.prompts:,.1f}/s",
-        f"{rates.characters:,.0f} characters/s",
-    ]
-    if summary.paused:
-        parts.append(f"waiting {math.ceil(summary.paused)} s: rate limited")
-    return ", ".join(parts)
-
-
-def remaining(summary: BatchSummary, rates: Rates) -> str:
-    """How long it will still take; nothing where that can not be told."""
-    if summary.total is None or not rates.prompts:
-        return ""
-    seconds = max(summary.total - summary.done, 0) / rates.prompts
-    hours, minutes = divmod(round(seconds) // 60, 60)
-    return f"{hours}:{minutes:02}:{round(seconds) % 60:02} left"
-
-
 def closing_table(summary: BatchSummary) -> Group:
-    """What has come of it: counts, types of failures, percentiles."""
+    """Return the final summary: counts, types of failures, percentiles, next steps."""
     counts = Table.grid(padding=(0, 2))
     counts.add_column()
     counts.add_column(justify="right")
@@ -111,8 +60,12 @@ def closing_table(summary: BatchSummary) -> Group:
     tables: list[RenderableType] = [counts]
     if summary.latency is not None and summary.first_chunk is not None:
         tables.append(_latencies(summary.first_chunk, summary.latency))
+    if summary.gave_up is not None:
+        tables.append(Text(f"Given up: {visible(with_options(summary.gave_up))}"))
+    elif summary.failed and summary.last_error is not None:
+        tables.append(Text(f"Last error: {visible(with_options(summary.last_error))}"))
     if not summary.complete:
-        tables.append("Run it again to go on.")
+        tables.append("Run the same command again to continue.")
     if summary.failed + summary.failed_before:
         tables.append("Their lines say why they failed; --retry-failed asks them again.")
     return Group(*tables)
@@ -130,10 +83,10 @@ def _latencies(first_chunk: Percentiles, latency: Percentiles) -> Table:
 
 
 class Progress:
-    """Shows how a batch goes, for the time of a block; at its end the summary in full.
+    """Progress of a batch for the duration of a block, and the full summary at its end.
 
-    Here for a stderr that is no terminal: in lines, which a thread writes, so that a reader that
-    is behind does not hold the batch up.
+    This class is for a stderr that is not a terminal. A thread writes the lines, so a slow reader
+    does not delay the batch.
     """
 
     def __init__(self) -> None:
@@ -155,28 +108,28 @@ class Progress:
         exc_tb: TracebackType | None,
     ) -> None:
         self._end()
-        with suppress(OSError):  # nobody reads it
+        with suppress(OSError):  # stderr is closed
             if (more := self._bad_lines - _BAD_LINES_SHOWN) > 0:
                 self.say(f"{more:,} more bad lines; the output has them all")
             if exc_val is None and self._summary is not None:
                 self._console.print(closing_table(self._summary))
 
     def see(self, summary: BatchSummary) -> None:
-        """Take the newest summary; waits for nobody."""
+        """Record the latest summary, without waiting."""
         self._rates.see(summary)
         self._summary = summary
 
     def bad_line(self, _: int, reason: str) -> None:
-        """Tell of a bad line; of many only the first ones.
+        """Report a bad line, if it is one of the first.
 
-        :param reason: names the line
+        :param reason: The message, which names the line.
         """
         self._bad_lines += 1
         if self._bad_lines <= _BAD_LINES_SHOWN:
             self.say(reason)
 
     def say(self, text: str) -> None:
-        """Show a line that stays."""
+        """Show a line above the progress."""
         say(text)
 
     def _start(self) -> None:
@@ -189,12 +142,12 @@ class Progress:
     def _write_lines(self) -> None:
         while not self._ended.wait(LINES_EVERY):
             if (summary := self._summary) is not None:
-                left = remaining(summary, self._rates)
-                say(status(summary, self._rates) + (left and f", {left}"))
+                parts = [status(summary, self._rates), remaining(summary, self._rates)]
+                say(", ".join(filter(None, [*parts, last_error(summary)])))
 
 
 class Display(Progress):
-    """In a terminal: a bar and a line, again and again, by a thread of `rich`."""
+    """Progress in a terminal: a bar and lines that a thread of `rich` updates."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -207,21 +160,24 @@ class Display(Progress):
         )
 
     def say(self, text: str) -> None:
-        self._console.print(Text(f"gprochat: {visible(text)}"))
+        with suppress(OSError):  # the terminal was closed
+            self._console.print(Text(f"gprochat: {visible(text)}"))
 
     def _start(self) -> None:
         self._live.start()
 
     def _end(self) -> None:
-        self._live.stop()
+        with suppress(OSError):  # as above
+            self._live.stop()
 
     def _render(self) -> RenderableType:
         summary = self._summary
         if summary is None:
             return Text("reading the output ...")
-        line = Text(status(summary, self._rates), overflow="ellipsis", no_wrap=True)
+        texts = filter(None, [status(summary, self._rates), last_error(summary)])
+        lines = [Text(text, overflow="ellipsis", no_wrap=True) for text in texts]
         if summary.total is None:
-            return line
+            return self._with_margin(*lines)
         bar = Table.grid(expand=True, padding=(0, 1))
         bar.add_column(ratio=1)
         bar.add_column(justify="right")
@@ -231,10 +187,14 @@ class Display(Progress):
             ProgressBar(total=total, completed=summary.done),
             f"{summary.done / total:4.0%}" + (left and f"  {left}"),
         )
-        return Group(bar, line)
+        return self._with_margin(bar, *lines)
+
+    def _with_margin(self, *lines: RenderableType) -> RenderableType:
+        """Return the lines with a margin, in which the terminal can echo ^C without a new line."""
+        return Constrain(Group(*lines), max(self._console.width - _ECHO, 1))
 
 
 def progress_on_stderr() -> Progress:
-    """What fits this process's stderr."""
+    """Return the progress that suits this process's stderr."""
     smart = sys.stderr.isatty() and not Console(stderr=True).is_dumb_terminal
     return Display() if smart else Progress()

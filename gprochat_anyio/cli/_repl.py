@@ -1,4 +1,4 @@
-"""The loop of a chat: a line, what it brings, and what is kept of it."""
+"""The loop of a chat: read a line, show the replies, log the turn."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from rich.console import Console
 from ._answering import Interrupts, QuietKeyboard, receive
 from ._commands import CommandError, Commands, LeaveChat
 from ._ctrl_c import INTERRUPTED
+from ._database import StoreError
 from ._editor import CtrlCLeftError
-from ._exits import exit_status, say
+from ._exit_codes import exit_status, say
 from ._output import Output, visible
 from ._speaker import Answer, Speaker
-from ._store import LoggedTurn, Store, StoreError
+from ._store import LoggedTurn, Store
 from ._views import MarkdownView, PlainView, View
 
 
 class LineSource(Protocol):
-    """Where lines come from."""
+    """A source of lines: an editor, or a pipe."""
 
     async def line(self, prompt: str, *, pressed: bool) -> str: ...
 
 
 class Repl:
-    """A chat on its way.
+    """The loop of a chat.
 
-    :param console: renders Markdown; None shows the replies as they are
-    :param store: keeps the chat; None keeps nothing
-    :param interactive: whether a person sits at a terminal
+    :param console: Renders Markdown. None to show replies as plain text.
+    :param store: Logs the chat. None for no log.
+    :param interactive: True if a user sits at a terminal.
     """
 
     def __init__(
@@ -55,10 +56,10 @@ class Repl:
         self._failure: Exception | None = None
 
     async def run(self, interrupts: Interrupts) -> int:
-        """The exit status, once the lines have ended.
+        """Run until the lines end or the user leaves, and return the exit status.
 
-        :raises PipeClosedError: if nobody reads stdout any more
-        :raises OSError: if stdin or stdout fails
+        :raises PipeClosedError: If the reader has closed stdout.
+        :raises OSError: If stdin or stdout fails.
         """
         while True:
             try:
@@ -88,7 +89,7 @@ class Repl:
         return 0 if self._interactive or not self._failure else exit_status(self._failure)
 
     async def show_last_turns(self) -> None:
-        """Show where a chat that is gone on with has ended."""
+        """Show the last turn of a continued chat."""
         for speaker in self._commands.speakers:
             for turn in speaker.turns[-1:]:
                 await to_thread.run_sync(self._show_turn, speaker, turn)
@@ -100,6 +101,8 @@ class Repl:
         return visible("+".join(names)).replace("\n", " ") + "> "
 
     async def _answers(self, line: str) -> list[Answer]:
+        if "\0" in line:
+            raise CommandError("the line contains NUL, which is not text; nothing was asked")
         if line.startswith("/"):
             return await self._commands.run(line)
         if not line.strip():
@@ -136,11 +139,11 @@ class Repl:
         try:
             await to_thread.run_sync(self._store.save, chat)
         except StoreError as error:
-            say(f"this chat is kept no longer: {error}")
+            say(f"this chat is no longer logged: {error}")
             self._store = None
 
 
 def tell(text: str) -> None:
-    """Show lines that are no reply."""
+    """Write lines to stderr, without the name of the command."""
     with suppress(OSError):
         click.echo(visible(text), err=True)

@@ -1,11 +1,11 @@
-"""A site to ask, or a model with no site, as the commands know it."""
+"""Sites and models that commands ask."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._model import client_of_model
+from ._model import APIS, client_of_model
 from ._named_model import NamedModel
 
 if TYPE_CHECKING:
@@ -13,58 +13,73 @@ if TYPE_CHECKING:
 
 
 class Site(NamedTuple):
-    """A site to ask, or a model with no site. Its `repr` shows no secret."""
+    """A site, a fleet or a model to ask. Its `repr` shows no secret."""
 
     url: str | None
-    """Of the site, or of the model's API. None, and no model: the embedded site."""
+    """The URL of the site or the model's API. None, without a model, for the embedded site."""
     name: str | None = None
-    """Of the configuration file."""
+    """Its name in the configuration file."""
     secret_key: str = ""
     password: str | None = None
     proxy: str | None = None
     timeouts: Mapping[str, float] = {}
     members: tuple[Site, ...] = ()
-    """The sites of a fleet; its `url` has all addresses then."""
+    """The sites of a fleet, whose `url` holds all addresses."""
     model: str | None = None
-    """The kind of a model, and after a slash the name of one of its API's."""
+    """The kind of the model, or the kind, a slash and the name of one of the API's models."""
     configured: NamedModel | None = None
-    """The model of the configuration file that this is, but for options."""
+    """The model of the configuration file, without the command's options."""
 
     def __repr__(self) -> str:
         return f"<Site {self.label}>"
 
     @property
     def label(self) -> str:
-        """What a person calls it."""
+        """Its name for messages."""
         return label(self.name, self.model, self.url)
 
     @property
     def embedded(self) -> bool:
-        """True if nothing is named, so that the offline model answers."""
+        """True if nothing is named, so that the embedded site replies."""
         return self.url is None and self.model is None
 
     @property
     def inside(self) -> bool:
-        """True if no site is asked: a model in this process, or the API of one."""
+        """True for a model in this process or a model's API, False for a site."""
         return self.embedded or self.model is not None
 
+    @property
+    def of_api(self) -> bool:
+        """True for a model's API."""
+        return (self.model or "").partition("/")[0] in APIS
+
+    def with_model(self, name: str) -> Site:
+        """Return the same API with another of its models."""
+        kind = (self.model or "").partition("/")[0]
+        if self.configured is None:
+            return self._replace(model=f"{kind}/{name}")
+        return self._replace(
+            name=f"{self.configured.title}/{name}",
+            model=f"{kind}/{name}",
+            configured=self.configured._replace(name=name),
+        )
+
     def words_of(self, error: Exception) -> str:
-        """Return what to say of a failure."""
+        """Return the message of a failure, with its notes."""
         from gprochat_anyio import AuthenticationError  # noqa: PLC0415 - as below
 
-        notes: list[str] = (
-            list(getattr(error, "__notes__", ())) if self.members else []
-        )  # of the other sites
+        # The notes are about the other sites of a fleet.
+        notes: list[str] = list(getattr(error, "__notes__", ())) if self.members else []
         if self.configured is not None and isinstance(error, AuthenticationError):
             notes.append(self.configured.key_place)
         return "; ".join((str(error).removesuffix("."), *notes)) if notes else str(error)
 
     def client(self, **settings: Any) -> Client | Fleet:
-        """A client of it, or a fleet of clients, which the caller closes.
+        """Return a client or a fleet of clients, which the caller closes.
 
-        :param settings: of `Client`, besides
-        :raises ValueError: for a setting that can not be
-        :raises ImportError: Without an extra that it needs.
+        :param settings: Further settings of `Client`.
+        :raises ValueError: If a setting is invalid or missing.
+        :raises ImportError: If an extra is missing.
         """
         if self.members:
             from gprochat_anyio import Fleet  # noqa: PLC0415 - as below
@@ -73,7 +88,7 @@ class Site(NamedTuple):
         return self.own_client(**settings)
 
     def own_client(self, **settings: Any) -> Client:
-        """Return a client of it, which is no fleet; see `client`."""
+        """Return a client. This must not be a fleet. See `client`."""
         from gprochat_anyio import Client, Timeouts  # noqa: PLC0415 - not for `--help`
 
         if self.configured is not None:
@@ -91,5 +106,5 @@ class Site(NamedTuple):
 
 
 def label(name: str | None, model: str | None, url: str | None) -> str:
-    """What a person calls who answers."""
+    """Return the name of a site or a model for messages."""
     return name or model or url or "embedded"

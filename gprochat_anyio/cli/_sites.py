@@ -1,4 +1,4 @@
-"""Who is asked: options over the environment over the configuration file."""
+"""The choice of sites: options override the environment, which overrides the configuration."""
 
 from __future__ import annotations
 
@@ -18,29 +18,25 @@ _CREDENTIALS: Final = (("secret_key", "GPROCHAT_SECRET_KEY"), ("password", "GPRO
 
 
 def chosen_sites(ctx: click.Context, config: Config | None = None) -> list[Site]:
-    """What a command's options name: a model, or sites, all of them; or else the environment's
-    site, or the configuration's default; none, if nothing names one.
+    """Return the sites or the model that a command's options name.
 
-    A password is sent to no site that it was not meant for: GPROCHAT_SECRET_KEY and
-    GPROCHAT_PASSWORD belong to GPROCHAT_URL if that is set; else they go before the file's.
+    Without any, return the environment's site or the configuration's default, or an empty list.
 
-    :param config: if it was read already
-    :raises ConfigError: for a name that the configuration does not have
-    :raises click.UsageError: for options that contradict each other
+    A password is sent only to the site that it is meant for. GPROCHAT_SECRET_KEY and
+    GPROCHAT_PASSWORD belong to GPROCHAT_URL if that is set; else they override the file's.
+
+    :param config: The configuration, if it has been read.
+    :raises ConfigError: If the configuration does not have a name.
+    :raises click.UsageError: If options contradict each other.
     """
     names, urls = _several(ctx, "site"), _several(ctx, "url")
     given, env = _given(ctx), _environment()
+    _check_model_options(given)
     if "model" in given:
-        if names:
-            raise click.UsageError("--model asks no site: give --model or --site.")
-        if len(urls) > 1:
-            raise click.UsageError("--model takes one --base-url.")
         if given["model"] not in IN_PROCESS:
             config = config or read_config()
             return [configured_model(config, given["model"], IN_PROCESS, given)]
-        return [_model(given, "".join(urls) or None)]
-    if "model_name" in given:
-        raise click.UsageError("--model-name needs its --model: gemini or openai.")
+        return [model_site(given["model"], given.get("model_name"), given.get("base_url"), given)]
     env_url = os.environ.get("GPROCHAT_URL")
     if not names and not urls:
         if env_url:
@@ -61,10 +57,11 @@ def named_site(
     given: Mapping[str, Any] | None = None,
     env: Mapping[str, Any] | None = None,
 ) -> Site:
-    """A site, a fleet or a model of the configuration.
+    """Return a site, a fleet or a model of the configuration.
 
-    :param given: settings that go before those of the file
-    :raises ConfigError: if it has none of that name
+    :param given: Settings of the command line, which override all others.
+    :param env: Settings of the environment, which override those of the file.
+    :raises ConfigError: If the configuration does not have the name.
     """
     if name in config.fleets:
         members = tuple(named_site(config, n, given, env) for n in config.fleets[name])
@@ -86,37 +83,37 @@ def configured_model(
 ) -> Site:
     """Return the model of the configuration that `--model` names.
 
-    :param kinds: that `--model` takes besides, for the error
-    :param given: the options on the command line
-    :raises ConfigError: If there is none of that name.
-    :raises click.UsageError: For options that the configuration has the place of.
+    :param kinds: The kinds that `--model` accepts too, for the error message.
+    :param given: The options of the command line.
+    :raises ConfigError: If there is none with this name.
+    :raises click.UsageError: If options contradict the configuration.
     """
     config.model(name, kinds)
-    if given.get("url") or given.get("model_name"):
+    if given.get("base_url") or given.get("model_name"):
         raise click.UsageError(
-            f"[models.{name}] says the address and the model: leave --url and --model-name out, or"
-            " give a kind as --model."
+            f"[models.{name}] sets the address and the model: leave --base-url and --model-name"
+            " out, or give a kind as --model."
         )
     return named_site(config, name, given)
 
 
-def one_site(ctx: click.Context) -> Site:
-    """For a command that asks one: what its options, the environment or the configuration name,
-    or else the embedded site.
+def one_site(ctx: click.Context, config: Config | None = None) -> Site:
+    """Return the one site that options, environment or configuration name, or the embedded one.
 
-    :raises click.UsageError: for more than one, or options that need a site without one
-    :raises ConfigError: if the configuration can not be used
+    :param config: The configuration, if it has been read.
+    :raises click.UsageError: If there are several, or an option needs a site and there is none.
+    :raises ConfigError: If the configuration cannot be used.
     """
-    sites = chosen_sites(ctx)
+    sites = chosen_sites(ctx, config)
     if len(sites) > 1:
         raise click.UsageError("give --site or --url, not both.")
     return sites[0] if sites else embedded_site(ctx)
 
 
 def embedded_site(ctx: click.Context) -> Site:
-    """The site that answers where none is named.
+    """Return the site that replies if none is named.
 
-    :raises click.UsageError: for a proxy, which is no way to it
+    :raises click.UsageError: If a proxy is given, which the site does not use.
     """
     given = _given(ctx)
     if given.get("proxy"):
@@ -125,7 +122,7 @@ def embedded_site(ctx: click.Context) -> Site:
 
 
 def environment_site(ctx: click.Context, url: str) -> Site:
-    """A site that has no name: what it needs besides is of the options and the environment."""
+    """Return a site without a name, with the credentials of the options and the environment."""
     return _site(url, None, _environment() | _given(ctx))
 
 
@@ -136,14 +133,17 @@ def kept_site(
     url: str | None,
     model: str | None = None,
 ) -> Site:
-    """Who answered in a chat that was kept. A site's name goes before its URL, which may have
-    moved."""
+    """Return the site or model of a logged chat. A site is found by its name before its URL, which
+    may have changed."""
     given = _given(ctx)
     if model is not None and name is not None:
-        if name not in config.models:  # its key is not known any more, or not meant for the address
+        title, _, other = name.partition("/")
+        if name not in config.models and other and title in config.models:  # chosen by `/model`
+            return named_site(config, title, given).with_model(other)
+        if name not in config.models:  # its key is unknown, or not meant for the address
             raise ConfigError(
                 f"this chat was with [models.{name}], which {config.path} does not have; give a"
-                " --model or a --site to go on with"
+                " --model or a --site to continue with"
             )
         return named_site(config, name, given)
     if model is not None or url is None:
@@ -154,11 +154,36 @@ def kept_site(
     return environment_site(ctx, url) if elsewhere == url else _site(url, None, given)
 
 
-def _model(given: Mapping[str, Any], url: str | None) -> Site:
-    kind = given["model"]
-    name = given.get("model_name")
+def _check_model_options(given: Mapping[str, Any]) -> None:
+    """Refuse options of a site beside `--model`, and those of a model without it."""
+    if "model" not in given:
+        for option in ("--model-name", "--base-url"):
+            if option[2:].replace("-", "_") in given:
+                raise click.UsageError(f"{option} needs its --model: gemini or openai.")
+    elif given.get("site"):
+        raise click.UsageError("--model and --site exclude each other; give one.")
+    elif given.get("url"):
+        raise click.UsageError(
+            "--url is the address of a site, which --model does not ask: leave it out, or give the"
+            " address of a model's API as --base-url."
+        )
+
+
+def model_site(
+    kind: str,
+    name: str | None = None,
+    url: str | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> Site:
+    """Return a model that is not of the configuration.
+
+    :param kind: One of the kinds that `--model` accepts.
+    :param name: The name of one of the API's models.
+    :param url: The address of the API.
+    :param given: The options of the command line.
+    """
     model = f"{kind}/{name}" if name else kind
-    return _site(api_url(kind, url), None, given)._replace(model=model)
+    return _site(api_url(kind, url), None, given or {})._replace(model=model)
 
 
 def _site(url: str | None, name: str | None, settings: Mapping[str, Any]) -> Site:
@@ -176,7 +201,7 @@ def _environment() -> dict[str, Any]:
 
 
 def _given(ctx: click.Context) -> dict[str, Any]:
-    """What was given on the command line itself."""
+    """Return the options that the command line gives."""
     on_line = ParameterSource.COMMANDLINE
     return {k: v for k, v in ctx.params.items() if ctx.get_parameter_source(k) is on_line}
 

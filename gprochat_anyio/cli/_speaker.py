@@ -1,4 +1,4 @@
-"""One site in a chat, and its part of it."""
+"""One site of a chat, with its conversation and log."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Iterable
 
 import anyio
 
-from gprochat_anyio import Client, Conversation, Fleet, GPROChatError, ReplyStream
+from gprochat_anyio import Client, Conversation, Fleet, GPROChatError, Message, ReplyStream
 
 from ._site import Site
-from ._store import Kept, LoggedTurn
+from ._store import RETRIED, UNDONE, Kept, LoggedTurn
 
 
 class Speaker:
-    """A site that answers, with its own history.
+    """A site of a chat, with its own history.
 
-    :param client: stays open, and is the caller's to close
-    :param turns: what was said before
-    :raises ValueError: if system is no text to be sent
+    :param client: The client to ask, which the caller closes.
+    :param log: Earlier turns, including dropped ones.
+    :raises ValueError: If `system` cannot be sent.
     """
 
     def __init__(
         self,
         site: Site,
         client: Client | Fleet,
-        turns: Iterable[LoggedTurn] = (),
+        log: Iterable[LoggedTurn] = (),
         system: str | None = None,
     ) -> None:
         self.site = site
         self.client = client
-        self.turns = list(turns)
+        self._log = list(log)
         messages = [
             {"role": role, "parts": [{"text": text}]}
             for turn in self.turns
@@ -40,63 +40,111 @@ class Speaker:
         self.conversation.system = system
 
     @property
+    def turns(self) -> list[LoggedTurn]:
+        """The turns of the conversation, without dropped ones."""
+        return [turn for turn in self._log if turn.dropped is None]
+
+    @property
     def kept(self) -> Kept:
-        """What is to be kept of it."""
+        """The conversation for the log."""
         site = self.site
-        return Kept(site.name, site.url, self.conversation.system, tuple(self.turns), site.model)
+        return Kept(site.name, site.url, self.conversation.system, tuple(self._log), site.model)
+
+    def begin(self) -> None:
+        """Take the turns over into a new chat."""
+        self._log = [turn._replace(earlier=True) for turn in self.turns]
+
+    def emptied(self) -> Speaker:
+        """Return a speaker of the same site without turns."""
+        return Speaker(self.site, self.client, (), self.conversation.system)
 
     def loaded(self, data: bytes) -> Speaker:
-        """The same site, going on with a conversation that was saved.
+        """Return a speaker of the same site that continues a saved conversation.
 
-        :raises ValueError: if it can not be read
+        :raises ValueError: If the data is not a conversation.
         """
         speaker = Speaker(self.site, self.client)
         speaker.conversation = Conversation.from_json(self.client, data)
         texts = [message.content for message in speaker.conversation.messages]
-        speaker.turns = [LoggedTurn(*pair) for pair in zip(texts[::2], texts[1::2], strict=True)]
+        speaker._log = [LoggedTurn(*pair) for pair in zip(texts[::2], texts[1::2], strict=True)]
         return speaker
 
     @property
     def answered(self) -> str | None:
-        """The last question that has an answer."""
-        return self.turns[-1].question if self.turns else None
+        """The last question that has a reply."""
+        turns = self.turns
+        return turns[-1].question if turns else None
 
     def undo(self, question: str) -> None:
-        """Forget the last turn, if that was its question; and a question without an answer."""
+        """Drop the last turn if it asked this question, or else a question without a reply."""
         if self.answered == question:
-            del self.turns[-1]
+            self._drop_last(UNDONE)
             self.conversation.undo()
         else:
-            self.conversation = Conversation.from_json(self.client, self.conversation.to_json())
+            self.restore(self.conversation.to_json())
 
     def ask(self, question: str) -> Answer:
-        """An answer to come."""
+        """Return the answer to a question. The caller runs it."""
         return Answer(self, self.conversation.stream(question))
 
     def retry(self, question: str) -> Answer:
-        """Another answer to a question, in the place of the last one if that was to the same."""
-        if self.answered == question:
-            return Answer(self, self.conversation.retry())
-        return self.ask(question)
+        """Return another answer to a question, to replace the last one if it has that question."""
+        if self.answered != question:
+            return self.ask(question)
+        return Answer(self, self.conversation.retry(), before=self.conversation.to_json())
+
+    def record(self, turn: LoggedTurn, *, replaces: bool) -> None:
+        """Append a turn to the log.
+
+        :param replaces: True if the turn replaces the last one.
+        """
+        if replaces:
+            self._drop_last(RETRIED)
+        self._log.append(turn)
+
+    def restore(self, saved: str) -> None:
+        """Restore an earlier state of the conversation."""
+        self.conversation = Conversation.from_json(self.client, saved)
+
+    def _drop_last(self, how: str) -> None:
+        last = self.turns[-1]
+        place = next(n for n in reversed(range(len(self._log))) if self._log[n] is last)
+        self._log[place] = last._replace(dropped=how)
 
 
 class Answer:
-    """A site's reply on its way: `run` receives it, `more` gives what has been received."""
+    """A site's reply to one question. `run` receives it, and `more` returns its text.
 
-    def __init__(self, speaker: Speaker, chunks: ReplyStream) -> None:
+    :param before: The conversation as JSON, if this replaces its last reply. An interruption
+        restores it.
+    """
+
+    def __init__(self, speaker: Speaker, chunks: ReplyStream, *, before: str | None = None) -> None:
         self.speaker = speaker
         self.error: GPROChatError | None = None
         self.stopped = False
+        self._before = before
         self._chunks = chunks
+        self._began = time.perf_counter()
         self._entered = False
         self._scope = anyio.CancelScope()
         self._text: list[str] = []
         self._news = anyio.Event()
         self._ended = False
 
+    @property
+    def elapsed(self) -> float:
+        """Time since the question, in seconds."""
+        return time.perf_counter() - self._began
+
+    @property
+    def keeps_earlier(self) -> bool:
+        """True if this was stopped, so that the reply it would replace stays."""
+        return self.stopped and self._before is not None
+
     async def run(self) -> None:
-        """Receive the reply to its end, and keep the turn. Raises nothing of the library's."""
-        before = self.speaker.conversation.messages
+        """Receive the whole reply, and log the turn. Errors of the library go to `error`."""
+        messages = self.speaker.conversation.messages
         asked = time.time()
         try:
             with self._scope:
@@ -109,11 +157,14 @@ class Answer:
             self.error = error
         finally:
             self._ended = True
-            self._keep(before, asked)
+            self._keep(messages, asked)
             self._news.set()
 
     async def more(self) -> str | None:
-        """The text since the last time, once there is some; None at the end."""
+        """Wait for text, and return all that has arrived since the last call. None at the end.
+
+        Cancellation loses no text.
+        """
         await self._news.wait()
         text = "".join(self._text)
         self._text.clear()
@@ -123,29 +174,33 @@ class Answer:
         return text
 
     def stop(self) -> None:
-        """End it here; what has been received is kept."""
+        """Stop the reply. The text received so far is kept."""
         self.stopped = not self._ended
         if self._entered:
             self._chunks.stop()
         else:
             self._scope.cancel()
 
-    def _keep(self, before: object, asked: float) -> None:
-        messages = self.speaker.conversation.messages
+    def _keep(self, before: tuple[Message, ...], asked: float) -> None:
+        conversation = self.speaker.conversation
+        messages = conversation.messages
         if messages is before:
             return
         site, timing = self.speaker.site, self._chunks.timing
         question, reply = (message.content for message in messages[-2:])
-        self.speaker.turns[len(messages) // 2 - 1 :] = [
-            LoggedTurn(
-                question,
-                reply,
-                site.name,
-                site.url,
-                asked,
-                not self.stopped,
-                timing.first_chunk,
-                timing.total,
-                site.model,
-            )
-        ]
+        turn = LoggedTurn(
+            question,
+            reply,
+            site.name,
+            site.url,
+            asked,
+            not self.stopped,
+            timing.first_chunk,
+            timing.total,
+            site.model,
+            conversation.system,
+            UNDONE if self.keeps_earlier else None,
+        )
+        self.speaker.record(turn, replaces=self._before is not None and not self.stopped)
+        if self._before is not None and self.stopped:
+            self.speaker.restore(self._before)

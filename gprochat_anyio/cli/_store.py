@@ -1,54 +1,25 @@
-"""The chats that are kept, in SQLite. It never holds a secret key or a password."""
+"""The log of chats. Turns are appended or marked, never changed or deleted."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-_SCHEMAS: Final = (
-    """
-CREATE TABLE chats (id INTEGER PRIMARY KEY, used REAL NOT NULL);
-CREATE TABLE conversations (
-    id INTEGER PRIMARY KEY,
-    chat INTEGER NOT NULL REFERENCES chats ON DELETE CASCADE,
-    position INTEGER NOT NULL,
-    site TEXT,
-    url TEXT,
-    system TEXT
-);
-CREATE INDEX conversations_of_chat ON conversations (chat, position);
-CREATE TABLE turns (
-    conversation INTEGER NOT NULL REFERENCES conversations ON DELETE CASCADE,
-    number INTEGER NOT NULL,
-    question TEXT NOT NULL,
-    reply TEXT NOT NULL,
-    site TEXT,
-    url TEXT,
-    asked REAL,
-    complete INTEGER NOT NULL,
-    first_chunk REAL,
-    total REAL,
-    PRIMARY KEY (conversation, number)
-);
-CREATE INDEX turns_by_time ON turns (asked);
-""",
-    """
-ALTER TABLE conversations ADD COLUMN model TEXT;
-ALTER TABLE turns ADD COLUMN model TEXT;
-""",
+from ._database import Database, StoreError
+from ._log_values import check_values
+
+COLUMNS: Final = (
+    "question, reply, turns.site, turns.url, asked, complete, first_chunk, total, turns.model,"
+    " turns.system, dropped, earlier"
 )
-"""What makes each version of the one before it."""
-VERSION: Final = len(_SCHEMAS)
-_TURN: Final = "question, reply, site, url, asked, complete, first_chunk, total, model"
+"""The columns of `LoggedTurn`, in its order."""
 
-
-class StoreError(Exception):
-    """Chats can not be kept, or read; the text names the file and the reason."""
+UNDONE: Final = "undone"
+RETRIED: Final = "retried"
 
 
 class LoggedTurn(NamedTuple):
@@ -57,181 +28,205 @@ class LoggedTurn(NamedTuple):
     question: str
     reply: str
     site: str | None = None
-    """The name of the site that answered; None if it has none."""
+    """The site's name. None if it has none."""
     url: str | None = None
-    """Of the site, or of the model's API. None, and no model: the embedded site."""
+    """The URL of the site or the model's API. None, without a model, for the embedded site."""
     asked: float | None = None
-    """Unix time; None for a turn that was loaded, not asked in this chat."""
+    """Unix time of the question. None for a turn that was loaded from a file."""
     complete: bool = True
     first_chunk: float | None = None
-    """Seconds to the first text."""
+    """Time to the first text, in seconds."""
     total: float | None = None
-    """Seconds to the end."""
+    """Time to the end of the reply, in seconds."""
     model: str | None = None
-    """As of `Site`: what answered where there was no site."""
+    """The model that replied without a site, as in `Site`."""
+    system: str | None = None
+    """The instructions that were sent with the question."""
+    dropped: str | None = None
+    """`UNDONE` or `RETRIED` if the chat continued without the turn."""
+    earlier: bool = False
+    """True for a turn that was taken over from another chat."""
 
     def __repr__(self) -> str:
         return f"<LoggedTurn, {len(self.question)} and {len(self.reply)} characters>"
 
 
 class Kept(NamedTuple):
-    """A conversation: the part of a chat that one site has, or one model."""
+    """The part of a chat that one site or model has: a conversation."""
 
     site: str | None
     url: str | None
     system: str | None
     turns: Sequence[LoggedTurn]
+    """All turns, including dropped ones."""
     model: str | None = None
 
 
-def store_path() -> Path:
-    """Where the chats are kept."""
-    if given := os.environ.get("GPROCHAT_DATA"):
-        return Path(given) / "chats.db"
-    from platformdirs import user_data_path  # noqa: PLC0415 - 10 ms
+class _SavedChat(NamedTuple):
+    """A conversation as saved in the file."""
 
-    return user_data_path("gprochat", appauthor=False) / "chats.db"
+    kept: Kept
+    numbers: list[int]
+    """The numbers of its turns."""
+
+
+_NOTHING: Final = _SavedChat(Kept(None, None, None, ()), [])
 
 
 class Store:
-    """The database, for one thread at a time; it may be another one each time.
+    """One chat at a time, appended to the log.
 
-    :param create: whether to make one where there is none
-    :raises StoreError: if it can not be used; so does every method
+    :param command: The command that asks: `chat` or `ask`.
+    :param create: Create the file if it does not exist. See `Database`.
+    :raises StoreError: If the file cannot be used. All methods raise it.
     """
 
-    def __init__(self, path: Path, *, create: bool = True) -> None:
-        self._path = path
-        self._chat: int | None = None
-        self._saved: list[tuple[int, Kept]] = []
-        try:
-            self._db = self._opened(create=create)
-        except OSError as error:
-            raise StoreError(f"can not use {path}: {error.strerror}") from None
-        except sqlite3.Error as error:
-            raise StoreError(f"can not use {path}: {error}") from None
+    def __init__(self, path: Path, *, command: str = "chat", create: bool = True) -> None:
+        self.chat: int | None = None
+        """The chat's ID. None until it is saved."""
+        self._command = command
+        self._saved: list[_SavedChat] = []
+        self._database = Database(path, create=create)
 
     def close(self) -> None:
-        """Close the database."""
-        self._db.close()
+        """Close the file."""
+        self._database.close()
+
+    def begin(self) -> None:
+        """Start a new chat with the next `save`."""
+        self.chat, self._saved = None, []
 
     def save(self, chat: Sequence[Kept]) -> None:
-        """Keep a chat as it is now: what is new since it was saved last, without what is gone.
+        """Append the turns since the last `save`, and mark those that were dropped since.
 
-        A chat without a turn is not kept, unless it was before.
+        A chat enters the log with its first question.
         """
-        if self._chat is None and not any(conversation.turns for conversation in chat):
+        if list(chat) == [saved.kept for saved in self._saved]:
             return
-        try:
-            with self._db:
-                chat_id, saved = self._save(chat)
-        except sqlite3.Error as error:
-            raise StoreError(f"can not write {self._path}: {error}") from None
-        self._chat, self._saved = chat_id, saved
+        asked = (t.asked for kept in chat for t in kept.turns if not t.earlier)
+        if self.chat is None and all(time_ is None for time_ in asked):
+            return
+        with self._database.writing() as db:
+            chat_id = _touch_chat(db, self.chat, self._command)
+            saved = [
+                _append(db, chat_id, position, old or _NOTHING, new)
+                for position, (new, old) in enumerate(
+                    zip_longest(chat, self._saved[: len(chat)], fillvalue=None)
+                )
+                if new is not None
+            ]
+        self.chat, self._saved = chat_id, saved
 
     def last(self) -> list[Kept]:
-        """The chat that was used last, to be gone on with: `save` goes on with it, too."""
-        query = "SELECT id FROM chats ORDER BY used DESC, id DESC LIMIT 1"
-        for (chat,) in self._rows(query):
-            query = (
-                "SELECT id, site, url, system, model FROM conversations"
-                " WHERE chat = ? ORDER BY position"
-            )
-            self._chat = chat
-            self._saved = [
-                (row, Kept(site, url, system, self._turns(row), model))
-                for row, site, url, system, model in list(self._rows(query, chat))
-            ]
-            return [conversation for _, conversation in self._saved]
-        return []
-
-    def latest(self, count: int) -> list[LoggedTurn]:
-        """The latest turns of all chats, oldest first."""
-        query = (
-            f"SELECT {_TURN} FROM turns WHERE asked IS NOT NULL"  # noqa: S608 - our own columns
-            " ORDER BY asked DESC, conversation DESC LIMIT ?"
+        """Resume the chat that was used last. See `resume`."""
+        found = self._database.rows(
+            "SELECT id FROM chats WHERE command = 'chat'"
+            " AND EXISTS (SELECT 1 FROM conversations WHERE chat = chats.id)"
+            " ORDER BY used DESC, id DESC LIMIT 1"
         )
-        return [_turn(row) for row in self._rows(query, count)][::-1]
+        return self.resume(found[0][0]) if found else []
 
-    def _save(self, chat: Sequence[Kept]) -> tuple[int, list[tuple[int, Kept]]]:
-        db = self._db
-        chat_id = db.execute(
-            "INSERT INTO chats VALUES (?, ?) ON CONFLICT DO UPDATE SET used = excluded.used"
-            " RETURNING id",
-            (self._chat, time.time()),
-        ).fetchone()[0]
+    def resume(self, chat: int) -> list[Kept]:
+        """Return a chat, which `save` then continues. Return an empty list if it does not exist."""
+        parts = self._database.rows(
+            "SELECT id, site, url, system, model FROM conversations"
+            " WHERE chat = ? ORDER BY position",
+            chat,
+        )
         saved = []
-        for position, new in enumerate(chat):
-            row, old = self._saved[position] if position < len(self._saved) else (None, None)
-            same = 0 if old is None else _in_common(old.turns, new.turns)
-            row = db.execute(
-                "INSERT INTO conversations VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
-                " SET site = excluded.site, url = excluded.url, system = excluded.system,"
-                " model = excluded.model RETURNING id",
-                (row, chat_id, position, new.site, new.url, new.system, new.model),
-            ).fetchone()[0]
-            db.execute("DELETE FROM turns WHERE conversation = ? AND number >= ?", (row, same))
-            db.executemany(
-                "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [(row, number, *new.turns[number]) for number in range(same, len(new.turns))],
+        for row, site, url, system, model in parts:
+            check_values(chat, {"site": site, "url": url, "system": system, "model": model})
+            found = self._database.rows(
+                f"SELECT number, {COLUMNS} FROM turns WHERE conversation = ? ORDER BY number",  # noqa: S608
+                row,
             )
-            saved.append((row, new._replace(turns=tuple(new.turns))))
-        for row, _ in self._saved[len(chat) :]:
-            db.execute("DELETE FROM conversations WHERE id = ?", (row,))
-        return chat_id, saved
-
-    def _turns(self, conversation: int) -> tuple[LoggedTurn, ...]:
-        query = f"SELECT {_TURN} FROM turns WHERE conversation = ? ORDER BY number"  # noqa: S608
-        return tuple(_turn(row) for row in self._rows(query, conversation))
-
-    def _rows(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
-        try:
-            with closing(self._db.execute(query, values)) as rows:
-                yield from rows
-        except sqlite3.Error as error:
-            raise StoreError(f"can not read {self._path}: {error}") from None
-
-    def _opened(self, *, create: bool) -> sqlite3.Connection:
-        if create:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # SQLite gives its further files the mode of this one.
-        flags = os.O_RDWR | (os.O_CREAT if create else 0)
-        os.close(os.open(self._path, flags, 0o600))
-        db = sqlite3.connect(self._path, timeout=5, check_same_thread=False)
-        try:
-            self._prepare(db)
-        except BaseException:
-            db.close()
-            raise
-        return db
-
-    def _prepare(self, db: sqlite3.Connection) -> None:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute("PRAGMA foreign_keys = ON")
-        with db:
-            db.execute("BEGIN IMMEDIATE")  # another chat may be making it
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version > VERSION:
+            turns = tuple(turn_of(chat, *columns) for columns in found)
+            kept = Kept(site, url, system, turns, model)
+            saved.append(_SavedChat(kept, [columns[0] for columns in found]))
+            if any(_is_blank(turn) for turn in turns if turn.dropped is None):
                 raise StoreError(
-                    f"{self._path} was made by a newer gprochat (schema {version}); update this one"
+                    f"chat {chat} cannot be continued, because it has a blank text; `gprochat logs"
+                    f" --chat {chat}` shows it"
                 )
-            for number, schema in enumerate(_SCHEMAS[version:], version + 1):
-                for statement in schema.split(";"):
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version = {number}")
+        if saved:
+            self.chat, self._saved = chat, saved
+        return [part.kept for part in saved]
+
+    def questions(self, count: int) -> list[str]:
+        """Return the latest questions of chats, oldest first."""
+        found = self._database.rows(
+            "SELECT question FROM turns"
+            " JOIN conversations ON conversations.id = conversation"
+            " JOIN chats ON chats.id = chat"
+            " WHERE asked IS NOT NULL AND NOT earlier AND command = 'chat'"
+            " ORDER BY asked DESC LIMIT ?",
+            count,
+        )
+        return [question for (question,) in reversed(found) if isinstance(question, str)]
 
 
-def _turn(row: Sequence[Any]) -> LoggedTurn:
-    turn = LoggedTurn(*row)
-    return turn._replace(complete=bool(turn.complete))
+def turn_of(chat: int, number: int, *columns: Any) -> LoggedTurn:
+    """Return the turn with these columns.
+
+    :raises DamagedChatError: If a value does not belong in its column.
+    """
+    turn = LoggedTurn(*columns)
+    check_values(chat, {"number": number, **turn._asdict()})
+    return turn._replace(complete=bool(turn.complete), earlier=bool(turn.earlier))
 
 
-def _in_common(old: Iterable[LoggedTurn], new: Iterable[LoggedTurn]) -> int:
-    """How many turns both begin with."""
-    count = 0
-    for a, b in zip(old, new, strict=False):
-        if a is not b:
-            break
-        count += 1
-    return count
+def _is_blank(turn: LoggedTurn) -> bool:
+    return not (turn.question.strip() and turn.reply.strip())
+
+
+def _touch_chat(db: sqlite3.Connection, chat: int | None, command: str) -> int:
+    row = db.execute(
+        "INSERT INTO chats (id, used, command) VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
+        " SET used = excluded.used, command = excluded.command RETURNING id",
+        (chat, time.time(), command),
+    ).fetchone()
+    return int(row[0])
+
+
+def _append(
+    db: sqlite3.Connection, chat: int, position: int, old: _SavedChat, new: Kept
+) -> _SavedChat:
+    """Update a conversation. Another process may have appended to it or deleted it."""
+    row = _conversation(db, chat, position, new)
+    numbers = list(old.numbers)
+    for number, before, after in zip(numbers, old.kept.turns, new.turns, strict=False):
+        if after.dropped != before.dropped:
+            db.execute(
+                "UPDATE turns SET dropped = ? WHERE conversation = ? AND number = ?",
+                (after.dropped, row, number),
+            )
+    query = "SELECT coalesce(max(number), -1) FROM turns WHERE conversation = ?"
+    last = max([db.execute(query, (row,)).fetchone()[0], *numbers[-1:]])
+    for number, turn in enumerate(new.turns[len(numbers) :], last + 1):
+        db.execute(
+            "INSERT INTO turns (conversation, number, question, reply, site, url, asked, complete,"
+            " first_chunk, total, model, system, dropped, earlier)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (row, number, *turn),
+        )
+        numbers.append(number)
+    return _SavedChat(new._replace(turns=tuple(new.turns)), numbers)
+
+
+def _conversation(db: sqlite3.Connection, chat: int, position: int, kept: Kept) -> int:
+    place = {"chat": chat, "position": position}
+    values = {**place, "site": kept.site, "url": kept.url}
+    values |= {"system": kept.system, "model": kept.model}
+    query = (
+        "UPDATE conversations SET site = :site, url = :url, system = :system, model = :model"
+        " WHERE chat = :chat AND position = :position RETURNING id"
+    )
+    row = (
+        db.execute(query, values).fetchone()
+        or db.execute(
+            "INSERT INTO conversations (chat, position, site, url, system, model)"
+            " VALUES (:chat, :position, :site, :url, :system, :model) RETURNING id",
+            values,
+        ).fetchone()
+    )
+    return int(row[0])

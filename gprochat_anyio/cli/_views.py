@@ -1,4 +1,4 @@
-"""How a reply is shown as it arrives: as it is, or as Markdown in a terminal."""
+"""Views of an arriving reply: plain text, or Markdown in a terminal."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from rich.console import Console
 
+from ._colours import MARKDOWN_THEME
 from ._markdown import LONGEST_BLOCK, GrowingMarkdown, Line, rendered
 from ._output import Output
 from ._painter import Painter
@@ -15,26 +16,30 @@ WAITING: Final = "…"
 
 
 class View(Protocol):
-    """Shows one reply. Its methods wait for the terminal, so they belong into a thread.
+    """A view of one reply. Its methods block on the terminal; call them in a thread.
 
-    :raises PipeClosedError: if nobody reads stdout any more
-    :raises OSError: if stdout can not be written for another reason
+    :raises PipeClosedError: If the reader has closed stdout.
+    :raises OSError: If stdout cannot be written for another reason.
     """
 
     pause: float
-    """Seconds to leave between two calls of `show`."""
+    """Minimum time between calls of `show`, in seconds."""
 
     def show(self, text: str) -> None:
-        """Show more of the reply; nothing, while it is waited for."""
+        """Show more of the reply. An empty text shows that none has arrived yet."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Show the time waited for the first text so far, in seconds."""
         ...
 
     def end(self) -> None:
-        """End the reply, in a line of its own."""
+        """End the reply's last line."""
         ...
 
 
 class PlainView:
-    """The text as it is."""
+    """A view of the plain text."""
 
     pause = 0.0
 
@@ -45,12 +50,15 @@ class PlainView:
         if text:
             self._output.write(text)
 
+    def wait(self, seconds: float) -> None:
+        pass
+
     def end(self) -> None:
         self._output.end_line()
 
 
 class MarkdownView:
-    """Rendered: a block that is finished is printed once, the one that grows is repainted."""
+    """A view of the Markdown. It prints finished blocks once, and repaints the growing one."""
 
     pause = 1 / 15
 
@@ -59,7 +67,7 @@ class MarkdownView:
         self._console = console
         self._painter = Painter(output.draw, output.size)
         self._text = GrowingMarkdown()
-        self._any = False  # whether a block is above, to leave a line between
+        self._any = False  # a block is above, so the next one needs a blank line
         self._as_it_is = False
 
     def show(self, text: str) -> None:
@@ -77,6 +85,11 @@ class MarkdownView:
             self._painter.paint(self._lines(tail))
         else:
             self._painter.paint([Line(WAITING, 1)])
+
+    def wait(self, seconds: float) -> None:
+        if not self._any and not self._as_it_is and not self._text.tail:
+            waiting = f"{WAITING} {seconds:.0f} s"
+            self._painter.paint([Line(waiting, len(waiting))])
 
     def end(self) -> None:
         if self._as_it_is:
@@ -98,8 +111,10 @@ class MarkdownView:
 
 
 def console_of(output: Output) -> Console | None:
-    """What renders Markdown for this stdout; None where that can not be."""
+    """Return the console that renders Markdown on stdout. None if stdout cannot show it."""
     if not output.terminal:
         return None
-    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    console = Console(
+        file=sys.stdout, highlight=False, markup=False, emoji=False, theme=MARKDOWN_THEME
+    )
     return None if console.is_dumb_terminal or console.legacy_windows else console

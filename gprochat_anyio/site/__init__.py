@@ -1,7 +1,7 @@
 """The embedded site: a GPROChat site in this process, on asyncio, uvloop or Trio.
 
-`create_app` makes the ASGI application, `serve` serves it, and a model behind it is any function
-that takes the history and gives an async iterable of texts::
+`create_app` returns an ASGI application, and `serve` serves it. Its model is any function that
+takes a history and returns an async iterable of texts::
 
     async def shout(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
         yield turns[-1].text.upper()
@@ -9,9 +9,9 @@ that takes the history and gives an async iterable of texts::
     async with anyio.create_task_group() as tg:
         url = await tg.start(serve, shout)
 
-OpenAI's clients find the same model below the site's `/v1`.
+OpenAI's clients use the same model through the site's `/v1` endpoints.
 
-Needs the extra `site`.
+This package requires the extra `site`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ try:
     from ._app import create_app
     from ._sample_models import echo_model, offline_model
     from ._serving import serve
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] not in ("hypercorn", "starlette"):
+except ModuleNotFoundError as _error:
+    if (_error.name or "").partition(".")[0] not in ("h11", "starlette"):
         raise
     raise ImportError(
-        f"the embedded site needs {error.name}; pip install 'gprochat-anyio[site]'"
-    ) from error
+        f"the embedded site needs {_error.name}; pip install 'gprochat-anyio[site]'"
+    ) from _error
 
 __all__ = [
     "Finish",

@@ -1,4 +1,4 @@
-"""One line of log for each request: who, what, how it ended. Nothing that was said."""
+"""The access log: one line for each request, without any of its text."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ _log = logging.getLogger("gprochat_anyio.site.access")
 class AccessLog:
     """ASGI middleware that logs requests at INFO to `gprochat_anyio.site.access`.
 
-    A line has the client's address, the method and the path without its query, the status (`-`
-    if none was sent), bytes of body, seconds, and `cut off` if the answer did not come to its end.
+    A line contains the client's address, the method, the path without its query, the status (`-`
+    if none was sent), the size of the response's body in bytes, the duration in seconds, and
+    `cut off` if the response is incomplete.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -32,7 +33,7 @@ class AccessLog:
 
         async def send_on(message: Message) -> None:
             nonlocal status, size, ending
-            # Before: a client may leave as soon as it has the end, while `send` still tidies up.
+            # Noted before sending: the client may disconnect at the end, while `send` still runs.
             if message["type"] == "http.response.start":
                 status = str(message["status"])
             else:
@@ -45,7 +46,7 @@ class AccessLog:
             await self._app(scope, receive, send_on)
         finally:
             client = scope.get("client")
-            path = quote(scope["path"])  # it can hold what would end the line
+            path = quote(scope["path"])  # it may contain line breaks
             _log.info(
                 '%s "%s %s" %s %d bytes %.3f s%s',
                 client[0] if client else "-",

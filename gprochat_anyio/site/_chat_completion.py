@@ -1,4 +1,4 @@
-"""A model's texts as an answer of OpenAI's API: one JSON object, or server-sent events."""
+"""Responses of OpenAI's chat completions API: one JSON object, or server-sent events."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 import anyio
@@ -27,20 +28,21 @@ from gprochat_anyio._wire.openai_server import (
 )
 from gprochat_anyio._wire.server_sent_events import encode_event
 
-from ._asgi import end, head, part
+from ._asgi import end, head, in_own_task, part
 
 KEEP_ALIVE_SECONDS: Final = 15.0
-"""How long a stream may be silent. Then the client is sent a comment, which says nothing but that
-the connection lives; the head of the answer, if it is still to come, goes before it."""
+"""Silence after which a stream sends a comment, in seconds. The comment keeps the connection alive.
+The response's head precedes it if it has not been sent yet."""
 
 _BYTES_PER_TOKEN: Final = 4
-"""Of UTF-8, in the estimate of a usage that the model does not tell: about that of English text."""
+"""Average number of UTF-8 bytes per token in English text, to estimate the usage if the model does
+not report it."""
 
 _KEEP_ALIVE: Final = b": keep-alive\n\n"
 _HEADERS: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),  # nginx would hold the events back
+    (b"x-accel-buffering", b"no"),  # otherwise nginx buffers the events
 )
 
 _log = logging.getLogger("gprochat_anyio.site")
@@ -52,8 +54,8 @@ _Reason = Literal["stop", "length", "content_filter"]
 class CompletionRequest:
     """A request for a completion.
 
-    :param streamed: True for server-sent events
-    :param counts_tokens: True for the usage as the last event
+    :param streamed: Respond with server-sent events.
+    :param counts_tokens: Report the usage in the last event.
     """
 
     turns: tuple[Turn, ...]
@@ -62,16 +64,16 @@ class CompletionRequest:
 
 
 class Completion:
-    """An ASGI response that gives what the model answers.
+    """An ASGI response with the model's reply.
 
-    A stream's head waits for the first text, so that a refusal before it has a status of its own.
-    A failure later is an event, and the stream then ends without `[DONE]`. Cancellation, which is
-    how a client that leaves shows here, stops the model at once and closes it.
+    A stream sends its head with the first text, so that an earlier refusal has its own status. A
+    later failure is sent as an event, and the stream ends without `[DONE]`. Cancellation stops and
+    closes the model. A request is cancelled when its client disconnects.
     """
 
-    def __init__(self, model: Model, asked: CompletionRequest, *, name: str, id: str) -> None:
-        self._texts = Texts(model, asked.turns)
-        self._asked = asked
+    def __init__(self, model: Model, request: CompletionRequest, *, name: str, id: str) -> None:
+        self._texts = Texts(model, request.turns)
+        self._request = request
         self._name = name
         self._id = id
         self._created = int(time.time())
@@ -80,10 +82,13 @@ class Completion:
         self._size = 0  # of the reply, in bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._asked.streamed:
+        if self._request.streamed:
             await self._stream(scope, receive, send)
         else:
-            await (await self._whole())(scope, receive, send)
+            await in_own_task(partial(self._send_whole, scope, receive, send))
+
+    async def _send_whole(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (await self._whole())(scope, receive, send)
 
     async def _whole(self) -> Response:
         pieces: list[str] = []
@@ -107,14 +112,14 @@ class Completion:
         with outbox, inbox:
             async with anyio.create_task_group() as tg:
                 tg.start_soon(self._ask, outbox)
-                with suppress(OSError):  # what some servers' `send` raises once the client has gone
+                with suppress(OSError):  # raised by some servers if the client has disconnected
                     refusal = await self._forward(inbox, send)
                 tg.cancel_scope.cancel()
         if refusal is not None:
             await _failed(refusal)(scope, receive, send)
 
     async def _ask(self, outbox: ObjectSendStream[str | ModelError]) -> None:
-        """Iterate over the model, in a task of its own: a pause of it must not be cancelled."""
+        """Iterate over the model in a task of its own, so that a keep-alive does not cancel it."""
         try:
             while (text := await self._texts.next()) is not None:
                 await outbox.send(text)
@@ -122,12 +127,12 @@ class Completion:
             await outbox.send(failure)
         finally:
             await self._texts.aclose()
-        await outbox.aclose()  # only here: a model that was cancelled has not come to its end
+        await outbox.aclose()  # not if cancelled: the reply is then incomplete
 
     async def _forward(
         self, inbox: ObjectReceiveStream[str | ModelError], send: Send
     ) -> ModelError | None:
-        """Send what comes; a refusal before anything was sent is returned instead."""
+        """Send the texts. Return a refusal if nothing has been sent yet."""
         opened = False
 
         async def put(data: bytes) -> None:
@@ -165,7 +170,7 @@ class Completion:
         return None
 
     async def _send_end(self, send: Send) -> None:
-        if self._asked.counts_tokens:
+        if self._request.counts_tokens:
             last = self._object("chat.completion.chunk", "delta", {}, None)
             await send(part(_data({**last, "choices": [], "usage": self._tokens()})))
         await send(part(encode_event(DONE)))
@@ -178,23 +183,23 @@ class Completion:
             self._size += len(text.encode())
 
     def _tokens(self) -> dict[str, int]:
-        """Return the usage: the model's own, or an estimate."""
+        """Return the usage that the model reported, or an estimate."""
         if self._usage is not None:
             return usage_object(self._usage)
-        asked = sum(len(turn.text.encode()) for turn in self._asked.turns)
-        read, written = (math.ceil(size / _BYTES_PER_TOKEN) for size in (asked, self._size))
-        return usage_object(Usage(read, written))
+        prompt_size = sum(len(turn.text.encode()) for turn in self._request.turns)
+        sizes = (prompt_size, self._size)
+        return usage_object(Usage(*(math.ceil(size / _BYTES_PER_TOKEN) for size in sizes)))
 
     def _filtered(self, failure: ModelError) -> bool:
-        """Return True if a filter cut the reply short: a reason to finish, in OpenAI's API."""
+        """Return True if a content filter cut the reply off, which is not an error in this API."""
         if self._size and failure.code == "content_filter":
             self._reason = "content_filter"
             return True
         return False
 
     def _event(self, delta: dict[str, str], reason: _Reason | None = None) -> bytes:
-        told = self._object("chat.completion.chunk", "delta", delta, reason)
-        return _data({**told, "usage": None} if self._asked.counts_tokens else told)
+        chunk = self._object("chat.completion.chunk", "delta", delta, reason)
+        return _data({**chunk, "usage": None} if self._request.counts_tokens else chunk)
 
     def _object(
         self, kind: str, part: str, content: dict[str, Any], reason: _Reason | None
@@ -205,7 +210,7 @@ class Completion:
 
 
 def json_response(status: int, value: object) -> Response:
-    """A whole answer."""
+    """Return a JSON response."""
     return Response(encode_json(value), status, media_type="application/json")
 
 

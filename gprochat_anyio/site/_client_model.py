@@ -1,8 +1,9 @@
-"""A client as the model of a site, which makes the site a gateway: two wires back to back."""
+"""A client as a site's model, which makes the site a gateway to another API."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Final
 
 from gprochat_anyio import (
     AuthenticationError,
@@ -19,22 +20,25 @@ from gprochat_anyio import (
 )
 from gprochat_anyio._wire.model_api import Finish, ModelError, Turn, spoken
 
-_ASKED_TOO_MUCH = (400, 413, 422)  # as with more text than the model takes: no use to try again
+UNNAMED: Final = "gprochat"
+"""The name of a model that has none."""
+
+_ASKED_TOO_MUCH = (400, 413, 422)  # for example, a prompt that is too long: a retry is useless
 
 
 class ClientModel:
-    """Responds with what a client's API responds with.
+    """A model that passes histories on to a client's API.
 
-    :param client: Stays its owner's to close.
+    :param client: The client. The caller closes it.
     """
 
     takes_system = True
-    """True: the history that it is given may begin with a system text."""
+    """Always True: a history may begin with a system text."""
 
     def __init__(self, client: Client | Fleet) -> None:
         self._client = client
-        self.name = (isinstance(client, Client) and client.model) or "gprochat"
-        """The name that clients of OpenAI's API see."""
+        self.name = (isinstance(client, Client) and client.model) or UNNAMED
+        """The model's name for clients of the OpenAI endpoint."""
 
     def __repr__(self) -> str:
         return f"<ClientModel by {self._client!r}>"
@@ -42,7 +46,7 @@ class ClientModel:
     async def __call__(self, turns: tuple[Turn, ...]) -> AsyncIterator[str]:
         """Return the reply to a history.
 
-        :raises ModelError: If there is no complete reply.
+        :raises ModelError: If the reply is not complete.
         """
         prompt = [Message(turn.role, turn.text) for turn in spoken(turns)]
         error: GPROChatError
@@ -69,7 +73,7 @@ class ClientModel:
                 refusal = ModelError(str(error), status=400)
             case AuthenticationError() if is_site:
                 refusal = ModelError(
-                    "the site behind this one refused its secret key or password; its owner has to "
+                    "the site behind this one refused its secret key or password; its owner must "
                     "check GPROCHAT_UPSTREAM_SECRET_KEY and GPROCHAT_UPSTREAM_PASSWORD"
                 )
             case RateLimitError():

@@ -1,4 +1,4 @@
-"""Takes a request in before the application sees it, and stops the application with its client."""
+"""Middleware that buffers requests, and cancels the application if the client disconnects."""
 
 from __future__ import annotations
 
@@ -11,25 +11,29 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gprochat_anyio._wire.admission import WireResponse, error_response
 
+from ._asgi import CANCELS
+
 BODY_SECONDS: Final = 60.0
-"""How long a client may take to send its body."""
+"""Maximum time for a client to send its body, in seconds."""
 
 _TOO_LARGE: Final = error_response(413, "The request is too large.")
 _TOO_SLOW: Final = error_response(408, "The request took too long to arrive.")
 
 
 class _ClientGoneError(Exception):
-    """The client went away before its body was complete."""
+    """The client disconnected before its body was complete."""
 
 
 class Intake:
-    """ASGI middleware: reads the whole body, then runs the application until the client leaves.
+    """ASGI middleware that reads the whole body, and then runs the application.
 
-    The application is cancelled as soon as the server reports the client gone, at whatever it
-    waits for; it need not watch `receive` itself. Reading goes on meanwhile whatever the
-    application does, because a server that can not hand over what a client sends may block.
+    The application is cancelled as soon as the server reports that the client has disconnected. It
+    need not call `receive` for that. Meanwhile the middleware continues to receive, because some
+    servers block if nobody reads the client's data. A server with the extension `CANCELS` does both
+    itself.
 
-    :param body_limit: in bytes; a larger body is read, thrown away and answered with 413
+    :param body_limit: Maximum size of the body, in bytes. A larger body is read and discarded; the
+        response is 413.
     """
 
     def __init__(self, app: ASGIApp, *, body_limit: int) -> None:
@@ -52,26 +56,10 @@ class Intake:
                 await sleep_forever()
             return pending.pop()
 
-        ending = False
-
-        async def send_on(message: Message) -> None:
-            nonlocal ending
-            # A server reports the client gone once the answer is complete, too, and may still have
-            # to tidy up in `send` then.
-            ending = message["type"] == "http.response.body" and not message.get("more_body")
-            await send(message)
-
-        async def watch() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            if not ending:
-                tg.cancel_scope.cancel()
-
-        async with create_task_group() as tg:
-            tg.start_soon(watch)
-            with suppress(OSError):  # what some servers' `send` raises once the client has gone
-                await app(scope, replay, send_on)
-            tg.cancel_scope.cancel()
+        if CANCELS in scope.get("extensions", ()):
+            await _run(app, scope, replay, send)
+        else:
+            await _run_until_disconnect(app, scope, replay, send, receive)
 
     async def _read(self, receive: Receive) -> bytes | WireResponse:
         body = bytearray()
@@ -84,14 +72,43 @@ class Intake:
                 if len(body) <= self._body_limit:
                     body += message.get("body", b"")
                 more = message.get("more_body", False)
-        # To the end first: a client that is still sending would see a reset and not the answer.
+        # After the whole body: a client that is still sending would see a reset, not the response.
         if len(body) > self._body_limit:
             return _TOO_LARGE
         return _TOO_SLOW if clock.cancelled_caught else bytes(body)
 
 
+async def _run(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    with suppress(OSError):  # raised by some servers if the client has disconnected
+        await app(scope, receive, send)
+
+
+async def _run_until_disconnect(
+    app: ASGIApp, scope: Scope, replay: Receive, send: Send, receive: Receive
+) -> None:
+    ending = False
+
+    async def send_on(message: Message) -> None:
+        nonlocal ending
+        # Servers report a disconnect after a complete response as well, while their `send` may
+        # still be running.
+        ending = message["type"] == "http.response.body" and not message.get("more_body")
+        await send(message)
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if not ending:
+            tg.cancel_scope.cancel()
+
+    async with create_task_group() as tg:
+        tg.start_soon(watch)
+        await _run(app, scope, replay, send_on)
+        tg.cancel_scope.cancel()
+
+
 def to_response(whole: WireResponse) -> Response:
-    """Return a whole response for Starlette, chunked like all that the original site sends."""
+    """Return a response for Starlette. It is chunked, like every response of the original site."""
     headers = {} if whole.content_type is None else {"content-type": whole.content_type}
     response = Response(whole.body, whole.status, headers)
     del response.headers["content-length"]

@@ -1,8 +1,8 @@
-"""OpenAI's API in front of the site's model, for OpenAI's clients: below `/v1`.
+"""The OpenAI endpoint: OpenAI's API for the site's model, below `/v1`.
 
-The model is the site's, whatever the request names. What a site has no place for and an answer
-can do without (`temperature`, `max_tokens`, ...) is ignored; what would change the shape of the
-answer (`tools`, `n`, ...) is refused.
+The site's model replies, regardless of the model that the request names. Optional parameters that a
+site does not support (`temperature`, `max_tokens`, ...) are ignored. Parameters that would change
+the structure of the reply (`tools`, `n`, ...) are refused.
 """
 
 from __future__ import annotations
@@ -38,14 +38,17 @@ _REFUSED: Final[dict[str, Callable[[Any], bool]]] = {
     "modalities": lambda kinds: kinds not in (None, ["text"]),
     "response_format": lambda wanted: wanted not in (None, {"type": "text"}),
 }
-"""The parameters that ask for another kind of answer, with what tells whether they do."""
+"""The refused parameters. Each function returns True for values that are refused."""
 
 _SWITCHES: Final = {"tools": "tool_choice", "functions": "function_call"}
-"""The parameters that take another one back if they are `"none"`."""
+"""The parameters that disable another parameter if they are `"none"`."""
 
 
 class _BadRequestError(Exception):
-    """:param param: which of the request's parameters is wrong"""
+    """An invalid request.
+
+    :param param: The name of the invalid parameter.
+    """
 
     def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -54,22 +57,22 @@ class _BadRequestError(Exception):
 
 
 def openai_routes(model: Model, gate: Gate, name: str, *, takes_system: bool) -> list[Route]:
-    """The routes of the API.
+    """Return the routes of the API.
 
-    :param gate: its passwords are the API keys; where there is none, its secret key is
-    :param name: what the model is called
-    :param takes_system: True if the model is given system texts apart
+    :param gate: Its passwords are the API keys. Without passwords, its secret key is.
+    :param name: The model's name.
+    :param takes_system: True if the model accepts a system text as a turn of its own.
     """
     made = int(time.time())
     card = {"id": name, "object": "model", "created": made, "owned_by": "gprochat"}
 
     async def complete(request: Request) -> ASGIApp:
         try:
-            asked = await _read(request, takes_system=takes_system)
+            parsed = await _read(request, takes_system=takes_system)
         except _BadRequestError as error:
             body = error_object(str(error), 400, param=error.param, code=error.code)
             return json_response(400, body)
-        return Completion(model, asked, name=name, id=f"chatcmpl-{uuid4().hex}")
+        return Completion(model, parsed, name=name, id=f"chatcmpl-{uuid4().hex}")
 
     async def models(request: Request) -> ASGIApp:  # noqa: ARG001
         return json_response(200, {"object": "list", "data": [card]})
@@ -81,7 +84,7 @@ def openai_routes(model: Model, gate: Gate, name: str, *, takes_system: bool) ->
         return json_response(404, error_object(said, 404, param="model", code="model_not_found"))
 
     async def unknown(request: Request) -> ASGIApp:
-        said = f"There is no {request.method} at this URL; see /v1/models and /v1/chat/completions."
+        said = f"No {request.method} endpoint at this URL; see /v1/models and /v1/chat/completions."
         return json_response(404, error_object(said, 404, code="unknown_url"))
 
     guarded = partial(_guarded, gate)
@@ -94,7 +97,7 @@ def openai_routes(model: Model, gate: Gate, name: str, *, takes_system: bool) ->
 
 
 def _guarded(gate: Gate, endpoint: Callable[[Request], Any]) -> Callable[[Request], Any]:
-    """The endpoint for those who have the key; checked before anything of the request is read."""
+    """Return the endpoint with a check of the API key, which precedes reading the body."""
 
     async def check(request: Request) -> Any:
         kind, _, key = request.headers.get("authorization", "").partition(" ")
@@ -109,30 +112,30 @@ def _guarded(gate: Gate, endpoint: Callable[[Request], Any]) -> Callable[[Reques
 
 
 async def _read(request: Request, *, takes_system: bool) -> CompletionRequest:
-    """Return the request that a body stands for.
+    """Parse a request.
 
-    :raises _BadRequestError: for what can not be answered
+    :raises _BadRequestError: If it is invalid, or not supported.
     """
-    # Asking for this type keeps web pages of other origins out: browsers do not send it for them.
+    # Browsers do not send this type for pages of other origins without a preflight request.
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise _BadRequestError("The Content-Type has to be application/json.")
+        raise _BadRequestError("The Content-Type must be application/json.")
     try:
         body = decode_json(await request.body())
     except ValueError:
-        raise _BadRequestError("The body is no JSON.") from None
+        raise _BadRequestError("The body is not JSON.") from None
     if not isinstance(body, dict):
-        raise _BadRequestError("The body is no JSON object.")
+        raise _BadRequestError("The body is not a JSON object.")
     for parameter, asks in _REFUSED.items():
         if asks(body.get(parameter)) and body.get(_SWITCHES.get(parameter)) != "none":
-            said = f"A GPROChat site answers with one text, so {parameter!r} is not supported."
+            said = f"A GPROChat site replies with one text, so {parameter!r} is not supported."
             raise _BadRequestError(said, parameter, "unsupported_parameter")
     streamed = body.get("stream")
     if not isinstance(streamed, bool | None):
-        raise _BadRequestError("'stream' is true or false.", "stream")
+        raise _BadRequestError("'stream' must be true or false.", "stream")
     options = body.get("stream_options")
     if not isinstance(options, dict | None):
-        raise _BadRequestError("'stream_options' is an object.", "stream_options")
+        raise _BadRequestError("'stream_options' must be an object.", "stream_options")
     return CompletionRequest(
         _turns(body.get("messages"), takes_system=takes_system),
         streamed=bool(streamed),
@@ -142,19 +145,22 @@ async def _read(request: Request, *, takes_system: bool) -> CompletionRequest:
 
 def _turns(messages: Any, *, takes_system: bool) -> tuple[Turn, ...]:
     if not isinstance(messages, list) or not messages:
-        raise _BadRequestError("'messages' is a list of at least one message.", "messages")
+        raise _BadRequestError("'messages' must be a list of at least one message.", "messages")
     *earlier, last = messages
     try:
-        told = history([*(m for m in earlier if not _is_blank(m)), last])
+        validated = history([*(m for m in earlier if not _is_blank(m)), last])
     except InvalidPromptError as error:
         refused = str(error)
     else:
-        return tuple(map(_turn, told if takes_system else folded(told)))
+        return tuple(map(_turn, validated if takes_system else folded(validated)))
     raise _BadRequestError(refused, "messages")
 
 
 def _is_blank(message: Any) -> bool:
-    """Whether a message says nothing, as those do that only call tools; OpenAI's API takes it."""
+    """Return True if a message has no text, such as one that only calls tools.
+
+    OpenAI's API accepts such messages.
+    """
     if not isinstance(message, dict):
         return False
     if "content" not in message:

@@ -1,4 +1,4 @@
-"""Models for trying a site out, which take no network."""
+"""Sample models, which use no network."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from gprochat_anyio._wire.model_api import Turn
 
 
 async def offline_model(turns: tuple[Turn, ...], *, delay: float = 0.02) -> AsyncIterator[str]:
-    """Say what this is, and repeat what the user said, word by word; a blank text gets no answer.
+    """Introduce itself and repeat the user's text, word by word. A blank text gets an empty reply.
 
-    Takes no network and no language model: `functools.partial(offline_model, delay=0)` is made
-    for tests, the default lets a person see the streaming.
+    It uses no network and no language model. The default delay lets a person see the streaming; for
+    tests, use `functools.partial(offline_model, delay=0)`.
 
-    :param delay: seconds between two words
+    :param delay: The time between two words, in seconds.
     """
     said = turns[-1].text.strip()
     if not said:
         return
-    answer = (
+    reply = (
         f"This is the embedded site of gprochat_anyio; it runs no language model. You said: {said}"
     )
-    first, *rest = re.findall(r"\s*\S+", answer)
+    first, *rest = re.findall(r"\s*\S+", reply)
     yield first
     for word in rest:
         await sleep(delay)
@@ -32,6 +32,6 @@ async def offline_model(turns: tuple[Turn, ...], *, delay: float = 0.02) -> Asyn
 
 
 async def echo_model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
-    """Repeat what the user said, word by word."""
+    """Repeat the user's text, word by word."""
     for word in re.findall(r"\s*\S+\s*", turns[-1].text):
         yield word

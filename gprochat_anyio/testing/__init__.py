@@ -1,20 +1,20 @@
-"""For the tests of programs that use this library, and for its own.
+"""Testing kit for programs that use this library, and for the library itself.
 
-Sites that do as they are told, in the API of each request (GPROChat's, OpenAI's or Gemini's):
+Scripted sites, which speak GPROChat's, OpenAI's and Gemini's APIs:
 
-- `scripted_site`: in memory, without sockets or tasks, safe under a clock that jumps
+- `scripted_site`: in memory, without sockets or tasks, and compatible with an autojump clock
 - `live_site`: the same on 127.0.0.1, for other processes and other clients
 - `Say`, `Pause`, `Stop`, `Hang`, `Drop`, `Refuse`, `Fail`, `Raw`: the steps of their replies
-- `record` and `replay`: exchanges with a real site, as files, and as a site in memory
+- `record` and `replay`: record exchanges with a real site in files, and replay them in memory
 
-What a program must not do:
+Checks of a program's behaviour:
 
-- `forbid_network` and `allow_network`: no real connection, by accident
-- `no_leaks`: no task, socket or slot is left behind
-- `at_every_checkpoint`, `cancelled`: cancel it at each of its suspensions in turn
+- `forbid_network` and `allow_network`: prevent accidental network connections
+- `no_leaks`: check that no task, socket or connection slot is left
+- `at_every_checkpoint` and `cancelled`: cancel an operation at each of its suspensions in turn
 
-With pytest come the fixtures `gprochat_site` and `live_gprochat_site`, and the switch
-`--gprochat-forbid-network`. Nothing here needs an extra.
+The pytest plugin provides the fixtures `gprochat_site` and `live_gprochat_site` and the option
+`--gprochat-forbid-network`. No extra is required.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -69,7 +69,7 @@ __all__ = [*_PLACE_OF]  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunde
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded when used: pytest loads the plugin, which is in this package, at every start.
+    # Imported on first use, because pytest imports this package for the plugin at every start.
     if name in _PLACE_OF:
         from importlib import import_module  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The APIs of a scripted site. A request's path tells which one it speaks."""
+"""The APIs of a scripted site. A request's path selects one."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def dialect_at(path: str) -> type[Dialect]:
 
 
 def dialect_of(request: Request | None) -> Dialect:
-    """Return a fresh dialect for the reply to a request; None is one that no script replies to."""
+    """Return a new dialect for the reply to a request, or to `None` if no script replies."""
     return GPROChatDialect(None) if request is None else _BY_API[request.api](request)
 
 
 def read_request(
     gate: Gate, path: str, headers: Mapping[str, str], data: bytes, time: float
 ) -> Request:
-    """Return what was sent, as far as it can be understood."""
+    """Return the request, with empty values for the parts that are invalid."""
     dialect = dialect_at(path)
     body = decode_json_object(data)
     turns = dialect.turns(body)
@@ -51,9 +51,9 @@ def read_request(
 
 
 def refusal_of(gate: Gate, request: Request, data: bytes) -> WireResponse | None:
-    """Return the response to a request that its API does not admit, or None.
+    """Return the response to a request that its API refuses, or `None`.
 
-    :param data: its body
+    :param data: The request's body.
     """
     try:
         _BY_API[request.api].admit(gate, request, data)

@@ -1,4 +1,4 @@
-"""An API as a scripted site speaks it: what its requests say, and the bytes of a script's steps."""
+"""Dialects: an API's requests as a scripted site reads them, and the bytes of a script's steps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ._steps import (
 
 
 class Dialect(ABC):
-    """One API, and the state of one reply in it."""
+    """The site's end of one API, with the state of one reply."""
 
     api: ClassVar[Api]
 
@@ -37,17 +37,17 @@ class Dialect(ABC):
     @staticmethod
     @abstractmethod
     def turns(body: Mapping[str, Any]) -> tuple[Turn, ...]:
-        """Return the history in the body of a request, as far as it can be understood."""
+        """Return the history in the body of a request, without invalid messages."""
 
     @staticmethod
     @abstractmethod
     def secret(headers: Mapping[str, str], body: Mapping[str, Any]) -> str | None:
-        """Return the password or the key that a request brings."""
+        """Return the password or the key in a request."""
 
     @classmethod
     @abstractmethod
     def is_let_in(cls, gate: Gate, headers: Mapping[str, str], body: Mapping[str, Any]) -> bool:
-        """Return True if a request brings the site's password or key, or needs none."""
+        """Return True if a request has the site's password or key, or none is required."""
 
     @staticmethod
     def is_signed(gate: Gate, body: Mapping[str, Any], prompt: str) -> bool:  # noqa: ARG004
@@ -57,19 +57,19 @@ class Dialect(ABC):
     @staticmethod
     @abstractmethod
     def admit(gate: Gate, request: Request, data: bytes) -> None:
-        """Check a request as the API does.
+        """Validate a request as the API does.
 
-        :param data: its body
-        :raises Refusal: If it is not admitted. It holds the response.
+        :param data: The request's body.
+        :raises Refusal: If the request is refused. It holds the response.
         """
 
     @abstractmethod
     def head(self) -> bytes:
-        """The head of the reply, and what the API sends before any text."""
+        """Return the head of the reply, and the API's data before the first text."""
 
     @abstractmethod
     def say(self, step: Say) -> bytes:
-        """Return a piece of the reply; nothing if the step completes no text."""
+        """Return a piece of the reply. It is empty if the step completes no character."""
 
     @abstractmethod
     def refuse(self, step: Refuse) -> bytes:
@@ -77,15 +77,15 @@ class Dialect(ABC):
 
     @abstractmethod
     def fail(self, step: Fail, *, begun: bool) -> bytes:
-        """Return an error response or, in a reply that has begun, its broken end."""
+        """Return an error response or, after the first text, the end of a failed reply."""
 
     @abstractmethod
     def stop(self, step: Stop) -> bytes:
-        """Return the end of a whole reply."""
+        """Return the end of a complete reply."""
 
 
 class GPROChatDialect(Dialect):
-    """The API of a GPROChat site, whose replies are the text itself."""
+    """The API of a GPROChat site, whose replies are plain text."""
 
     api = "gprochat"
 
@@ -132,7 +132,7 @@ class GPROChatDialect(Dialect):
             return chunk(FAILURE_MARKER) + LAST_CHUNK
         return Refuse(500, step.message, code=MODEL_FAILURE_CODE).data
 
-    def stop(self, step: Stop) -> bytes:  # noqa: ARG002 - the API has no place for it
+    def stop(self, step: Stop) -> bytes:  # noqa: ARG002 - not part of the API
         return LAST_CHUNK
 
 
@@ -171,39 +171,39 @@ class EventDialect(Dialect):
 
     @abstractmethod
     def _piece(self, text: str) -> dict[str, Any]:
-        """Return the event of a text."""
+        """Return the event for a piece of text."""
 
     @abstractmethod
     def _finish(self, step: Stop) -> bytes:
-        """Return the events at the end of a whole reply."""
+        """Return the events at the end of a complete reply."""
 
     @abstractmethod
     def _error(self, step: Refuse, message: str) -> dict[str, Any]:
         """Return the API's error."""
 
     def _decode(self, data: bytes, *, final: bool = False) -> str:
-        """Return the text that these bytes complete, as JSON has no place for half a character."""
+        """Return the text that these bytes complete, as JSON cannot hold a partial character."""
         try:
             return self._decoder.decode(data, final)
         except UnicodeDecodeError:
             raise ValueError(
-                "the script says bytes that are not UTF-8, which an event of JSON cannot hold; "
+                "a Say step has bytes that are not UTF-8, which an event of JSON cannot hold; "
                 "use Raw"
             ) from None
 
 
 def json_event(value: object) -> bytes:
-    """Return a value as a server-sent event, in an HTTP chunk of its own."""
+    """Encode a value as a server-sent event, in a separate HTTP chunk."""
     return chunk(encode_event(encode_json(value)))
 
 
 def json_response(status: int, value: object) -> WireResponse:
-    """Return a value as a whole response."""
+    """Return a complete response with a JSON value."""
     return WireResponse(status, encode_json(value), "application/json")
 
 
 def turns_in_parts(messages: object) -> tuple[Turn, ...]:
-    """Return the messages of GPROChat's and Gemini's APIs, as far as they can be understood."""
+    """Return the messages of GPROChat's and Gemini's APIs, without invalid ones."""
     if not isinstance(messages, list):
         return ()
     return tuple(

@@ -1,4 +1,4 @@
-"""Switches for the real network."""
+"""Context managers that forbid and allow network connections."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["NetworkForbiddenError", "allow_network", "forbid_network"]
 
 @contextmanager
 def forbid_network() -> Iterator[None]:
-    """For the time of the block, no connection of this library leaves the machine.
+    """Forbid this library's network connections within the block.
 
-    One that would raises `NetworkForbiddenError` at once, before any name is looked up, and it is
-    not tried again. Scripted sites and loopback (`live_site`, the embedded site) stay allowed. It
-    holds for the whole process, all threads and event loops. Connections that a transport of
-    httpx's makes are covered as far as that is `AsyncHTTPTransport` itself. For a whole test
-    run: `pytest --gprochat-forbid-network`, or the ini option `gprochat_forbid_network`.
+    A connection raises `NetworkForbiddenError` immediately, before name resolution, and is not
+    retried. Scripted sites and loopback (`live_site`, the embedded site) are allowed. The block
+    applies to the whole process, in all threads and event loops. It covers httpx's
+    `AsyncHTTPTransport`, but no other transport of the caller. For a complete test run, use
+    `pytest --gprochat-forbid-network` or the ini option `gprochat_forbid_network`.
     """
     with _switched(allowed=False):
         yield
@@ -26,7 +26,7 @@ def forbid_network() -> Iterator[None]:
 
 @contextmanager
 def allow_network() -> Iterator[None]:
-    """For the time of the block, the network may be used although it was forbidden."""
+    """Allow network connections within the block, inside of `forbid_network`."""
     with _switched(allowed=True):
         yield
 

@@ -1,4 +1,4 @@
-"""Gemini's API as a scripted site speaks it."""
+"""The site's end of Gemini's API, for scripted sites."""
 
 from __future__ import annotations
 

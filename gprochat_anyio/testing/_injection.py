@@ -1,8 +1,8 @@
-"""Cancelling an operation at its k-th suspension, whichever that is, on asyncio and on Trio.
+"""Cancellation of an operation at its k-th suspension, on asyncio and Trio.
 
-A cancellation at a random time seldom hits the one moment in which something is lost; trying every
-moment does. A suspension is where a task hands over to the event loop: every checkpoint that
-does so, and each that a library makes below it.
+A cancellation at a random time rarely hits the moment at which something is lost. Trying every
+suspension does. At a suspension, a task yields to the event loop: at the operation's own
+checkpoints and at those of the libraries that it uses.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import anyio
 from anyio.lowlevel import current_token
 
 Moment: TypeAlias = Literal["before", "after"]
-"""Whether the cancellation comes as the task suspends, or with what it had waited for."""
+"""The time of the cancellation: when the task suspends, or when it is about to be resumed."""
 
 End: TypeAlias = Literal["cancelled", "ended", "not reached"]
 
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """A cancellation of one operation.
+    """One cancellation of an operation.
 
-    :param at: at which of its suspensions, from 1
-    :param native: by asyncio's `task.cancel()`, rather than by a cancel scope
-    :param again: at which later suspension it is cancelled once more, while it cleans up: by a
-        scope around the first one, or by another `task.cancel()`
+    :param at: The number of the suspension, from 1.
+    :param native: Use asyncio's `task.cancel()` instead of a cancel scope.
+    :param again: The number of a later suspension, at which the operation is cancelled again while
+        it cleans up: by a surrounding scope, or by another `task.cancel()`.
     """
 
     at: int
@@ -39,20 +39,20 @@ class Injection:
 
 
 def injections() -> list[tuple[Moment, bool]]:
-    """The kinds of cancellation that the running event loop has: `moment` and `native`."""
+    """Return the kinds of cancellation of the running event loop: `moment` and `native`."""
     natives = (False, True) if _is_asyncio() else (False,)
     return [(moment, native) for native in natives for moment in ("before", "after")]
 
 
 async def cancelled(injection: Injection, operation: Callable[[], Awaitable[object]]) -> End:
-    """Run an operation, cancelled at its k-th suspension, and say what became of it.
+    """Run an operation, cancel it at its k-th suspension, and return the outcome.
 
-    An exception that it raises leaves as it is. Cancelled from outside, so is the operation.
+    Exceptions of the operation propagate unchanged. Cancelling this function cancels the operation.
 
-    :param operation: is called once
-    :return: `"cancelled"`; `"ended"`, if it had no further suspension at which it could have
-        noticed; `"not reached"`, if it ended before its last cancellation
-    :raises RuntimeError: for a native cancellation on Trio, which has none
+    :param operation: The operation, which is called once.
+    :return: `"cancelled"`; `"ended"` if the operation had no further suspension to notice the
+        cancellation; `"not reached"` if it ended before the last cancellation.
+    :raises RuntimeError: If the injection is native and the event loop is Trio.
     """
     if injection.native:
         if not _is_asyncio():
@@ -66,25 +66,25 @@ async def cancelled(injection: Injection, operation: Callable[[], Awaitable[obje
 
 
 class Cancelling:
-    """Runs an operation once, with one injection: `await cancel(operation)`."""
+    """Runner of an operation with one injection: `await cancel(operation)`."""
 
     def __init__(self, injection: Injection) -> None:
         self.injection = injection
-        """What is injected; its `repr` tells the place in a failing assertion's message."""
+        """The injection, whose `repr` shows the suspension in the message of a failed assertion."""
         self.end: End | None = None
-        """What became of it, once it was run."""
+        """The outcome, once the operation has run."""
 
     def __repr__(self) -> str:
         return f"<{self.injection}: {self.end}>"
 
     async def __call__(self, operation: Callable[[], Awaitable[object]]) -> End:
-        """See `cancelled`."""
+        """Run the operation; see `cancelled`."""
         self.end = await cancelled(self.injection, operation)
         return self.end
 
 
 def at_every_checkpoint(*, twice: bool = False) -> Iterator[Cancelling]:
-    """Every cancellation that an operation can meet, one after the other.
+    """Yield every possible cancellation of an operation, one after another.
 
     ::
 
@@ -93,13 +93,14 @@ def at_every_checkpoint(*, twice: bool = False) -> Iterator[Cancelling]:
                 await cancel(lambda: client.ask("Hi"))
             assert (await client.ask("Hi")).text == "Hello", cancel
 
-    At each of its suspensions, by a cancel scope and, on asyncio, natively; as it suspends and as
-    it goes on. It ends when the operation has no further suspension, so give it one that does the
-    same each time: a site in memory sees to that. To be used in a running event loop.
+    The operation is cancelled at each of its suspensions, both when it suspends and when it is
+    about to be resumed, by a cancel scope and, on asyncio, natively. The iteration ends when there
+    is no further suspension, so the operation must be deterministic, as with an in-memory site. An
+    event loop must be running.
 
-    :param twice: cancel it a second time, at every suspension that follows the first
-    :raises RuntimeError: if the loop's body has not awaited what it was given, and so would never
-        end
+    :param twice: Cancel the operation a second time, at each later suspension.
+    :raises RuntimeError: If the loop's body does not await the yielded object, which would never
+        end.
     """
     for moment, native in injections():
         at = 0
@@ -144,7 +145,7 @@ async def _cancelled_natively(
     try:
         await asyncio.wait([task])
     finally:
-        if not task.done():  # the test itself is cancelled
+        if not task.done():  # the test itself was cancelled
             task.cancel()
     if not task.cancelled():
         task.result()
@@ -153,10 +154,10 @@ async def _cancelled_natively(
 
 
 class _Steps:
-    """Runs an operation suspension by suspension.
+    """Runner of an operation that counts its suspensions.
 
-    :param cancel: is called at the first injection
-    :param cancel_again: at the second
+    :param cancel: Called at the first injection.
+    :param cancel_again: Called at the second injection.
     """
 
     def __init__(
@@ -172,9 +173,9 @@ class _Steps:
         self._count = 0
 
     def end(self, *, caught: bool) -> End:
-        """What became of it.
+        """Return the outcome of the operation.
 
-        :param caught: whether it ended by a cancellation
+        :param caught: True if the operation raised the cancellation.
         """
         if self._count < max(self._calls):
             return "not reached"
@@ -183,7 +184,7 @@ class _Steps:
     @types.coroutine
     def run(self, operation: Awaitable[object]) -> Generator[Any, Any, None]:
         steps = operation.__await__()
-        resume: Callable[[], Any] = lambda: next(steps)  # noqa: E731 - the first of several
+        resume: Callable[[], Any] = lambda: next(steps)  # noqa: E731 - it is reassigned below
         while True:
             try:
                 suspended = resume()
@@ -193,7 +194,7 @@ class _Steps:
             self._inject("before")
             try:
                 value = yield suspended
-            except BaseException as error:  # noqa: BLE001 - it is for the operation to handle
+            except BaseException as error:  # noqa: BLE001 - the operation handles it
                 resume = _thrower(steps, error)
             else:
                 resume = _sender(steps, value)

@@ -1,4 +1,4 @@
-"""What is left behind: tasks, sockets, connection slots."""
+"""Detection of leaked tasks, sockets and connection slots."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from gprochat_anyio._request.chat_client import opener_of
 
 _LISTS_OF_DESCRIPTORS = ("/proc/self/fd", "/dev/fd")
 
-# Background tasks of the library's own: these watch connections, which are counted themselves;
-# all others have been cancelled by the end of a request, and end in the next turns of the loop.
+# The library's own background tasks. These watch connections, which are counted separately. All
+# others are cancelled at the end of a request, and end in the event loop's next turns.
 _WATCHING = ("gprochat_anyio reactor", "gprochat_anyio reader")
 _OWN = "gprochat_anyio "
 _TURNS = 10
 
 
 class _Held(NamedTuple):
-    tasks: dict[int, anyio.TaskInfo]  # their coroutines are kept, so that no id comes again
+    tasks: dict[int, anyio.TaskInfo]  # the references to their coroutines prevent reuse of an id
     sockets: dict[tuple[int, int], str]
     available: list[float]
 
 
 @asynccontextmanager
 async def no_leaks(*clients: Client, grace: float = 0.0) -> AsyncIterator[None]:
-    """Fail if the block leaves something behind that was not there when it began.
+    """Check that the block leaves no task, socket or connection slot that was not there before.
 
-    That is tasks of this event loop, sockets of this process (where the system lists them: Linux
-    and macOS), and slots of the given clients' connection pools. Connections that these clients
-    keep for their next request are none. The garbage collector is off in the block, so that it
-    can not tidy up what the program should have closed.
+    The check covers tasks of this event loop, sockets of this process (on Linux and macOS), and
+    slots of the given clients' connection pools. Idle connections of these clients are not leaks.
+    The garbage collector is disabled within the block, so that it cannot close what the program
+    should have closed.
 
-    A server in the same event loop, such as `live_site`, has tasks and sockets too, which end a
-    little later than the client's: give it some `grace`, or use a site in memory.
+    A server in the same event loop, such as `live_site`, has tasks and sockets as well, which end
+    slightly later than the client's. Use `grace` for it, or an in-memory site.
 
-    :param grace: how many seconds to wait for what is still about to end
-    :raises AssertionError: at the end, with a list of what is left; if the block raises, or is
-        cancelled, that leaves as it is and nothing is checked
+    :param grace: Maximum time to wait for tasks and sockets to end, in seconds.
+    :raises AssertionError: At the end, with a list of the leaks. If the block raises or is
+        cancelled, its exception propagates and nothing is checked.
     """
     collects = gc.isenabled()
     gc.disable()
@@ -90,12 +90,12 @@ def _held(clients: tuple[Client, ...]) -> _Held:
 
 
 def _open_sockets(but: set[int]) -> dict[tuple[int, int], str]:
-    """The sockets that this process has open, by their number and inode, in words."""
+    """Return descriptions of the process's open sockets, by descriptor and inode."""
     found = {}
     for number in _descriptors():
         try:
             status = os.fstat(number)
-        except OSError:  # it was the list's own
+        except OSError:  # the descriptor of the listing itself
             continue
         if stat.S_ISSOCK(status.st_mode) and number not in but:
             found[number, status.st_ino] = _described(number)
@@ -104,7 +104,7 @@ def _open_sockets(but: set[int]) -> dict[tuple[int, int], str]:
 
 def _descriptors() -> list[int]:
     for listing in _LISTS_OF_DESCRIPTORS:
-        if os.path.isdir(listing):  # noqa: PTH112 - at once, and of no import
+        if os.path.isdir(listing):  # noqa: PTH112 - faster than pathlib
             return sorted(map(int, os.listdir(listing)))  # noqa: PTH208
     return []
 

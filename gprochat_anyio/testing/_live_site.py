@@ -11,6 +11,8 @@ import anyio
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.lowlevel import current_token
 
+from gprochat_anyio._accepting import Address, accept_connections, listen, url_of
+
 from ._scripted_site import Reply, ScriptedSite
 from ._site_connection import SiteConnection
 
@@ -25,45 +27,52 @@ async def live_site(
     password: str | None = None,
     strict: bool = True,
 ) -> AsyncIterator[ScriptedSite]:
-    """A scripted site on 127.0.0.1, for clients in other processes or of other libraries. It
-    speaks the APIs that `scripted_site` does.
+    """Run a scripted site on 127.0.0.1, for clients in other processes or of other libraries.
 
-    It runs in tasks of the event loop that entered the block; at the block's end, or when that is
-    cancelled, its connections are closed, whatever they do. An exception of the block leaves as it
-    is; otherwise one that a reply's function raised is raised at the end.
+    It speaks the same APIs as `scripted_site`. The site runs in tasks of the event loop that enters
+    the block. Leaving the block, or cancelling it, closes all connections immediately. The block's
+    own exception propagates unchanged. Otherwise, an exception of a reply's function is raised at
+    the end of the block.
 
-    :param replies: as `scripted_site` takes them
-    :param port: 0 lets the system choose; `site.url` has it
-    :param secret_key: as for `scripted_site`
-    :param password: likewise
-    :param strict: likewise
-    :raises OSError: if the port is taken
+    :param replies: As for `scripted_site`.
+    :param port: The port. 0 lets the system choose one, which is part of `site.url`.
+    :param secret_key: As for `scripted_site`.
+    :param password: As for `scripted_site`.
+    :param strict: As for `scripted_site`.
+    :raises OSError: If the port is in use.
     """
     site = ScriptedSite(
         replies, secret_key=secret_key, password=password, strict=strict, loop=current_token()
     )
     failures: list[BaseException] = []
 
-    async def handle(stream: SocketStream) -> None:
-        async with stream:
+    async def handle(accepted: socket.socket) -> None:
+        with accepted:
             try:
-                await _serve(site, stream)
-            except Exception as error:  # noqa: BLE001 - the script's own functions may raise
-                failures.append(error)
+                stream = await SocketStream.from_socket(accepted)
+            except (OSError, ValueError):  # the client has disconnected
+                return
+            async with stream:
+                try:
+                    await _serve(site, stream)
+                except Exception as error:  # noqa: BLE001 - raised by functions of the script
+                    failures.append(error)
 
-    listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port)
-    async with listener, anyio.create_task_group() as tasks:
-        site.url = f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"  # noqa: S610
-        for each in listener.listeners:  # so that all tasks of it are there from the beginning
-            tasks.start_soon(each.serve, handle, tasks)
-        try:
-            yield site
-        except anyio.get_cancelled_exc_class():
-            raise
-        except BaseException as error:  # noqa: BLE001 - the group would wrap it
-            failures.insert(0, error)
-        finally:
-            tasks.cancel_scope.cancel()
+    def take(accepted: socket.socket, client: Address) -> None:  # noqa: ARG001
+        tasks.start_soon(handle, accepted)
+
+    with listen(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, ("127.0.0.1", port)) as own:
+        async with anyio.create_task_group() as tasks:
+            site.url = url_of(own, "http")
+            tasks.start_soon(accept_connections, own, take)
+            try:
+                yield site
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:  # noqa: BLE001 - the task group would wrap it
+                failures.insert(0, error)
+            finally:
+                tasks.cancel_scope.cancel()
     if failures:
         raise failures[0]
 
@@ -77,7 +86,7 @@ async def _serve(site: ScriptedSite, stream: SocketStream) -> None:
             nonlocal failure
             try:
                 await _take_in(stream, connection)
-            except Exception as error:  # noqa: BLE001 - the group would wrap it
+            except Exception as error:  # noqa: BLE001 - the task group would wrap it
                 failure = error
             tasks.cancel_scope.cancel()
 
@@ -92,7 +101,7 @@ async def _serve(site: ScriptedSite, stream: SocketStream) -> None:
 
 
 async def _take_in(stream: SocketStream, connection: SiteConnection) -> None:
-    """Hand on what the client sends, until it leaves."""
+    """Feed the client's data to the connection until the client disconnects."""
     try:
         while True:
             await connection.send(await stream.receive(_READ_SIZE))
@@ -103,12 +112,12 @@ async def _take_in(stream: SocketStream, connection: SiteConnection) -> None:
 
 
 async def _give_out(connection: SiteConnection, stream: SocketStream) -> None:
-    """Send what the script has, to its end, or until the client leaves."""
+    """Send the script's data to its end, or until the client disconnects."""
     while True:
         try:
             data = await connection.receive(_READ_SIZE)
         except anyio.BrokenResourceError:  # the script resets the connection
-            # The client may have left. AnyIO asks the socket for its addresses too.
+            # The client may have disconnected. AnyIO also asks the socket for its addresses.
             with suppress(OSError, ValueError, AttributeError):
                 raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions as a scripted site speaks them."""
+"""The site's end of OpenAI's chat completions, for scripted sites."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class OpenAIDialect(EventDialect):
         return completion_object(
             *("chat.completion.chunk", "delta", delta, reason),
             id=self._id,
-            created=0,  # every run is the same
+            created=0,  # constant, so that runs are reproducible
             model=self._model,
         )
 

@@ -1,6 +1,6 @@
-"""The pytest plugin: fixtures for scripted sites, and the switch for the network.
+"""The pytest plugin: fixtures for scripted sites, and an option that forbids the network.
 
-It is loaded at every start of pytest, so it imports what it needs when it is needed.
+pytest loads it at every start, so everything is imported on first use.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _OPTION = "gprochat_forbid_network"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    what = "let gprochat_anyio connect to nothing but scripted sites and this machine"
+    what = "allow gprochat_anyio to connect to scripted sites and this machine only"
     group = parser.getgroup("gprochat", "GPROChat")
     group.addoption(
         "--gprochat-forbid-network", action="store_true", default=False, help=what, dest=_OPTION
@@ -37,8 +37,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def gprochat_site() -> Iterator[Callable[..., MemorySite]]:
-    """Makes sites in memory: `site = gprochat_site("Hello")`, with the arguments of
-    `scripted_site`. Each is there until the end of the test, whichever plugin runs it."""
+    """Return a function that makes in-memory sites: `site = gprochat_site("Hello")`.
+
+    Its arguments are those of `scripted_site`. The sites exist until the end of the test.
+    """
     from ._scripted_site import scripted_site  # noqa: PLC0415
 
     with ExitStack() as sites:
@@ -51,9 +53,11 @@ def gprochat_site() -> Iterator[Callable[..., MemorySite]]:
 
 @pytest.fixture
 def live_gprochat_site() -> Iterator[Callable[..., ScriptedSite]]:
-    """Makes sites on 127.0.0.1: `site = live_gprochat_site("Hello")`, with the arguments of
-    `live_site`. They run in a thread of their own, so synchronous tests can use them too; each is
-    there until the end of the test."""
+    """Return a function that makes sites on 127.0.0.1: `site = live_gprochat_site("Hello")`.
+
+    Its arguments are those of `live_site`. The sites run in a separate thread, so that synchronous
+    tests can use them as well, and exist until the end of the test.
+    """
     from anyio.from_thread import start_blocking_portal  # noqa: PLC0415
 
     from ._live_site import live_site  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Recording what a client exchanges with a real site."""
+"""Recording of exchanges with a real site."""
 
 from __future__ import annotations
 
@@ -19,43 +19,42 @@ from gprochat_anyio.transport._failures import ProtocolViolation
 from gprochat_anyio.transport._response_parser import ResponseParser
 
 from ._apis import dialect_at
-from ._blotting import blotted_answer, blotted_json, blotted_texts
 from ._dialect import turns_in_parts
-from ._request_parser import Incoming
+from ._request_parser import RequestParser
 from ._requests import Api
+from ._scrubbing import scrub_json, scrub_response, scrub_texts
 from ._transcripts import HISTORIES, End, Read, Transcript, number_of
 
-_PASSWORD = "a password"  # noqa: S105 - what stands in files for the real one
+_PASSWORD = "a password"  # noqa: S105 - replaces the real one in files
 
 
 @asynccontextmanager
 async def record(client: Client, path: str | os.PathLike[str]) -> AsyncIterator[None]:
-    """Write what a client exchanges in the block into a folder, for `replay`.
+    """Record a client's exchanges within the block in a folder, for `replay`.
 
     ::
 
         async with Client.from_env() as client, record(client, "recordings"):
             await client.ask("Hello")
 
-    Each exchange, tried again ones too, becomes a file `001.json`, `002.json` and so on, behind
-    those that are there; it is written as soon as it has ended, open ones at the block's end.
-    **Prompts and replies are in it**; secrets are not: requests are signed anew with an empty
-    key, the password is a placeholder, header fields that were sent are left out, and cookies and
-    wherever else the password or the API key occurs are blotted out. Checks of the password are
-    not recorded.
+    Each exchange, including retries, is written to a file `001.json`, `002.json` and so on, after
+    any existing files. It is written when the exchange ends, or at the end of the block. **The
+    files contain prompts and replies**, but no secrets: requests are signed with an empty key, the
+    password is replaced, sent header fields are omitted, and cookies and all occurrences of the
+    password or the API key are masked. Password checks are not recorded.
 
-    Connections that the client had kept are closed at the start and at the end.
+    The client's idle connections are closed at the start and at the end of the block.
 
-    :param path: the folder, which is made if it is not there
-    :raises OSError: if the folder can not be made; at the end, if a file could not be written
-    :raises ValueError: if the client sends by a transport of httpx's, whose bytes are not seen, or
-        is one of a model in this process, which has none
+    :param path: The folder, which is created if it does not exist.
+    :raises OSError: If the folder cannot be created or, at the end, if a file could not be written.
+    :raises ValueError: If the client uses a transport of httpx, whose data cannot be observed, or a
+        model in this process.
     """
     pool = opener_of(client).pool
     if pool is None:
         raise ValueError(
-            "the client's transport is not the library's own, or its model is in this process: "
-            "nothing can be recorded"
+            "only the library's own transport can be recorded; this client uses another one, or a "
+            "model in this process"
         )
     tape = _Tape(Path(path))
     pool.close_idle()
@@ -71,7 +70,7 @@ async def record(client: Client, path: str | os.PathLike[str]) -> AsyncIterator[
 
 
 class _Tape:
-    """Writes exchanges into a folder, and knows those that are not over."""
+    """Writer of exchanges to a folder, which tracks the open ones."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +84,7 @@ class _Tape:
         return _RecordedConnection(connection, self)
 
     def begin(self, path: str, headers: dict[str, str], body: bytes) -> _RecordedExchange | None:
-        """A request has been sent; only those for a reply are recorded."""
+        """Start to record a request. Return `None` if it is not a request for a reply."""
         request = decode_json_object(body)
         if self._ended or not HISTORIES & request.keys():
             return None
@@ -106,7 +105,7 @@ class _Tape:
         name = f"{self._number:03}"
         try:
             exchange.transcript(name, end).dump(self._folder / f"{name}.json")
-        except OSError as error:  # the client would take it for one of its connection
+        except OSError as error:  # the client would take it for an error of its connection
             self.failure = error
 
     def end(self) -> None:
@@ -122,21 +121,21 @@ class _RecordedExchange:
         self._secret = secret
         self._reads: list[Read] = []
         self._began = anyio.current_time()
-        self._answer = ResponseParser()
+        self._response = ResponseParser()
 
     def take(self, data: bytes) -> bool:
-        """Whether the answer is complete by this."""
+        """Record data of the response. Return True if the response is complete."""
         self._reads.append(Read(anyio.current_time() - self._began, data))
         try:
-            self._answer.feed(data)
-        except ProtocolViolation:  # for the client to say
+            self._response.feed(data)
+        except ProtocolViolation:  # the client reports it
             return False
-        return self._answer.complete
+        return self._response.complete
 
     def transcript(self, name: str, end: End) -> Transcript:
-        self._answer.release()
-        # cookies and passwords may go over the border of two reads
-        clean = blotted_answer(b"".join(read.data for read in self._reads), self._secret)
+        self._response.release()
+        # cookies and passwords may span two reads
+        clean = scrub_response(b"".join(read.data for read in self._reads), self._secret)
         reads, start = [], 0
         for read in self._reads:
             reads.append(Read(read.t, clean[start : start + len(read.data)]))
@@ -145,20 +144,20 @@ class _RecordedExchange:
         if self._api == "gprochat":
             request = _anonymous(request, self._secret)
         else:
-            request = blotted_json(request, self._secret)
+            request = scrub_json(request, self._secret)
         return Transcript(name, request, reads, end)
 
 
 class _RecordedConnection:
-    """A connection, with what goes over it written down: between it and its receiver."""
+    """A connection that records the data between it and its receiver."""
 
     def __init__(self, connection: Connection, tape: _Tape) -> None:
         self._connection = connection
         self._tape = tape
         self._exchange: _RecordedExchange | None = None
-        self._sent = Incoming(self._begin)
+        self._sent = RequestParser(self._begin)
         self._receiver: Receiver | None = None
-        # to the pool, this is the connection
+        # the pool sees this object as the connection
         self.target = connection.target
         self.reactor = connection.reactor
         self.reused = False
@@ -240,8 +239,8 @@ class _RecordedConnection:
 
 
 def _anonymous(request: Mapping[str, Any], password: str | None) -> dict[str, Any]:
-    """A request as somebody else would have sent it, signed with an empty key."""
-    messages = blotted_texts(request.get("messages"), password)
+    """Return a request without its secrets, signed with an empty key."""
+    messages = scrub_texts(request.get("messages"), password)
     when = request.get("time")
     turns = turns_in_parts(messages)
     signed = sign(when, turns[-1].text, "") if turns and isinstance(when, int) else ""

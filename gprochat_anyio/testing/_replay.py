@@ -1,4 +1,4 @@
-"""Recorded exchanges as a site in memory."""
+"""Replay of recorded exchanges, by a site in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ._steps import Drop, Hang, Hold, Pause, Raw, Refuse, Step
 from ._transcripts import HISTORIES, Transcript, transcripts_in
 
 Pieces: TypeAlias = Literal["recorded", "whole", "bytes"]
-"""As they were read when recorded, all at once, or byte by byte."""
+"""The pieces of the response: as recorded, all at once, or byte by byte."""
 
 
 def replay(
@@ -21,26 +21,27 @@ def replay(
     match: bool = False,
     **settings: Any,
 ) -> MemorySite:
-    """A site in memory that answers as recorded: `async with replay("recordings") as site`.
+    """Return an in-memory site that replays recordings: `async with replay("recordings") as site`.
 
-    Each request gets the next recording, the last one again and again, whatever it asks; what it
-    is signed with does not matter.
+    Each request gets the next recording, regardless of its prompt and its signature. The last
+    recording is repeated.
 
-    :param paths: files, or folders of them in the order of their numbers and names; see `record`
-    :param pieces: how the bytes come; where a recording ends broken, so does this, in all three
-    :param timing: whether they come when they did, by the event loop's clock; whole means at the
-        time of the last, and bytes come at the time of their read
-    :param match: give each request the recording of the same messages instead, and to one that was
-        never recorded an error 404
-    :param settings: further ones of `scripted_site`
-    :raises OSError: for a file that can not be read
-    :raises ValueError: for a file that is no transcript, or a folder without any
+    :param paths: Files, or folders of files in the order of their numbers and names; see `record`.
+    :param pieces: The pieces of the response. A recording that ends with an error also does so
+        here.
+    :param timing: Replay the recorded times, by the event loop's clock. "whole" uses the time of
+        the last piece, and "bytes" the time of the read that had the byte.
+    :param match: Give each request the recording with the same messages instead. Unknown messages
+        get an error with status 404.
+    :param settings: Other arguments of `scripted_site`.
+    :raises OSError: If a file cannot be read.
+    :raises ValueError: If a file is not a transcript, or a folder contains none.
     """
     if pieces not in ("recorded", "whole", "bytes"):
-        raise ValueError('pieces is "recorded", "whole" or "bytes"')
+        raise ValueError('pieces must be "recorded", "whole" or "bytes"')
     found = list(transcripts_in(paths))
     if not found:
-        raise ValueError("replay takes the path of a recording at least")
+        raise ValueError("replay requires the path of at least one recording")
     scripts = [_script(transcript, pieces, timing=timing) for transcript in found]
     replies: list[Reply] = list(scripts)
     if match:
@@ -75,5 +76,5 @@ def _script(transcript: Transcript, pieces: Pieces, *, timing: bool) -> list[Ste
         case "left":
             steps.append(Hang())
         case _:
-            steps.append(Raw(b""))  # nothing of the site's own, even if nothing was recorded
+            steps.append(Raw(b""))  # suppresses the site's own response
     return steps

@@ -1,4 +1,4 @@
-"""What a client sends, as requests."""
+"""Parser of a client's requests."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 import httptools
 
 
-class Incoming:
-    """Parses what a client sends.
+class RequestParser:
+    """Incremental parser of a client's requests.
 
-    :param on_request: is given the path, the header fields by lower-case name, and the body
+    :param on_request: Called with the path, the header fields by lower-case name, and the body.
     """
 
     def __init__(self, on_request: Callable[[str, dict[str, str], bytes], None]) -> None:
@@ -20,14 +20,14 @@ class Incoming:
         self._whole: list[tuple[str, dict[str, str], bytes]] = []
 
     def feed(self, data: bytes) -> None:
-        """Take in what was sent.
+        """Parse data, and call `on_request` for each request that it completes.
 
-        :raises httptools.HttpParserError: for what is no HTTP/1.1 request
-        :raises httptools.HttpParserUpgrade: for one that wants another protocol
+        :raises httptools.HttpParserError: If the data is not an HTTP/1.1 request.
+        :raises httptools.HttpParserUpgrade: If a request asks for another protocol.
         """
         self._parser.feed_data(data)
         whole, self._whole = self._whole, []
-        for request in whole:  # not from within the parser, which would hide what that raises
+        for request in whole:  # not within the parser, which would hide exceptions
             self._on_request(*request)
 
     def on_url(self, url: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Requests to a scripted site, for the test to look at."""
+"""Requests that a scripted site has received."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ Outcome: TypeAlias = Literal["running", "complete", "left", "dropped", "refused"
 
 
 class Turn(NamedTuple):
-    """One message as it was sent: equal to the tuple of its role and its text."""
+    """One message as it was sent. It equals the tuple of its role and its text."""
 
     role: str
-    """`"user"` or `"model"`; of other APIs than GPROChat's also `"system"`."""
+    """`"user"` or `"model"`. In other APIs than GPROChat's, also `"system"`."""
     text: str
 
 
 @dataclass(slots=True)
 class Request:
-    """What the site was asked. Its `repr` shows neither prompt nor password."""
+    """A request to the site. Its `repr` hides the prompt and the password."""
 
     number: int
-    """0 for the first that the site let in; those it refused of itself have no number: -1."""
+    """The index among the requests that the site has accepted, from 0. -1 for a refused request."""
     path: str
-    """Of its URL."""
+    """The path of the URL."""
     api: Api
-    """The API that it speaks, as its path tells: `"gprochat"`, `"openai"` or `"gemini"`."""
+    """The API of the path: `"gprochat"`, `"openai"` or `"gemini"`."""
     headers: Mapping[str, str] = field(repr=False)
-    """By lower-case name."""
+    """The header fields by lower-case name."""
     body: Mapping[str, Any] = field(repr=False)
-    """The JSON object that was sent; empty if it was none."""
+    """The JSON object of the body. Empty if the body is anything else."""
     messages: tuple[Turn, ...] = field(repr=False)
-    """The history, oldest first, whatever the API; before it the system text, if there is one."""
+    """The history in every API, oldest first, after the system message if there is one."""
     signature_ok: bool
-    """Whether it was signed with the site's secret key; True for an API without signatures."""
+    """True if the request is signed with the site's secret key, or its API has no signatures."""
     password_ok: bool
-    """Whether it brought the site's password, or the site has none. Other APIs than GPROChat's
-    bring it as their key; the key of a site with a secret key alone is that."""
+    """True if the request has the site's password, or the site has none. In other APIs than
+    GPROChat's, the password is the API key, or the secret key if the site has only that."""
     time: float
-    """When it had arrived, by the event loop's clock."""
+    """The time of arrival, by the event loop's clock."""
     outcome: Outcome = "running"
-    """What became of it: `"left"` if the client closed the connection before the end of the reply,
-    `"dropped"` if the site did, `"failed"` by a `Fail`, `"refused"` by an error answer."""
+    """The outcome: `"left"` if the client closed the connection before the end of the reply,
+    `"dropped"` if the site did, `"failed"` after a `Fail`, `"refused"` after an error response."""
 
     @property
     def prompt(self) -> str:

@@ -1,4 +1,4 @@
-"""Sites that do as they are told: the one in memory, and what it shares with the live one."""
+"""Scripted sites: the in-memory site, and the base class that it shares with the live site."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ._site_connection import SiteConnection
 from ._steps import Hold, Raw, Script, Step, checked_steps, encode_response, steps_of
 
 Reply: TypeAlias = Script | Callable[[Request], Script]
-"""A script, or a function that makes one for each request; that one may be endless."""
+"""A script, or a function that returns one for each request, which may be infinite."""
 
 _TICK = 0.01  # seconds
 
@@ -30,9 +30,9 @@ _numbers = count(1)
 
 
 class ScriptedSite:
-    """A site that answers by scripts, and tells what it was asked. See `scripted_site`.
+    """A site that replies with scripts and records its requests; see `scripted_site`.
 
-    :param loop: the event loop that it runs in; None is that of each client
+    :param loop: The event loop that it runs in. `None` for the event loop of each client.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class ScriptedSite:
         self.url = ""
         """The site's address."""
         self.requests: list[Request] = []
-        """What was asked, oldest first, with what the site refused of itself."""
-        self.connections = 0
-        """How many connections were made."""
+        """The requests, oldest first, including those that the site refused."""
+        self.connections: int = 0
+        """Number of connections made so far."""
         self._replies = [r if callable(r) else checked_steps(r) for r in replies or ("",)]
         self._gate = Gate(secret_key, () if password is None else (password,))
         self._password = password
@@ -64,15 +64,15 @@ class ScriptedSite:
 
     @property
     def open_connections(self) -> int:
-        """How many connections are open, kept ones included."""
+        """Number of open connections, including idle ones."""
         return len(self._open)
 
     def client(self, **overrides: Any) -> Client:
-        """A client of this site's own API, with its secret key and password.
+        """Return a client of this site's own API, with its secret key and password.
 
-        The caller closes it, as any other: `async with site.client() as client`.
+        The caller closes it: `async with site.client() as client`.
 
-        :param overrides: arguments of `Client`
+        :param overrides: Arguments of `Client`.
         """
         settings: dict[str, Any] = {
             "url": self.url,
@@ -83,19 +83,19 @@ class ScriptedSite:
         return Client(**settings | overrides)
 
     def openai_client(self, model: str = "scripted", **settings: Any) -> Client:
-        """A client of OpenAI's API at this site, with its password as the key.
+        """Return a client of OpenAI's API at this site, with the password as the key.
 
-        :param settings: further arguments of `Client.openai`, or others than the site's own
+        :param settings: Arguments of `Client.openai`, which replace the site's.
         """
         return Client.openai(model=model, **self._api_settings("v1") | settings)
 
     def gemini_client(self, **settings: Any) -> Client:
-        """A client of Gemini's API at this site, with its password as the key.
+        """Return a client of Gemini's API at this site, with the password as the key.
 
-        :param settings: further arguments of `Client.gemini`, or others than the site's own
+        :param settings: Arguments of `Client.gemini`, which replace the site's.
         """
         ours = self._api_settings("v1beta")
-        ours["api_key"] = ours["api_key"] or "scripted"  # the API has none without one
+        ours["api_key"] = ours["api_key"] or "scripted"  # Gemini's API requires a key
         return Client.gemini(**ours | settings)
 
     def _api_settings(self, version: str) -> dict[str, Any]:
@@ -106,27 +106,27 @@ class ScriptedSite:
         }
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until a condition holds; it is looked at whenever something happens to the site:
-        `await site.until(lambda: not site.open_connections)`. Always a checkpoint.
+        """Wait until a condition is true: `await site.until(lambda: not site.open_connections)`.
 
-        To be awaited in the event loop of the clients, for a live site in any. Bound it, by
+        The condition is checked at every event of the site. This is always a checkpoint. Call it in
+        the clients' event loop; for a live site, in any event loop. Limit the wait with
         `anyio.fail_after`.
 
-        :param condition: is called, and tells
+        :param condition: A function that returns a true value once the condition holds.
         """
         await checkpoint()
         while not condition():
             if self._loop not in (None, current_token()):
-                await anyio.sleep(_TICK)  # what happens there wakes nobody here
+                await anyio.sleep(_TICK)  # events in another event loop do not wake this task
                 continue
             event = anyio.Event()
             self._watchers.append(event)
             await event.wait()
 
-    # What connections need of their site
+    # The interface for connections
 
     def connect(self) -> SiteConnection:
-        """A new connection, its client's end."""
+        """Return the client's end of a new connection."""
         connection = SiteConnection(self)
         self.connections += 1
         self._open.add(connection)
@@ -169,14 +169,14 @@ class ScriptedSite:
 
 
 class MemorySite(ScriptedSite):
-    """A site in memory, for the time of its block, `async with` or `with`."""
+    """An in-memory site, which exists within its `async with` or `with` block."""
 
     def __init__(
         self, replies: tuple[Reply, ...], *, url: str | None, connect_after: float, **settings: Any
     ) -> None:
         super().__init__(replies, **settings)
         address = SiteAddress(url or f"https://scripted-{next(_numbers)}.test", trust_env=False)
-        self.url = address.url
+        self.url: str = address.url
         self._origin = address.origin
         self._connect_after = connect_after
 
@@ -184,7 +184,7 @@ class MemorySite(ScriptedSite):
         there = in_memory.setdefault(self._origin, connected := self._connected)
         if there is not connected:
             if there == connected:
-                raise RuntimeError(f"{self!r} is open already, which the fixtures see to")
+                raise RuntimeError(f"{self!r} is open already; sites of the fixtures need no block")
             raise RuntimeError(f"another scripted site is at {self._origin} already")
         return self
 
@@ -225,7 +225,7 @@ def scripted_site(
     strict: bool = True,
     connect_after: float = 0.0,
 ) -> MemorySite:
-    """A site in memory, for the time of a block: no socket and no thread.
+    """Return an in-memory site, which exists within its block and needs no socket or thread.
 
     ::
 
@@ -233,30 +233,31 @@ def scripted_site(
             async with site.client() as client:
                 assert (await client.ask("Hi")).text == "Hello"
 
-    Whatever connects to `site.url` gets there by this library, in this process: a `Client` that
-    the application made itself, `GPROChat`, an `AnyIOTransport` below httpx. Connections are in
-    memory; all above them is the real thing: parser, pool, clocks, retries. Time is the event
-    loop's, so a clock that jumps (Trio's `MockClock(autojump_threshold=0)`) makes pauses free.
-    Each piece is one read, and comes at the time its pauses add up to, counted from the request.
+    All connections of this library in this process to `site.url` reach it: those of a `Client` that
+    the application creates, of `GPROChat`, and of an `AnyIOTransport` in httpx. Only the
+    connections are replaced; parser, pool, deadlines and retries are real. Time is the event
+    loop's, so an autojump clock (Trio's `MockClock(autojump_threshold=0)`) skips pauses. Each piece
+    is one read, and arrives after the sum of the pauses before it, counted from the request.
 
-    It speaks the API of each request, told by its path: `.../chat/completions` is OpenAI's,
-    `...:streamGenerateContent` is Gemini's, and anything else a GPROChat site's.
+    The path of a request selects its API: `.../chat/completions` for OpenAI's,
+    `...:streamGenerateContent` for Gemini's, and any other path for GPROChat's.
 
-    Each request gets the next reply, the last one again and again; no reply at all is an empty
-    one. At the block's end the connections that are open end too.
+    Each request gets the next reply. The last reply is repeated. Without replies, all are empty.
+    The end of the block closes all open connections.
 
-    :param replies: a str, a step, a sequence of steps, or a function from the `Request` to one
-    :param url: the address to answer at, in the place of whoever is really there; `https://` and
-        a client's proxy then end in memory too. None makes one up.
-    :param secret_key: what requests have to be signed with; without a password also the API key
-    :param password: what requests have to bring, as the API key if they are of another API than
-        GPROChat's; None lets everybody in
-    :param strict: refuse what the embedded site refuses, with the same responses and without using
-        up a reply: a wrong signature or password, or a history that it cannot read. In other APIs
-        refuse a wrong key, a malformed body, and a request for a reply that is not streamed.
-    :param connect_after: seconds that a connection takes to make
-    :raises ValueError: for what is no script, or no URL, or a secret key that is not Unicode text
-    :raises RuntimeError: on entering, if another scripted site is at that address
+    :param replies: Each a str, a step, a sequence of steps, or a function from the `Request` to one
+        of these.
+    :param url: The site's address, which replaces a real site there. Connections to `https://` and
+        through a client's proxy are also in memory. `None` for a generated address.
+    :param secret_key: The key that signs requests. Without a password, it is also the API key.
+    :param password: The required password, which is the API key in other APIs than GPROChat's.
+        `None` for no password.
+    :param strict: Refuse the same requests as the embedded site, with the same responses and
+        without consuming a reply: a wrong signature or password, or an invalid history. In other
+        APIs, refuse a wrong key, an invalid body, and a request without streaming.
+    :param connect_after: Time to connect, in seconds.
+    :raises ValueError: If a script or the URL is invalid, or the secret key is not valid Unicode.
+    :raises RuntimeError: On entering, if there is another scripted site at the address.
     """
     return MemorySite(
         replies,

@@ -1,8 +1,8 @@
-"""A connection to a scripted site: the end that the client holds.
+"""The client's end of a connection to a scripted site.
 
-Nothing runs beside the client: what it sends is the site's request, and each of its reads plays
-the script on, up to the next bytes. So a site needs no task and no event loop of its own, a
-virtual clock sees one task that sleeps, and every run is the same.
+The site has no task. Sending data completes a request, and every read plays the script up to its
+next bytes. Therefore the site needs no event loop of its own, only the reading task sleeps on a
+virtual clock, and runs are reproducible.
 """
 
 from __future__ import annotations
@@ -16,46 +16,47 @@ import httptools
 from anyio.lowlevel import EventLoopToken, checkpoint, current_token
 
 from ._apis import dialect_of
-from ._request_parser import Incoming
+from ._request_parser import RequestParser
 from ._requests import Outcome, Request
 from ._steps import Drop, Fail, Hang, Hold, Pause, Raw, Refuse, Say, Step, Stop
 
 
-class Asked(Protocol):
-    """What a connection needs of its site."""
+class ScriptSource(Protocol):
+    """The interface of a site for its connections."""
 
     def ask(
         self, path: str, headers: dict[str, str], body: bytes
     ) -> tuple[Request | None, Iterator[Step | Hold]]:
-        """Take a request in; without one of the site's own scripts it is None."""
+        """Record a request, and return it with the steps of its response. The request is `None` if
+        no script replies to it."""
         ...
 
     def left(self, connection: SiteConnection) -> None:
-        """The client has closed a connection."""
+        """Handle the client's closing of a connection."""
         ...
 
     def notify(self) -> None:
-        """What there is to see of the site has changed."""
+        """Wake the tasks that wait for a change of the site."""
         ...
 
 
 class SiteConnection:
-    """The client's end. One piece of a script is one read.
+    """The client's end of a connection. One piece of a script is one read.
 
-    :param site: is asked for the script of each request
+    :param site: The site, which provides the script of each request.
     """
 
-    def __init__(self, site: Asked) -> None:
+    def __init__(self, site: ScriptSource) -> None:
         self.token: EventLoopToken = current_token()
-        """The event loop it belongs to."""
+        """The event loop of the connection."""
         self._site = site
-        self._incoming = Incoming(self._ask)
+        self._parser = RequestParser(self._ask)
         self._waiting: deque[tuple[Request | None, Iterator[Step | Hold]]] = deque()
         self._asked = anyio.Event()
         self._request: Request | None = None
         self._steps: Iterator[Step | Hold] | None = None
-        self._step: Step | Hold | None = None  # begun, and not over
-        self._due = 0.0  # when the last step was over, by the event loop's clock
+        self._step: Step | Hold | None = None  # begun, but not finished
+        self._due = 0.0  # the time at which the last step ended, by the event loop's clock
         self._dialect = dialect_of(None)
         self._head_sent = self._whole = False
         self._rest = b""
@@ -69,7 +70,7 @@ class SiteConnection:
         if self._end is not None:
             raise anyio.BrokenResourceError
         try:
-            self._incoming.feed(item)
+            self._parser.feed(item)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._waiting.append((None, iter((Refuse(400), Drop()))))
             self._asked.set()
@@ -93,7 +94,7 @@ class SiteConnection:
         return data
 
     def close(self) -> None:
-        """Close the client's end at once."""
+        """Close the client's end immediately."""
         if not self._closed:
             self._closed = True
             self._finish_all("left")
@@ -101,12 +102,12 @@ class SiteConnection:
             self._site.left(self)
 
     def cut(self) -> None:
-        """The site goes, and closes the connection."""
+        """Close the site's end, because the site is closing."""
         self._end = Drop()
         self._finish_all("dropped")
 
     def wake(self) -> None:
-        """End the read that goes on, if any; by a task of this event loop."""
+        """Wake a waiting read, if any. Call this in the connection's event loop."""
         if self._reading is not None:
             self._reading.cancel()
 
@@ -115,7 +116,7 @@ class SiteConnection:
         self._asked.set()
 
     async def _next(self) -> bytes:
-        """Play on to the next bytes; nothing if the connection ends instead."""
+        """Play the script up to its next bytes. Return `b""` if the connection ends instead."""
         data = b""
         while not data and self._end is None:
             if self._steps is None:
@@ -140,7 +141,7 @@ class SiteConnection:
         self._head_sent = self._whole = False
 
     async def _play(self, step: Step | Hold) -> bytes:
-        """Play a step to its end; cancelled, it is played again."""
+        """Play a step to its end. After a cancellation, it is played again."""
         match step:
             case Say() | Raw() | Refuse() | Fail() | Stop():
                 return self._send(step)
@@ -160,7 +161,7 @@ class SiteConnection:
         return b""
 
     def _send(self, step: Say | Raw | Refuse | Fail | Stop) -> bytes:
-        """The bytes of a step."""
+        """Return the bytes of a step."""
         if isinstance(step, Say):
             return self._head() + self._dialect.say(step)
         self._whole = True
@@ -192,7 +193,7 @@ class SiteConnection:
         self._mark(self._request, outcome)
 
     def _mark(self, request: Request | None, outcome: Outcome) -> None:
-        """Say what became of a request; the first one counts."""
+        """Set the outcome of a request, unless it has one."""
         if request is not None and request.outcome == "running":
             request.outcome = outcome
             self._site.notify()

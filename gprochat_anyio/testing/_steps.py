@@ -1,4 +1,4 @@
-"""What a scripted site does for a request: a script is a sequence of steps."""
+"""Scripts, which are sequences of steps for a scripted site."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Step:
-    """Base of the steps."""
+    """Base class of the steps."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Say(Step):
-    """Send a piece of the reply, as one HTTP chunk and for one read of the client's.
+    """A piece of the reply, sent as one HTTP chunk that the client receives in one read.
 
-    Other APIs than GPROChat's send it as one event, and half of a character with its other half.
+    Other APIs than GPROChat's send it as one event, and a partial character together with its rest.
 
-    :param text: bytes are for what is no whole text, such as half of a character; an empty
-        one at the start sends the answer's head alone
+    :param text: The text. Use bytes for partial characters. An empty first text sends only the
+        response's head.
     """
 
     text: str | bytes
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str | bytes):
-            raise ValueError(f"Say takes a str or bytes, not {type(self.text).__name__}")
+            raise ValueError(f"Say requires a str or bytes, not {type(self.text).__name__}")
 
     @property
     def encoded(self) -> bytes:
@@ -54,7 +54,7 @@ class Say(Step):
 
     @property
     def data(self) -> bytes:
-        """The chunk of a GPROChat site; nothing for an empty text, whose chunk would end the
+        """The chunk of a GPROChat site. Empty for an empty text, whose chunk would end the
         reply."""
         data = self.encoded
         return chunk(data) if data else b""
@@ -62,28 +62,29 @@ class Say(Step):
 
 @dataclass(frozen=True, slots=True)
 class Pause(Step):
-    """Send nothing for so many seconds of the event loop's clock, which may be a virtual one.
+    """A pause of some seconds, by the event loop's clock, which may be virtual.
 
-    They count from the step before, or from the request, whether or not the client reads.
+    It begins at the end of the previous step, or at the request, even if the client does not read.
     """
 
     seconds: float
 
     def __post_init__(self) -> None:
         if not isinstance(self.seconds, int | float) or not 0 <= self.seconds < float("inf"):
-            raise ValueError("Pause takes seconds, at least 0; Hang() sends nothing ever after")
+            raise ValueError("Pause requires seconds, at least 0; use Hang() for an endless pause")
 
 
 @dataclass(frozen=True, slots=True)
 class Hang(Step):
-    """Send nothing more, until the client leaves."""
+    """Silence until the client disconnects."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drop(Step):
-    """End the connection, with what was sent before it still to be read.
+    """The end of the connection. Data sent before it can still be read.
 
-    :param reset: as a peer that crashed does (RST), and not in an orderly way (FIN)
+    :param reset: Reset the connection as a crashed peer does (RST), instead of closing it in an
+        orderly way (FIN).
     """
 
     reset: bool = False
@@ -91,12 +92,13 @@ class Drop(Step):
 
 @dataclass(frozen=True, slots=True)
 class Refuse(Step):
-    """Answer with an error of the request's API instead of a reply; after nothing but pauses.
+    """An error response of the request's API, instead of a reply. Only pauses may precede it.
 
-    :param status: the HTTP status: 429 for too many requests, 401 for a wrong key or password
-    :param message: what the site says; None is an answer without a body
-    :param retry_after: the seconds of a `Retry-After`, and of Gemini's `RetryInfo`
-    :param code: the error's `code`, which sites give for the model's errors; Gemini's `status`
+    :param status: The HTTP status, such as 429 for too many requests or 401 for a wrong key or
+        password.
+    :param message: The error message. `None` for a response without a body.
+    :param retry_after: The `Retry-After`, or Gemini's `RetryInfo`, in seconds.
+    :param code: The error's `code`, which sites set for errors of the model, or Gemini's `status`.
     """
 
     status: int
@@ -106,13 +108,13 @@ class Refuse(Step):
 
     def __post_init__(self) -> None:
         if not isinstance(self.status, int) or not 300 <= self.status < 600:
-            raise ValueError("Refuse takes an HTTP status of an error, from 300 to 599")
+            raise ValueError("Refuse requires the HTTP status of an error, from 300 to 599")
         if self.retry_after is not None and not isfinite(self.retry_after):
-            raise ValueError("retry_after is in seconds, and finite")
+            raise ValueError("retry_after must be a finite number of seconds")
 
     @property
     def data(self) -> bytes:
-        """The answer of a GPROChat site."""
+        """The response of a GPROChat site."""
         if self.message is None:
             response = WireResponse(self.status)
         else:
@@ -122,10 +124,12 @@ class Refuse(Step):
 
 @dataclass(frozen=True, slots=True)
 class Fail(Step):
-    """The model behind the site fails: before any `Say` an error with status 500, after one the
-    mark that Node deployments end a broken reply with or, in other APIs, an event with an error.
+    """A failure of the site's model.
 
-    :param message: what the site says of it, for which the mark has no place
+    Before any `Say`, it is an error response with status 500. After one, it is the marker with
+    which Node deployments end a failed reply or, in other APIs, an error event.
+
+    :param message: The error message, which the marker cannot express.
     """
 
     message: str = "the model failed"
@@ -133,13 +137,13 @@ class Fail(Step):
 
 @dataclass(frozen=True, slots=True)
 class Stop(Step):
-    """End the reply as a whole one, and say why; a script that just ends says `"stop"`.
+    """The end of a complete reply. Without this step, a script ends with the reason `"stop"`.
 
-    GPROChat's API has a place for neither.
+    GPROChat's API cannot express the reason or the usage.
 
-    :param reason: the finish reason: `"stop"`, `"length"`, `"content_filter"`, or another word of
-        the API's own
-    :param usage: the tokens that the reply took; OpenAI's API tells them to requests that ask
+    :param reason: The finish reason: `"stop"`, `"length"`, `"content_filter"`, or another of the
+        API's names.
+    :param usage: The token counts. OpenAI's API sends them only if the request asks for them.
     """
 
     reason: str = "stop"
@@ -147,37 +151,37 @@ class Stop(Step):
 
     def __post_init__(self) -> None:
         if not isinstance(self.reason, str) or not self.reason:
-            raise ValueError("Stop takes a finish reason, such as 'stop' or 'length'")
+            raise ValueError("Stop requires a finish reason, such as 'stop' or 'length'")
         if not isinstance(self.usage, Usage | None):
-            raise ValueError(f"usage is a Usage, not {type(self.usage).__name__}")
+            raise ValueError(f"usage must be a Usage, not {type(self.usage).__name__}")
 
 
 @dataclass(frozen=True, slots=True)
 class Raw(Step):
-    """Send these bytes as they are: for what is malformed, or not of the request's API at all.
+    """Raw bytes, for malformed responses or responses of another API.
 
-    The site adds neither head nor end to a script with a `Raw`, and leaves the connection open
-    at the script's end: let it end with `Drop()` where the client should see an end.
+    The site adds neither a head nor an end to a script with a `Raw` step, and leaves the connection
+    open at the script's end. Add `Drop()` to end the connection.
     """
 
     data: bytes
 
     def __post_init__(self) -> None:
         if not isinstance(self.data, bytes):
-            raise ValueError(f"Raw takes bytes, not {type(self.data).__name__}")
+            raise ValueError(f"Raw requires bytes, not {type(self.data).__name__}")
 
 
 Hold: TypeAlias = Callable[[], Awaitable[object]]
-"""An async callable, such as the `wait` of an event, as a step: it holds the script up until it
-returns. It is called by whoever reads the reply, and again if that read was cancelled."""
+"""An async callable as a step, such as the `wait` method of an event. It blocks the script until it
+returns. The task that reads the reply calls it, and calls it again if a read was cancelled."""
 Script: TypeAlias = str | Step | Iterable[Step | Hold]
-"""The steps of a reply, which is complete at their end; a str is a reply of one piece."""
+"""The steps of a reply, which is complete after the last one. A str is a reply of one piece."""
 
 
 def steps_of(script: Script) -> Iterable[Step | Hold]:
-    """The steps of a script, one by one.
+    """Return the steps of a script.
 
-    :raises ValueError: for what is no script
+    :raises ValueError: If it is not a script.
     """
     if isinstance(script, str):
         return (Say(script),) if script else ()
@@ -185,49 +189,52 @@ def steps_of(script: Script) -> Iterable[Step | Hold]:
         return (script,)
     if not isinstance(script, Iterable):
         raise ValueError(
-            f"a script is a str or a sequence of steps such as Say, not {type(script).__name__}"
+            "a script must be a str or a sequence of steps such as Say, not "
+            f"{type(script).__name__}"
         )
     return script
 
 
 def checked_steps(script: Script) -> Sequence[Step | Hold]:
-    """The steps of a script that is played again and again.
+    """Validate a script, and return its steps for repeated use.
 
-    :raises ValueError: if it is no script, or one that says nothing new after an end
+    :raises ValueError: If it is not a script, or has steps after its end.
     """
     if isinstance(script, Iterable) and not isinstance(script, Sequence):
         raise ValueError(
-            "a script is a sequence of steps, which can be played again; for an endless one give a "
-            "function that makes it for each request"
+            "a script must be a sequence, which can be replayed; for an iterator or an infinite "
+            "script, use a function that returns it for each request"
         )
     steps = tuple(steps_of(script))
     for number, step in enumerate(steps):
         if not isinstance(step, Step) and not callable(step):
-            raise ValueError(f"step {number + 1} of a script is a {type(step).__name__}, no step")
+            raise ValueError(
+                f"step {number + 1} of a script is a {type(step).__name__}, not a step"
+            )
         if isinstance(step, Refuse) and any(isinstance(s, Say | Raw) for s in steps[:number]):
-            raise ValueError("Refuse is an answer of its own: it can not follow a Say or a Raw")
+            raise ValueError("Refuse is a complete response: it cannot follow a Say or a Raw")
         if isinstance(step, Hang | Drop | Refuse | Fail | Stop) and number < len(steps) - 1:
             raise ValueError(f"{type(step).__name__} ends a script; nothing can follow it")
     return steps
 
 
 def chunk(data: bytes) -> bytes:
-    """One HTTP chunk."""
+    """Encode an HTTP chunk."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def encode_response(response: WireResponse, *, retry_after: float | None = None) -> bytes:
-    """Return a response of the wire as it is sent."""
+    """Encode a response of the wire."""
     fields = {}
     if response.content_type is not None:
         fields["content-type"] = response.content_type
     if retry_after is not None:
-        fields["Retry-After"] = f"{retry_after:.15g}"  # no exponent
+        fields["Retry-After"] = f"{retry_after:.15g}"  # without an exponent
     return answer(response.status, response.body, fields)
 
 
 def answer(status: int, body: bytes, fields: dict[str, str]) -> bytes:
-    """A whole answer of known length."""
+    """Encode a complete response with a content length."""
     try:
         reason = HTTPStatus(status).phrase
     except ValueError:

@@ -1,4 +1,4 @@
-"""Recorded exchanges as JSON files: one exchange a file."""
+"""Transcripts: recorded exchanges as JSON files, one file per exchange."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 End: TypeAlias = Literal["complete", "closed", "reset", "left"]
-"""How an exchange ended: with the whole answer; before that by the site, in an orderly way or not;
-or by the client."""
+"""The end of an exchange: a complete response, a connection closed or reset by the site before
+that, or a client that left."""
 
 HISTORIES = frozenset({"messages", "contents", "systemInstruction"})
-"""The fields of requests that hold their history."""
+"""The fields of requests that contain the history."""
 
 _ENDS = ("complete", "closed", "reset", "left")
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Bytes that came at once.
+    """The data of one read.
 
-    :param t: seconds after the request
+    :param t: The time since the request, in seconds.
     """
 
     t: float
@@ -33,7 +33,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """One exchange: what was asked, and what came, byte for byte."""
+    """One exchange: the request, and the response byte for byte."""
 
     name: str
     request: dict[str, Any]
@@ -44,9 +44,9 @@ class Transcript:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Transcript:
-        """Read a file.
+        """Read a transcript from a file.
 
-        :raises ValueError: if it holds no transcript
+        :raises ValueError: If the file does not contain a transcript.
         """
         text = Path(path).read_bytes()
         try:
@@ -61,13 +61,13 @@ class Transcript:
                 found["secret_key"],
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is no transcript of an exchange: {error!r}") from None
+            raise ValueError(f"{path} is not the transcript of an exchange: {error!r}") from None
         if transcript.end not in _ENDS:
-            raise ValueError(f"{path}: the end of a transcript is one of {', '.join(_ENDS)}")
+            raise ValueError(f"{path}: the end of a transcript must be one of {', '.join(_ENDS)}")
         return transcript
 
     def dump(self, path: str | os.PathLike[str]) -> None:
-        """Write a file, in the place of what is there."""
+        """Write the transcript to a file, which is replaced if it exists."""
         fields = {
             "name": self.name,
             "note": self.note,
@@ -80,20 +80,21 @@ class Transcript:
 
 
 def number_of(path: Path) -> int | None:
-    """The number that a file's name begins with, if it does."""
+    """Return the number at the beginning of a file's name, if there is one."""
     found = re.match(r"[0-9]+", path.name)
     return int(found[0]) if found else None
 
 
 def transcripts_in(paths: Sequence[str | os.PathLike[str]]) -> Iterator[Transcript]:
-    """The transcripts of files, and of folders in the order of their files' numbers and names.
+    """Yield the transcripts of files, and of folders in the order of their files' numbers and
+    names.
 
-    :raises ValueError: for a file that is none, or a folder without any
+    :raises ValueError: If a file is not a transcript, or a folder contains none.
     """
     for path in map(Path, paths):
         files = sorted(path.glob("*.json"), key=_place) if path.is_dir() else [path]
         if not files:
-            raise ValueError(f"{path} holds no transcripts: *.json")
+            raise ValueError(f"{path} contains no transcripts (*.json)")
         yield from map(Transcript.load, files)
 
 

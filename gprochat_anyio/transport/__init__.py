@@ -1,4 +1,4 @@
-"""An HTTP/1.1 transport for streaming, on asyncio and on Trio."""
+"""HTTP/1.1 transport for streaming, on asyncio and Trio."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ __all__ = ["AnyIOTransport"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "AnyIOTransport":  # httpx, which it is made for, costs 50 ms to import
+    if name == "AnyIOTransport":  # it imports httpx, which takes 50 ms
         from ._httpx import AnyIOTransport  # noqa: PLC0415
 
         return AnyIOTransport

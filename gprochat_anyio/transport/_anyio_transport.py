@@ -1,4 +1,4 @@
-"""The library's connections for users of httpx and httpx2: `AnyIOTransport`, but for its base."""
+"""The implementation of `AnyIOTransport`, without its base class of httpx or httpx2."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 _NOT_IN_A_HEAD = (b"\r", b"\n", b"\0")
 
 
-class OwnConnections(NamedTuple):
-    """What an `AnyIOTransport` sends by, which a `Client` uses without httpx between."""
+class ConnectionSource(NamedTuple):
+    """The pool and the proxy of an `AnyIOTransport`. A `Client` uses them without httpx."""
 
     pool: Pool
     proxy: Proxy | None
 
 
 class _HttpxExchange(Exchange):
-    """An exchange on which every read from the connection starts httpx's read limit anew."""
+    """An exchange that restarts httpx's read timeout on every read from the connection."""
 
     __slots__ = ("limits",)
 
@@ -44,20 +44,19 @@ class _HttpxExchange(Exchange):
 
 
 class HTTPTransport:
-    """HTTP/1.1 over connections of its own, for `AsyncClient(transport=...)` of httpx or httpx2.
+    """HTTP/1.1 transport for `AsyncClient(transport=...)` of httpx or httpx2.
 
-    Bodies are handed over read by read; while nobody reads, at most 64 KiB and one read wait, and
-    nothing more is read from the socket. The limits of httpx's `timeout` are honoured. A request
-    that is safe to repeat is repeated once if a kept connection turns out to have been closed by
-    the server.
+    A response's body is streamed as it is read from the socket. At most 64 KiB and one read are
+    buffered ahead of the consumer. The limits of httpx's `timeout` are honoured. An idempotent
+    request is sent once more if the server had closed the kept-alive connection.
 
-    Cancelled at any point, a request's connection is closed and its slot free before the
-    cancellation leaves; closing an unfinished response never waits for the server.
+    Cancelling a request closes its connection and frees its slot before the cancellation
+    propagates. Closing an unfinished response never waits for the server.
 
-    :param ssl_context: replaces the shared one, which verifies by certifi's authorities
-    :param proxy: the URL of a proxy; `http://`, `https://` or `socks5://`
-    :param uds: the path of a Unix socket to connect to, whatever the URL's host
-    :param max_connections: maximum number of connections, idle ones included; None for no limit
+    :param ssl_context: Replaces the shared context, which trusts certifi's authorities.
+    :param proxy: The URL of a proxy: `http://`, `https://` or `socks5://`.
+    :param uds: The path of a Unix socket to connect to, regardless of the URL's host.
+    :param max_connections: Maximum number of connections, including idle ones. `None` for no limit.
     :raises ValueError: If an argument is invalid. The message names it.
     """
 
@@ -71,17 +70,17 @@ class HTTPTransport:
     ) -> None:
         if max_connections is not None and max_connections < 1:
             raise ValueError("max_connections must be at least 1, or None for no limit")
-        self._own = OwnConnections(
+        self._connections = ConnectionSource(
             Pool(max_connections=max_connections, ssl_context=ssl_context, uds=uds),
             None if proxy is None else Proxy.from_url(proxy),
         )
 
     async def aclose(self) -> None:
-        """Close the idle connections; those in use are closed as their responses end."""
-        self._own.pool.close()
+        """Close the idle connections. Connections in use are closed when their responses end."""
+        self._connections.pool.close()
 
     async def _handle(self, library: ModuleType, request: Any) -> Any:
-        """Send a request, and return its response once its head has come."""
+        """Send a request, and return its response once the head has arrived."""
         target = self._target(library, request)
         head = _head(library, request, target)
         body = await _body(library, request)
@@ -127,7 +126,7 @@ class HTTPTransport:
         *,
         fresh: bool,
     ) -> ResponseBuffer:
-        pool = self._own.pool
+        pool = self._connections.pool
         connection = await pool.acquire(target, limits.start, fresh=fresh)
         buffer = ResponseBuffer(connection.reactor.signal())
         exchange = _HttpxExchange(pool, connection, buffer, bodiless=method == "HEAD")
@@ -147,22 +146,23 @@ class HTTPTransport:
         if url.scheme not in ("http", "https"):
             raise library.UnsupportedProtocol(f"{url.scheme}:// is not HTTP", request=request)
         port = url.port or {"http": 80, "https": 443}[url.scheme]
-        return Target(url.scheme, url.raw_host.decode("ascii"), port, self._own.proxy)
+        return Target(url.scheme, url.raw_host.decode("ascii"), port, self._connections.proxy)
 
 
-def connections_of(transport: object) -> OwnConnections | None:
-    """Return what an `AnyIOTransport` sends by; None for one with a way of its own."""
+def connections_of(transport: object) -> ConnectionSource | None:
+    """Return the connections of an `AnyIOTransport`. `None` for any other transport, and for a
+    subclass that sends requests itself."""
     if not isinstance(transport, HTTPTransport):
         return None
     handle = type(transport).handle_async_request  # type: ignore[attr-defined]
     own = getattr(handle, "__module__", "").startswith("gprochat_anyio.transport.")
-    return transport._own if own else None  # noqa: SLF001 - this module's own
+    return transport._connections if own else None  # noqa: SLF001 - of a class in this module
 
 
 async def _send(
     buffer: ResponseBuffer, head: bytes, body: bytes | AsyncIterator[bytes], limits: HttpxLimits
 ) -> None:
-    """Send a request. A refusal that comes before it was sent whole ends that."""
+    """Send a request. Stop if the server refuses it before all of it has been sent."""
     exchange = buffer.exchange
     exchange.sent = False
     try:
@@ -176,8 +176,8 @@ async def _send(
                 await exchange.send(head)
                 async for part in body:
                     limits.start("send")
-                    # a refusal, or the end of the connection, may have come; not checked behind
-                    # the last part, where a response would find the request unfinished
+                    # A refusal or the end of the connection may have arrived. There is no check
+                    # after the last part, when a response would find the request unfinished.
                     await checkpoint()
                     await exchange.send(part)
             exchange.sent = True
@@ -188,7 +188,7 @@ async def _send(
 
 
 class _Body:
-    """The body of a response, as httpx iterates over it."""
+    """The body of a response, as a stream of httpx."""
 
     def __init__(self, buffer: ResponseBuffer, limits: HttpxLimits) -> None:
         self._buffer = buffer
@@ -222,7 +222,7 @@ def _head(library: ModuleType, request: Any, target: Target) -> Hidden:
     lines += [name + b": " + value for name, value in fields]
     if any(bad in line for line in lines for bad in _NOT_IN_A_HEAD):
         raise library.LocalProtocolError(
-            "the request's method, URL or headers hold CR, LF or NUL", request=request
+            "the request's method, URL or headers contain CR, LF or NUL", request=request
         )
     return Hidden(b"\r\n".join([*lines, b"", b""]))
 

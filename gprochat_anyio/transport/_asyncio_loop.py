@@ -1,4 +1,4 @@
-"""asyncio's event loop, uvloop's included, as the reactor uses it. Imported where it is running."""
+"""The reactor's adapter for asyncio and uvloop. Imported only while such a loop is running."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import Any
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
-# Callbacks and tasks run in copies of it, not in the context of whoever came first: that would be
-# kept, and seen by all. In a callback AnyIO knows the event loop by sniffio only, if that is there.
+# Callbacks and tasks run in copies of this context. The context of the first caller would be kept
+# alive and shared with every later caller. In a callback, AnyIO detects the event loop only by
+# sniffio, if that is installed.
 _context = contextvars.Context()
 with suppress(ImportError):
     from sniffio import current_async_library_cvar
@@ -23,7 +24,7 @@ with suppress(ImportError):
 
 
 class AsyncioLoop:
-    """asyncio's event loop, or one with its interface."""
+    """Adapter for asyncio's event loop, or one with its interface."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.clock: Callable[[], float] = loop.time
@@ -32,7 +33,7 @@ class AsyncioLoop:
         self._loop = loop
         self._fd: int | None = None
         self._timer: asyncio.Handle | None = None
-        self._at = inf  # of the timer: for what is overdue, uvloop's handle cannot tell
+        self._at = inf  # the timer's time, which uvloop's handle does not know once it is overdue
         self._expire: Callable[[], None]
 
     def is_running(self) -> bool:
@@ -57,7 +58,7 @@ class AsyncioLoop:
             self._timer = self._loop.call_at(at, self._fire, context=_context.copy())
 
     def stop(self) -> None:
-        del self._expire  # the reactor's, which refers to this
+        del self._expire  # it refers to the reactor, which refers to this
         if self._timer is not None:
             self._timer.cancel()
         if self._fd is not None and not self._loop.is_closed():
@@ -73,7 +74,7 @@ class AsyncioLoop:
         return self._loop.create_task(function(), name=name, context=context).cancel
 
     def call_soon(self, function: Callable[[], None]) -> None:
-        with suppress(RuntimeError):  # it is closed
+        with suppress(RuntimeError):  # the event loop is closed
             self._loop.call_soon_threadsafe(function, context=_context.copy())
 
     def notify_closing(self, fd: int) -> None:
@@ -88,7 +89,7 @@ class AsyncioLoop:
 
 
 class AsyncioSignal:
-    """A future for each wait."""
+    """A signal that uses one future per wait."""
 
     __slots__ = ("_future", "_loop")
 
@@ -97,6 +98,8 @@ class AsyncioSignal:
         self._future: asyncio.Future[None] | None = None
 
     async def wait(self) -> None:
+        # AnyIO would not cancel a task that is woken in the turn of the cancellation.
+        await checkpoint_if_cancelled()
         self._future = future = self._loop.create_future()
         try:
             await future

@@ -1,6 +1,6 @@
-"""Making a connection: TCP with Happy Eyeballs or a Unix socket, through a proxy, under TLS.
+"""Open connections: TCP with Happy Eyeballs or a Unix socket, optionally a proxy and TLS.
 
-Every function closes what it opened before an exception, a cancellation included, leaves it.
+A function that raises or is cancelled first closes the sockets that it has opened.
 """
 
 from __future__ import annotations
@@ -26,24 +26,26 @@ _Socket: TypeAlias = socket.socket
 
 
 class Opened(NamedTuple):
-    """A new connection, which belongs to the caller.
+    """A new connection. The caller closes it.
 
-    The layers may hold data that arrived behind a handshake. Before waiting for the socket, pass
-    `b""` through `decrypt` of each, the first layer first, and send what they give out.
+    The layers may hold data that arrived after a handshake. Before waiting for the socket, pass
+    `b""` through `decrypt` of each layer, in order, and send their output.
     """
 
     socket: _Socket
     """Connected and non-blocking."""
     layers: tuple[TLSLayer, ...]
-    """TLS, the layer next to the socket first: two for an https site through an https proxy."""
+    """The TLS layers, the one next to the socket first. An https site behind an https proxy has
+    two."""
 
 
 async def connect(target: Target, *, ssl_context: ssl.SSLContext | None, uds: str | None) -> Opened:
-    """Connect to an origin, ready to send a request.
+    """Open a connection to an origin, ready for a request.
 
-    :param ssl_context: `None` for the default one
-    :param uds: path of a Unix socket to use instead of TCP
-    :raises ConnectFailure: With a message that names the origin, or the proxy, and the cause.
+    :param ssl_context: The TLS context. `None` for the default context.
+    :param uds: The path of a Unix socket to use instead of TCP.
+    :raises ConnectFailure: If connecting fails. The message names the origin or the proxy, and the
+        cause.
     :raises NetworkForbiddenError: If a test forbids the network.
     """
     if target.proxy is None:
@@ -52,7 +54,7 @@ async def connect(target: Target, *, ssl_context: ssl.SSLContext | None, uds: st
         opening = await _connect_to_proxy(target.proxy, ssl_context)
     try:
         if target.proxy is not None and target.forwarded_by is None:
-            from . import _proxies  # noqa: PLC0415 - few need it
+            from . import _proxies  # noqa: PLC0415 - rarely needed
 
             await _proxies.open_tunnel(opening, target.proxy, target)
         if target.scheme == "https":
@@ -64,20 +66,20 @@ async def connect(target: Target, *, ssl_context: ssl.SSLContext | None, uds: st
 
 
 class OpeningSocket:
-    """A connected socket while the connection is being opened, under the TLS layers made so far."""
+    """A connected socket and its TLS layers, while the connection is being opened."""
 
     def __init__(self, connected: socket.socket) -> None:
         self.socket = connected
         self.layers: tuple[TLSLayer, ...] = ()
 
     async def start_tls(self, host: str, ssl_context: ssl.SSLContext | None) -> None:
-        """Add a TLS layer on top."""
-        from . import _tls  # noqa: PLC0415 - takes 13 ms, which plain HTTP need not pay
+        """Do a TLS handshake, and add its layer on top."""
+        from . import _tls  # noqa: PLC0415 - takes 13 ms, not needed for plain HTTP
 
         self.layers += (await _tls.start_tls(self, host, ssl_context),)
 
     async def send(self, data: bytes) -> None:
-        """Send through all layers.
+        """Send data through all layers.
 
         :raises OSError: If the connection breaks.
         """
@@ -92,9 +94,9 @@ class OpeningSocket:
                 await anyio.wait_writable(self.socket.fileno())
 
     async def receive(self, max_bytes: int = _READ_SIZE) -> bytes:
-        """Wait for data, and return it as it comes out of the topmost layer.
+        """Wait for data, and return the topmost layer's plaintext.
 
-        :param max_bytes: limit of what is taken from the socket
+        :param max_bytes: Maximum number of bytes to read from the socket.
         :raises OSError: If the connection breaks or ends.
         """
         while True:

@@ -1,4 +1,4 @@
-"""Connections and their receivers: what arrives is pushed from the one into the other."""
+"""The interfaces of connections, and of the receivers to which they push incoming data."""
 
 from __future__ import annotations
 
@@ -11,38 +11,39 @@ if TYPE_CHECKING:
     from ._target import Target
 
 READ_SIZE = 64 * 1024
-"""The most that one read takes from a socket, in bytes."""
+"""Maximum size of one read from a socket, in bytes."""
 
 
 class Receiver(Protocol):
-    """Takes what arrives on a connection. Nothing here may wait."""
+    """Receiver of a connection's incoming data. No method may wait."""
 
     def feed(self, data: bytes) -> None:
-        """Take bytes of the peer's."""
+        """Process bytes from the peer."""
         ...
 
     def lost(self, error: Exception | None) -> None:
-        """Take note of the end: an orderly one, or one by an error."""
+        """Handle the end of the connection. `error` is `None` if it was orderly."""
         ...
 
     def broken(self, error: BaseException) -> None:
-        """Take note that what was read is lost: `Unreadable`, or an exception of a test's site."""
+        """Handle the loss of data that was read. `error` is `Unreadable`, or the exception of a
+        test's site."""
         ...
 
 
 class Connection(Protocol):
-    """A connection to an origin. The pool keeps it between two exchanges."""
+    """A connection to an origin. Between exchanges, the pool keeps it."""
 
     reactor: Reactor
     target: Target
     reused: bool
     """True if it has served an earlier exchange."""
     expires: float
-    """The time at which an idle connection is given up."""
+    """The time until which the idle connection may be reused."""
 
     @property
     def receiver(self) -> Receiver | None:
-        """Takes what arrives: the exchange that uses the connection."""
+        """The receiver of incoming data: the exchange that uses the connection."""
         ...
 
     @receiver.setter
@@ -50,7 +51,7 @@ class Connection(Protocol):
 
     @property
     def on_unsolicited(self) -> Callable[[Any], None] | None:
-        """Called if the peer sends or ends something between two exchanges."""
+        """Callback for data, or the end of the connection, between two exchanges."""
         ...
 
     @on_unsolicited.setter
@@ -58,46 +59,46 @@ class Connection(Protocol):
 
     @property
     def closed(self) -> bool:
-        """True once it is closed."""
+        """True once the connection is closed."""
         ...
 
     @property
     def paused(self) -> bool:
-        """True while nothing is read."""
+        """True while reading is paused."""
         ...
 
     @property
     def is_sending(self) -> bool:
-        """True while data waits for room in the socket."""
+        """True while data is waiting for space in the socket's buffer."""
         ...
 
     def is_quiet(self) -> bool:
-        """Return True if the idle connection is open, and nothing has arrived."""
+        """Return True if the idle connection is open and has received nothing."""
         ...
 
     async def send(self, data: bytes) -> None:
-        """Send data; returns early if the connection breaks, which the receiver is told.
+        """Send data. Return early if the connection breaks; its receiver is notified.
 
-        Cancelled, the rest is not sent, which spoils the connection.
+        If this is cancelled, the rest is not sent and the connection cannot be reused.
         """
         ...
 
     def look(self) -> None:
-        """Push what has arrived already."""
+        """Push data that has already arrived to the receiver."""
         ...
 
     def pause(self) -> None:
-        """Stop reading."""
+        """Pause reading."""
         ...
 
     def resume(self) -> None:
-        """Read again."""
+        """Resume reading."""
         ...
 
     def close(self) -> None:
-        """Close at once, in any task or callback of the event loop."""
+        """Close immediately. Safe in any task or callback of the event loop."""
         ...
 
     def fileno(self) -> int:
-        """Return the socket's descriptor; -1 without one, or once it is closed."""
+        """Return the socket's file descriptor, or -1 if there is none or it is closed."""
         ...

@@ -1,4 +1,4 @@
-"""One request and its response, on one connection: from the socket's bytes to the sink's calls."""
+"""One request and its response on a connection, parsed and pushed to a sink."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from ._response_parser import ResponseParser
 
 
 class ResponseSink(Protocol):
-    """Takes the parts of a response in their order. Nothing here may wait.
+    """Receiver of the parts of a response, in order. No method may wait.
 
-    Nothing comes after `on_end`, after `on_failure`, or once the exchange is closed.
+    No method is called after `on_end`, after `on_failure`, or once the exchange is closed.
     """
 
     def on_head(self, response: ResponseParser) -> None:
-        """Take the head."""
+        """Handle the head."""
         ...
 
     def on_body(self, data: bytes) -> None:
-        """Take some of the body, never empty."""
+        """Handle a piece of the body, which is never empty."""
         ...
 
     def on_end(self) -> None:
-        """Take note that the response is complete; its connection has been let go."""
+        """Handle the end of a complete response. Its connection has been released."""
         ...
 
     def on_failure(self, failure: BaseException) -> None:
-        """Take note that the response is not complete; None stands for a defect of the library."""
+        """Handle the failure of an incomplete response."""
         ...
 
 
 class Exchange:
-    """Feeds a response to a sink as it arrives. Whoever made it closes it.
+    """One request and its response. Its creator closes it.
 
-    :param connection: owned from here on; an exchange gives it back, or closes it
-    :param bodiless: True if the response has no body, whatever its head says (HEAD)
+    :param connection: The connection, which the exchange returns to the pool or closes.
+    :param bodiless: True if the response has no body regardless of its head (HEAD).
     """
 
     __slots__ = ("_connection", "_headed", "_pool", "_sink", "parser", "proxy", "reused", "sent")
@@ -50,9 +50,9 @@ class Exchange:
         self.reused = connection.reused
         """True if the connection has served an earlier exchange."""
         self.proxy = connection.target.forwarded_by
-        """The proxy that reads the request itself, and may answer it."""
+        """The proxy that forwards the request, and may respond to it."""
         self.sent = True
-        """False while the request has not been sent whole, which spoils the connection."""
+        """False while part of the request is unsent. The connection cannot be reused then."""
         self._pool = pool
         self._connection: Connection | None = connection
         self._sink: ResponseSink | None = sink
@@ -61,41 +61,41 @@ class Exchange:
 
     @property
     def closed(self) -> bool:
-        """True once the connection has been let go."""
+        """True once the connection has been released."""
         return self._connection is None
 
     async def send(self, data: bytes) -> None:
-        """Send a part of the request; returns early if the connection breaks or is closed."""
+        """Send a part of the request. Return early if the connection breaks or is closed."""
         if self._connection is not None:
             await self._connection.send(data)
 
     def look(self) -> None:
-        """Take in what has arrived already."""
+        """Process data that has already arrived."""
         if self._connection is not None:
             self._connection.look()
 
     @property
     def paused(self) -> bool:
-        """True while nothing is read from the connection."""
+        """True while reading from the connection is paused."""
         return self._connection is not None and self._connection.paused
 
     def pause(self) -> None:
-        """Stop reading: TCP makes the peer wait."""
+        """Pause reading, so that TCP slows the peer down."""
         if self._connection is not None:
             self._connection.pause()
 
     def resume(self) -> None:
-        """Go on reading."""
+        """Resume reading."""
         if self._connection is not None and self._connection.paused:
             self._connection.resume()
 
     def close(self) -> None:
-        """Let the connection go: to the pool if the response is complete, closed if not.
+        """Return the connection to the pool if the response is complete, and close it otherwise.
 
-        It never waits, and may be called in any task or callback of the event loop, repeatedly.
+        This never waits and may be called repeatedly, in any task or callback of the event loop.
         """
         self._let_go()
-        self._sink = None  # which refers to this exchange
+        self._sink = None  # it refers to this exchange
 
     def _let_go(self) -> None:
         connection, self._connection = self._connection, None
@@ -112,9 +112,9 @@ class Exchange:
         parser.release()
 
     async def wait_closed(self) -> None:
-        """Do nothing: nothing of an exchange runs in the background."""
+        """Do nothing, because an exchange has no background task."""
 
-    # By the connection
+    # Called by the connection
 
     def feed(self, data: bytes) -> None:
         parser, sink = self.parser, self._sink
@@ -150,7 +150,7 @@ class Exchange:
 
             self._fail(proxy_refusal(self.proxy))
             return
-        missing = "its response was complete" if parser.received else "it answered"
+        missing = "its response was complete" if parser.received else "it responded"
         how = "was closed by the peer" if error is None else "broke"
         self._fail(
             ConnectionLost(
@@ -169,7 +169,7 @@ class Exchange:
         assert sink is not None
         self._let_go()
         sink.on_end()
-        self._sink = None  # not before: whatever is raised there, it hears of it
+        self._sink = None  # not before: if `on_end` raises, `on_failure` follows
 
     def _fail(self, failure: BaseException) -> None:
         sink = self._sink

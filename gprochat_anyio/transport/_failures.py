@@ -1,6 +1,6 @@
-"""Failures of an exchange over the network, before the caller decides their meaning.
+"""Failures of the transport.
 
-The client maps these to `GPROChatError`s, `AnyIOTransport` to httpx's own exceptions.
+The client maps them to `GPROChatError`, and `AnyIOTransport` to httpx's exceptions.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import os
 import socket
 
 
-class TransportFailure(Exception):  # noqa: N818 - what users see is an error, this is its cause
-    """Base of all failures of the network or of the peer."""
+class TransportFailure(Exception):  # noqa: N818 - internal; users see the errors made from it
+    """Base class of failures of the network or the peer."""
 
 
 class ConnectFailure(TransportFailure):
-    """No connection could be made: name lookup, TCP, proxy or TLS.
+    """Connecting failed: name resolution, TCP, proxy or TLS.
 
-    :param final: True if a further attempt with the same settings must fail as well
+    :param final: True if another attempt with the same settings would fail as well.
     """
 
     def __init__(self, message: str, *, final: bool = False) -> None:
@@ -25,18 +25,18 @@ class ConnectFailure(TransportFailure):
 
 
 class ProxyFailure(ConnectFailure):
-    """The proxy cannot be reached, refused, or sent something invalid.
+    """The proxy is unreachable, refused the request, or violated its protocol.
 
-    It is `final` if the proxy refused the credentials, or asks for some.
+    The failure is `final` if the proxy rejected the credentials or requires some.
     """
 
 
 class ConnectionLost(TransportFailure):
     """The connection ended or broke before the response was complete.
 
-    :param answered: True if any byte of the response had arrived
-    :param reused: True if the connection had been kept alive from an earlier exchange
-    :param reset: True if it broke, rather than being closed in an orderly way
+    :param answered: True if at least one byte of the response had arrived.
+    :param reused: True if the connection had been kept alive after an earlier exchange.
+    :param reset: True if the connection broke, False if the peer closed it in an orderly way.
     """
 
     def __init__(self, message: str, *, answered: bool, reused: bool, reset: bool) -> None:
@@ -47,34 +47,34 @@ class ConnectionLost(TransportFailure):
 
     @property
     def stale(self) -> bool:
-        """True for a kept connection that the peer had most likely closed already."""
+        """True for a kept-alive connection that the peer had probably closed before the request."""
         return self.reused and not self.answered
 
 
 class TLSBroken(TransportFailure):
-    """The peer broke the TLS protocol, or ended the connection without ending TLS."""
+    """The peer violated the TLS protocol, or closed the connection without `close_notify`."""
 
 
 class ProtocolViolation(TransportFailure):
-    """The peer violates HTTP/1.1 (RFC 9112), or sends more than the limits allow."""
+    """The peer violated HTTP/1.1 (RFC 9112), or exceeded a size limit."""
 
 
 class Unreadable(TransportFailure):
-    """What was read of a response is lost: by a defect of the library, or by an interrupt."""
+    """Data read from a response was lost, because of a bug in the library or an interrupt."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(
-            "the response could not be read, by a defect of gprochat_anyio: see the log "
-            "`gprochat_anyio` for its traceback, and report it"
+            "the response could not be read because of a bug in gprochat_anyio; please report it "
+            "with the traceback in the log `gprochat_anyio`"
             if isinstance(error, Exception)
-            else f"an interrupt ({type(error).__name__}) hit while the response was read; ask again"
+            else f"{type(error).__name__} interrupted the reading of the response; ask again"
         )
 
 
 class TimedOut(TransportFailure):
-    """A limit of a foreign transport ran out.
+    """A foreign transport timed out.
 
-    :param connecting: True if that was before the connection was made
+    :param connecting: True if the connection had not been made yet.
     """
 
     def __init__(self, message: str, *, connecting: bool) -> None:
@@ -83,14 +83,15 @@ class TimedOut(TransportFailure):
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the operating system's message, once, from any nest of exception groups."""
+    """Return the operating system's messages in an exception or nested groups, without
+    repetition."""
     cause = error.__cause__
     if isinstance(cause, BaseExceptionGroup):
         return "; ".join(dict.fromkeys(reason_of(e) for e in cause.exceptions))
     if cause is not None:
         return reason_of(cause)
     if isinstance(error, OSError) and error.strerror:
-        # AnyIO and the event loops put their own words there; getaddrinfo and ssl, own numbers
+        # AnyIO and the event loops put their own text there; getaddrinfo and ssl have own numbers
         foreign = isinstance(error, socket.gaierror) or type(error).__module__ == "ssl"
         number = 0 if foreign else error.errno or 0
         return system_message(number) if number > 0 else error.strerror
@@ -98,12 +99,12 @@ def reason_of(error: BaseException) -> str:
 
 
 def system_message(number: int) -> str:
-    """Return the operating system's message for an error number, Winsock's included."""
+    """Return the operating system's message for an error number, including Winsock's."""
     winsock: dict[int, str] = getattr(socket, "errorTab", {})  # exists on Windows only
     return winsock.get(number) or os.strerror(number)
 
 
 def single(group: BaseExceptionGroup) -> BaseException:
-    """Return the exception that task groups wrapped: Ctrl-C can arrive in any task."""
+    """Return the single exception that task groups wrapped, as Ctrl-C can be raised in any task."""
     first = group.exceptions[0]
     return single(first) if isinstance(first, BaseExceptionGroup) else first

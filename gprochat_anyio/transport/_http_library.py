@@ -1,6 +1,6 @@
-"""The HTTP library: httpx or, where that is not installed, its continuation httpx2.
+"""The HTTP library: httpx or, if that is not installed, its successor httpx2.
 
-The only module that imports it. Objects of both are taken wherever an application passes them.
+Only this module imports it. Applications may pass objects of either library.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["httpx", "library_of"]
 
 
 def library_of(thing: object) -> ModuleType:
-    """httpx or httpx2, whichever the class of this object comes from."""
+    """Return the library that defines an object's class: httpx or httpx2."""
     for base in type(thing).__mro__:
         if base.__module__.partition(".")[0] in ("httpx", "httpx2"):
             return importlib.import_module(base.__module__.partition(".")[0])

@@ -1,4 +1,4 @@
-"""`AnyIOTransport` for httpx; for httpx2 where httpx is not installed."""
+"""`AnyIOTransport` for httpx, or for httpx2 if httpx is not installed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class AnyIOTransport(HTTPTransport, httpx.AsyncBaseTransport):
     __doc__ = HTTPTransport.__doc__
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request, and return its response once its head has come.
+        """Send a request, and return its response once the head has arrived.
 
-        :raises httpx.TransportError: Of the kind that httpx documents, never without a message.
+        :raises httpx.TransportError: The exception that httpx documents, always with a message.
         """
         response: httpx.Response = await self._handle(library_of(request), request)
         return response

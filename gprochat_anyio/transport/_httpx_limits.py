@@ -1,4 +1,4 @@
-"""httpx's limits and exceptions, for an exchange over the library's own connections."""
+"""httpx's timeouts and exceptions, for exchanges over the library's own connections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _StageOrPool: TypeAlias = Stage | Literal["pool"]
 
 
 class HttpxLimits:
-    """httpx's four limits on one exchange: pool, connect, write and read, each per operation."""
+    """httpx's four timeouts of one exchange (pool, connect, write, read), each per operation."""
 
     def __init__(self, library: ModuleType, request: Any) -> None:
         self._library = library
@@ -28,20 +28,20 @@ class HttpxLimits:
         self._name = "pool"
 
     def start(self, stage: _StageOrPool) -> None:
-        """Start the limit of a stage; that of the stage before stops."""
+        """Start the timeout of a stage, and stop that of the previous stage."""
         self._name = "write" if stage == "send" else stage
         limit = self._limits.get(self._name)
         self._scope.deadline = inf if limit is None else anyio.current_time() + limit
 
     def renew_read(self) -> None:
-        """Start the read limit anew, if that is what runs: something has been read."""
+        """Restart the read timeout if it is running, after data has been read."""
         if self._name == "read":
             self.start("read")
 
     async def run(self, stage: _StageOrPool, operation: Callable[[], Awaitable[_T]]) -> _T:
-        """Run an operation under the limits, with its failures made into httpx's.
+        """Run an operation under the timeouts, and map its failures to httpx's exceptions.
 
-        :raises httpx.TransportError: what went wrong
+        :raises httpx.TransportError: If the operation fails or a timeout expires.
         """
         failure: TransportFailure | None = None
         with anyio.CancelScope() as self._scope:
@@ -59,7 +59,7 @@ class HttpxLimits:
 
 
 def _named(failure: TransportFailure) -> tuple[str, str]:
-    """The name of httpx's exception for a failure, and its message."""
+    """Return the name of httpx's exception for a failure, and its message."""
     if isinstance(failure, ProxyFailure):
         name = "ProxyError"
     elif isinstance(failure, ConnectFailure):

@@ -1,6 +1,6 @@
-"""The event loops, as the reactor needs them: asyncio (uvloop included) and Trio.
+"""The reactor's interface to event loops: asyncio (including uvloop) and Trio.
 
-Each is a module of its own, which is imported where that event loop is running already.
+Each adapter has its own module, which is imported only while its event loop is running.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from anyio.lowlevel import current_token
 
 
 class Signal(Protocol):
-    """Wakes the one task that waits for it. It remembers nothing: look before waiting."""
+    """A wake-up for one waiting task. It is not remembered: check the condition before waiting."""
 
     async def wait(self) -> None:
-        """Wait until the next `set`. Cancelled, it has no effect."""
+        """Wait until the next `set`. Cancellation has no other effect."""
         ...
 
     def set(self) -> None:
@@ -25,37 +25,38 @@ class Signal(Protocol):
 
 
 class EventLoop(Protocol):
-    """What a reactor asks of an event loop."""
+    """The operations of an event loop that a reactor uses."""
 
     clock: Callable[[], float]
-    """The time, in seconds."""
+    """Return the event loop's time, in seconds."""
 
     def signal(self) -> Signal:
-        """Make a signal."""
+        """Create a signal."""
         ...
 
     async def checkpoint(self) -> None:
-        """Let other tasks run, and heed cancellation."""
+        """Let other tasks run, and check for cancellation."""
         ...
 
     async def checkpoint_if_cancelled(self) -> None:
-        """Heed cancellation."""
+        """Check for cancellation."""
         ...
 
     def is_running(self) -> bool:
-        """Return True if this is the event loop that is running in this thread."""
+        """Return True if this event loop is running in the current thread."""
         ...
 
     def start(self, fd: int | None, poll: Callable[[], None], expire: Callable[[], None]) -> None:
-        """Call `poll` whenever the descriptor is readable, and `expire` at the time of `arm`."""
+        """Start to call `poll` while the descriptor is readable, and `expire` at the time set by
+        `arm`."""
         ...
 
     def arm(self, at: float) -> None:
-        """Call `expire` at this time, or soon after an earlier one."""
+        """Set the time for `expire`. It may still be called at an earlier time set before."""
         ...
 
     def stop(self) -> None:
-        """Stop calling. The descriptor is still open, and is closed next."""
+        """Stop calling. The caller closes the descriptor afterwards."""
         ...
 
     def spawn(
@@ -64,21 +65,22 @@ class EventLoop(Protocol):
         name: str,
         context: contextvars.Context | None = None,
     ) -> Callable[[], object]:
-        """Start a background task, which must not raise, and return what cancels it.
+        """Start a background task, which must not raise. Return a function that cancels it.
 
-        :param context: the task's own; an empty one unless given
+        :param context: The task's context. `None` for an empty context.
         """
         ...
 
     def call_soon(self, function: Callable[[], None]) -> None:
-        """Call a function, which must not raise, in the next turn: from any thread or finalizer.
+        """Schedule a function, which must not raise, for the event loop's next turn.
 
-        Once the event loop has ended, it may never be called.
+        This may be called from any thread or finalizer. After the event loop has ended, the
+        function may never be called.
         """
         ...
 
     def notify_closing(self, fd: int) -> None:
-        """Wake the tasks that wait for a descriptor by AnyIO: it is about to be closed."""
+        """Wake the tasks that wait for a descriptor with AnyIO, before it is closed."""
         ...
 
 

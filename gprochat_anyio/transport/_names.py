@@ -1,6 +1,6 @@
-"""Names and addresses: name resolution, and connecting to the first address that responds.
+"""Name resolution, and connecting to the first address that accepts.
 
-Every function closes what it opened before an exception, a cancellation included, leaves it.
+A function that raises or is cancelled first closes the sockets that it has opened.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ._failures import reason_of, single, system_message
 from ._reactor import current_reactor
 
 Address: TypeAlias = tuple[int, Any]
-"""An address family and an address as the socket module takes it."""
+"""An address family, and an address in the socket module's format."""
 
 ATTEMPT_DELAY = 0.25
-"""Seconds before the next address is tried beside the ones before it (RFC 8305, section 5)."""
+"""Delay before the next address is tried concurrently, in seconds (RFC 8305, section 5)."""
 
 _LOOKUP_THREADS = 64
 
@@ -31,12 +31,12 @@ _limiter: RunVar[anyio.CapacityLimiter] = RunVar("gprochat_anyio name lookups")
 
 
 async def resolve(host: str, port: int) -> list[Address]:
-    """Return the addresses of a host in the order in which to try them, the families alternating.
+    """Return the addresses of a host in the order to try them, with alternating families.
 
-    A name is looked up in a thread. The threads are limited separately, so that an application's
-    busy threads cannot delay a lookup. Cancellation abandons the thread.
+    A name is looked up in a thread. These threads have their own limit, so an application's busy
+    threads cannot delay a lookup. Cancellation abandons the thread.
 
-    :param host: ASCII; an IP address, also one with a scope, needs no thread
+    :param host: An ASCII name, or an IP address with or without a scope, which needs no thread.
     :raises OSError: If the name has no address.
     :raises ValueError: If the host is not ASCII.
     """
@@ -53,7 +53,7 @@ async def resolve(host: str, port: int) -> list[Address]:
 
 @lru_cache(maxsize=64)
 def _parse(name: bytes, port: int) -> list[Address]:
-    """Return an IP address, or nothing for a name."""
+    """Return an IP address as a list, or an empty list for a name."""
     try:
         return _look_up(name, port, socket.AI_NUMERICHOST)
     except socket.gaierror:
@@ -74,11 +74,11 @@ def _lookup_limiter() -> anyio.CapacityLimiter:
 
 
 async def connect_first(addresses: list[Address]) -> socket.socket:
-    """Connect to the first of several addresses that accepts (Happy Eyeballs, RFC 8305).
+    """Connect to the first address that accepts (Happy Eyeballs, RFC 8305).
 
-    The next address is tried as soon as an attempt fails, and otherwise after `ATTEMPT_DELAY`.
+    The next address is tried when an attempt fails, or after `ATTEMPT_DELAY`.
 
-    :raises OSError: If none accepts. The message holds each reason once.
+    :raises OSError: If none accepts. The message has each distinct reason.
     """
     if len(addresses) == 1:
         return await connect_to(*addresses[0])
@@ -97,7 +97,7 @@ async def connect_first(addresses: list[Address]) -> socket.socket:
 
 
 async def _attempt(addresses: list[Address], connected: list[socket.socket]) -> dict[str, None]:
-    """Collect connected sockets until there is one, and return why attempts failed."""
+    """Try the addresses until a socket is connected. Return the reasons of failed attempts."""
     reasons: dict[str, None] = {}
     failed = anyio.Event()
 
@@ -142,7 +142,7 @@ async def connect_to(family: int, address: Any) -> socket.socket:
         else:
             await checkpoint()
         if failure:
-            raise OSError(failure, system_message(failure))  # noqa: TRY301 - closed like any other
+            raise OSError(failure, system_message(failure))  # noqa: TRY301 - closed below, as for any error
     except BaseException:
         connecting.close()
         raise
@@ -150,7 +150,7 @@ async def connect_to(family: int, address: Any) -> socket.socket:
 
 
 def _is_connected(connecting: socket.socket) -> bool:
-    """Return True over loopback, where a connection is made at once."""
+    """Return True if the socket is connected already, as over loopback."""
     try:
         connecting.getpeername()
     except OSError:
@@ -159,5 +159,5 @@ def _is_connected(connecting: socket.socket) -> bool:
 
 
 def authority_of(host: str, port: int) -> str:
-    """Return `host:port`, an IPv6 address in brackets."""
+    """Return `host:port`, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

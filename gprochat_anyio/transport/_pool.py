@@ -1,6 +1,7 @@
-"""Connections: a bound on how many there are, and those kept alive for the next request.
+"""The connection pool: limits the number of connections, and keeps idle ones for reuse.
 
-Only `acquire` waits. No operation's cost grows with the number of connections or waiting requests.
+Only `acquire` waits. Every operation takes constant time, regardless of the number of connections
+and waiting requests.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
     import ssl
 
 KEEP_ALIVE = 5.0
-"""Seconds that a site keeps an idle connection when it does not say."""
+"""Time for which an idle connection is kept if the site does not announce one, in seconds."""
 
-_MARGIN = 0.8  # how much of the site's own limit is used: the rest is for the way there
+_MARGIN = 0.8  # of the site's own limit; the rest is for the network
 
 
 class _Waiter:
-    """A task that waits for a slot, or for a connection that already has one."""
+    """A task that waits for a slot, or for an idle connection with its slot."""
 
     __slots__ = ("connection", "event", "granted", "target")
 
@@ -44,21 +45,21 @@ class _Waiter:
 
 
 class PoolStatistics(NamedTuple):
-    """The state of a pool."""
+    """Statistics of a pool."""
 
     available: float
-    """Slots that the next requests can have at once; infinite without a limit."""
+    """Number of requests that can start without waiting; infinite without a limit."""
     idle: tuple[Connection, ...]
-    """The connections that are kept for them."""
+    """The idle connections."""
     waiting: int
-    """How many requests wait for a slot."""
+    """Number of requests that wait for a slot."""
 
 
 class Pool:
-    """At most `max_connections` connections, idle ones included; first come, first served.
+    """A pool of at most `max_connections` connections, including idle ones. Requests wait in order.
 
-    :param max_connections: None for no limit
-    :param uds: the path of a Unix socket that all connections go to
+    :param max_connections: Maximum number of connections. `None` for no limit.
+    :param uds: The path of a Unix socket to which all connections are made.
     """
 
     def __init__(
@@ -76,10 +77,10 @@ class Pool:
         self._waiting: OrderedDict[_Waiter, None] = OrderedDict()
         self._closed = False
         self.wrap: Callable[[Connection], Connection] | None = None
-        """Wraps each new connection, to see what goes over it."""
+        """Wraps each new connection, to observe its traffic."""
 
     def kept(self, target: Target) -> Connection | None:
-        """Return the idle connection to the target that was used last, if it is still good."""
+        """Return the most recently used idle connection to the target, if it is still usable."""
         self._close_expired(target)
         while (connection := self._pop_idle(target, last=True)) is not None:
             if self._is_good(connection):
@@ -91,13 +92,13 @@ class Pool:
     async def acquire(
         self, target: Target, on_stage: OnStage, *, fresh: bool = False
     ) -> Connection:
-        """Return a connection to the target: an idle one that is still good, or a new one.
+        """Return a usable idle connection to the target, or a new one.
 
-        Waits for a slot if there is none, in no stage; then, in the stage "connect", for the
-        connection. A cancellation in either leaves the slot free again.
+        This waits for a free slot, before any stage begins, and then connects in the stage
+        "connect". Cancellation frees the slot.
 
-        :param fresh: False if one that was used before will do
-        :raises ConnectFailure: If it cannot be made.
+        :param fresh: Do not reuse an idle connection.
+        :raises ConnectFailure: If connecting fails.
         """
         if not fresh and (connection := self.kept(target)) is not None:
             return connection
@@ -116,9 +117,9 @@ class Pool:
             raise
 
     def give_back(self, connection: Connection, keep_alive: float) -> None:
-        """Take back a connection whose exchange is complete.
+        """Return a connection to the pool after a complete exchange.
 
-        :param keep_alive: for how many seconds the site keeps it
+        :param keep_alive: The time for which the site keeps the idle connection, in seconds.
         """
         if self._closed or keep_alive <= 0:
             self.discard(connection)
@@ -127,14 +128,14 @@ class Pool:
         self._put_back(connection)
 
     def discard(self, connection: Connection) -> None:
-        """Close a connection at once, and free its slot."""
+        """Close a connection immediately, and free its slot."""
         try:
             connection.close()
         finally:
             self._free_slot()
 
     def close(self) -> None:
-        """Close the idle connections; those in use are closed when they are given back."""
+        """Close the idle connections. Connections in use are closed when they are returned."""
         self._closed = True
         self.close_idle()
 
@@ -146,7 +147,7 @@ class Pool:
             self.discard(connection)
 
     def statistics(self) -> PoolStatistics:
-        """Return what there is of connections, and of requests that wait for one."""
+        """Return the numbers of free slots and waiting requests, and the idle connections."""
         idle = tuple(c for connections in self._idle.values() for c in connections)
         return PoolStatistics(self._free + len(idle), idle, len(self._waiting))
 
@@ -163,12 +164,13 @@ class Pool:
                 return SocketConnection(opened.socket, opened.layers, target, reactor)
             finally:
                 reactor.leave()
-        except OSError as error:  # no descriptor is left, or no room in the kernel's tables
+        except OSError as error:  # the system has run out of descriptors or memory
             reason = reason_of(error)
         raise ConnectFailure(f"could not connect to {target.authority}: {reason}")
 
     def _close_expired(self, target: Target) -> None:
-        """Close at most two idle connections: one use adds one, so they cannot pile up."""
+        """Close at most two expired connections. Each use adds at most one, so they cannot pile
+        up."""
         for _ in range(2):
             if target not in self._idle:
                 return
@@ -188,7 +190,8 @@ class Pool:
         return connection
 
     def _forget(self, connection: Connection) -> None:
-        """Close an idle connection: it has expired, or the site has closed it or spoken."""
+        """Close an idle connection that has expired, or on which the site has closed or sent
+        data."""
         connections = self._idle[connection.target]
         del connections[connection]
         if not connections:
@@ -200,11 +203,11 @@ class Pool:
         return connection.expires > connection.reactor.clock() and connection.is_quiet()
 
     async def _slot(self, target: Target) -> Connection | None:
-        """Wait for a slot; it may come with a connection that already has it."""
+        """Wait for a slot. Return the idle connection that it belongs to, if any."""
         if self._free > 0:
             self._free -= 1
             return None
-        if self._idle:  # one that waits for another target, or is of no use to this request
+        if self._idle:  # to another target, or not usable for this request
             return self._pop_idle(next(iter(self._idle)), last=False)
         waiter = _Waiter(target)
         self._waiting[waiter] = None

@@ -1,4 +1,4 @@
-"""Tunnels through proxies: HTTP's CONNECT and SOCKS5, on a connection that is already made."""
+"""Tunnels through proxies, on an open connection: HTTP's CONNECT, and SOCKS5."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 async def open_tunnel(opening: OpeningSocket, proxy: Proxy, target: Target) -> None:
-    """Ask the proxy at the other end to relay bytes to the target.
+    """Open a tunnel to the target through the proxy at the other end.
 
-    :raises ProxyFailure: If it refuses, or does not speak its protocol.
+    :raises ProxyFailure: If the proxy refuses, or violates its protocol.
     """
     tunnel = _socks5 if proxy.scheme == "socks5" else _http_connect
     try:
@@ -34,11 +34,12 @@ async def open_tunnel(opening: OpeningSocket, proxy: Proxy, target: Target) -> N
 
 
 def proxy_refusal(proxy: Proxy) -> ProxyFailure:
-    """Return the failure for a proxy that responds with status 407, or SOCKS5's equivalent."""
+    """Return the failure for a proxy that requires or rejects credentials: status 407, or SOCKS5's
+    equivalent."""
     name = _name_of(proxy)
     if proxy.username is None:
-        advice = "put them into its URL: user:password@"
-        return ProxyFailure(f"the proxy {name} asks for credentials; {advice}", final=True)
+        advice = "add them to its URL: user:password@"
+        return ProxyFailure(f"the proxy {name} requires credentials; {advice}", final=True)
     return ProxyFailure(f"the proxy {name} refused the credentials in its URL", final=True)
 
 
@@ -57,7 +58,7 @@ async def _http_connect(opening: OpeningSocket, proxy: Proxy, target: Target) ->
             start = (start + data)[:13]
             response.feed(data)
     except (OSError, ProtocolViolation):
-        if start[8:] != b" 407 ":  # this status counts, even if a reset cuts the response off
+        if start[8:] != b" 407 ":  # status 407 is enough, even if a reset cuts the response off
             raise
     finally:
         response.release()
@@ -81,19 +82,19 @@ def _connect_head(proxy: Proxy, target: Target) -> Hidden:
 
 async def _socks5(opening: OpeningSocket, proxy: Proxy, target: Target) -> None:
     try:
-        from socksio import socks5  # noqa: PLC0415 - an extra
+        from socksio import socks5  # noqa: PLC0415 - an optional dependency
         from socksio.exceptions import SOCKSError  # noqa: PLC0415
     except ImportError:
         advice = "pip install 'gprochat-anyio[socks]'"
         raise ProxyFailure(f"a SOCKS proxy needs the extra `socks`: {advice}", final=True) from None
     if any(len(part.encode()) > 255 for part in (target.host, *_credentials(proxy))):
-        limit = "at most 255 bytes of a host's name, and of credentials"
-        raise ProxyFailure(f"SOCKS5 takes {limit}", final=True)
+        limit = "host names, user names and passwords to 255 bytes each"
+        raise ProxyFailure(f"SOCKS5 limits {limit}", final=True)
     socks: Any = socks5.SOCKS5Connection()
 
     async def ask(request: Any, size: int) -> bytes:
         socks.send(request)
-        del request  # a traceback shows what a frame holds
+        del request  # a traceback would show the frame's variables
         await opening.send(Hidden(socks.data_to_send()))
         return await _receive_exactly(opening, size)
 
@@ -113,7 +114,7 @@ async def _socks5(opening: OpeningSocket, proxy: Proxy, target: Target) -> None:
             socks5.SOCKS5Command.CONNECT, (target.host, target.port)
         )
         head = await ask(command, 5)
-        # what follows the address type: an address of 4 or 16 bytes, or a name after its length
+        # after the address type: an address of 4 or 16 bytes, or a length and a name
         rest = {1: 3, 4: 15}.get(head[3], head[4]) + 2
         reply = socks.receive_data(head + await _receive_exactly(opening, rest))
     except SOCKSError as error:
@@ -128,7 +129,7 @@ def _credentials(proxy: Proxy) -> tuple[str, str]:
 
 
 async def _receive_exactly(opening: OpeningSocket, size: int) -> bytes:
-    """Receive no more than a reply, because the site's bytes may follow it."""
+    """Receive exactly `size` bytes, because the site's data may follow them."""
     data = b""
     while len(data) < size:
         data += await opening.receive(size - len(data))

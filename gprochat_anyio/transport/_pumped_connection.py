@@ -1,6 +1,6 @@
-"""A connection over a byte stream that is not a socket: a site in memory, for tests.
+"""A connection over a byte stream that is not a socket, for tests with a site in memory.
 
-One background task reads it during an exchange. The stream's `close` must not have to wait.
+A background task reads the stream during an exchange. The stream's `close` must not wait.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _LOST = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 
 
 class PumpedConnection:
-    """A byte stream, owned from here on, that is read by a task while it has a receiver."""
+    """A connection over a byte stream, which it owns. A task reads while there is a receiver."""
 
-    is_sending = False  # what is in memory has room
+    is_sending = False  # sending to memory waits in `send` only
 
     def __init__(self, stream: MemoryStream, target: Target, reactor: Reactor) -> None:
         self.reactor = reactor
@@ -48,10 +48,10 @@ class PumpedConnection:
         try:
             await self._stream.send(data)
         except _LOST:
-            return  # reading tells
+            return  # the next read reports it
 
     def look(self) -> None:
-        """Do nothing: what has arrived is with the receiver already."""
+        """Do nothing, because the receiver already has all data that has arrived."""
 
     def pause(self) -> None:
         self.paused = True
@@ -87,7 +87,7 @@ class PumpedConnection:
                     data = b""
                 except _LOST as lost:
                     data, error = b"", lost
-                except Exception as own:  # noqa: BLE001 - the test's, raised where it waits
+                except Exception as own:  # noqa: BLE001 - the test's, re-raised to its caller
                     self._give_up(own)
                     break
                 if self.receiver is not receiver:
@@ -100,7 +100,7 @@ class PumpedConnection:
                 receiver.feed(data)
         except Exception as error:  # noqa: BLE001 - it fails this connection's receiver only
             _log.error(
-                "a response could not be read, by a defect of gprochat_anyio", exc_info=error
+                "a response could not be read because of a bug in gprochat_anyio", exc_info=error
             )
             self._give_up(Unreadable(error))
         finally:

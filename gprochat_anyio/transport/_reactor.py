@@ -1,18 +1,19 @@
-"""The reactor: one per event loop, it watches every connection and every deadline.
+"""The reactor, which watches all connections and deadlines of one event loop.
 
-Incoming bytes are pushed from the socket to whoever receives them by plain calls; no task waits for
-a connection, and nothing on that path waits. The sockets live in a selector of the reactor's own,
-whose descriptor is the only one that the event loop watches. It exists from the first connection of
-its loop to the last.
+Plain function calls push incoming bytes from a socket to its receiver. No task waits for a
+connection, and nothing on that path waits. The sockets are registered with the reactor's selector,
+and the event loop watches only the selector's descriptor. A reactor exists while its event loop has
+connections.
 """
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import os
 import selectors
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from heapq import heapify, heappop, heappush
 from math import inf
 from time import monotonic
@@ -30,36 +31,36 @@ WRITE = selectors.EVENT_WRITE
 
 _log = logging.getLogger("gprochat_anyio")
 
-_TURN = 0.002  # seconds of reading, after which the event loop gets its turn
-_FEW = 64  # entries of the heap that are not worth clearing up
+_TURN = 0.002  # seconds of reading before the event loop gets its turn
+_FEW = 64  # minimum size of a heap that is worth compacting
 
-# weak: a value that refers to its event loop would keep both
+# A strong reference to the reactor would keep its event loop alive, and with it the variable.
 _current: RunVar[weakref.ref[Reactor]] = RunVar("gprochat_anyio reactor")
 
 
 class Watched(Protocol):
-    """An operation with a deadline that may move, but only to a later time."""
+    """An operation with a deadline, which may only move to a later time."""
 
     def due(self, now: float) -> float:
-        """Return the time of the deadline, as things stand."""
+        """Return the current time of the deadline."""
         ...
 
     def look(self) -> None:
-        """Take in what has arrived, without waiting: it is in time."""
+        """Process data that has already arrived, without waiting. It arrived in time."""
         ...
 
     def expire(self) -> None:
-        """Fail, because the deadline has passed."""
+        """Fail the operation, because its deadline has passed."""
         ...
 
 
 class Deadline:
-    """An entry of the heap: looked at no later than `at`."""
+    """An entry of the heap of deadlines, which is checked no later than `at`."""
 
     __slots__ = ("at", "watched")
 
     def __init__(self, at: float, watched: Watched) -> None:
-        self.at = at
+        self.at: float = at
         self.watched: Watched | None = watched
 
     def __lt__(self, other: Deadline) -> bool:
@@ -67,7 +68,7 @@ class Deadline:
 
 
 def current_reactor() -> Reactor:
-    """Return the running event loop's reactor, a new one if there is none."""
+    """Return the running event loop's reactor. Create it if there is none."""
     found = _current.get(None)
     reactor = None if found is None else found()
     if reactor is None or reactor.closed or reactor.is_foreign:
@@ -77,25 +78,24 @@ def current_reactor() -> Reactor:
 
 
 class Reactor:
-    """Watches connections and deadlines for as long as there are any of the former.
+    """Watcher of one event loop's connections and deadlines. It runs while there are connections.
 
-    Nothing that it calls may raise but `KeyboardInterrupt`: connections fail their own receivers.
+    Callbacks must not raise, except `KeyboardInterrupt`. Connections pass errors to their
+    receivers.
     """
 
     def __init__(self, loop: EventLoop) -> None:
         self.clock: Callable[[], float] = loop.clock
-        self.now = loop.clock()
-        """When the latest event was fetched: what a read costs for its deadline."""
-        self.closed = False
-        self.spawn = loop.spawn
-        """Start a background task; see `EventLoop.spawn`."""
+        self.now: float = loop.clock()
+        """The time of the latest event. Deadlines use it instead of reading the clock."""
+        self.closed: bool = False
         self.signal: Callable[[], Signal] = loop.signal
-        """Make a signal for one waiting task."""
+        """Create a signal for one waiting task."""
         self._loop = loop
         self._pid = os.getpid()
         self._members = 0
         self._deadlines: list[Deadline] = []
-        self._live = 0  # entries whose operation has not ended
+        self._live = 0  # number of entries whose operation has not ended
         self._watched: dict[int, tuple[int, Callable[[int], None]]] = {}
         self._ready: list[tuple[selectors.SelectorKey, int]] = []
         self._selector: Any = DefaultSelector()
@@ -113,11 +113,11 @@ class Reactor:
         return self._pid != os.getpid()
 
     def join(self) -> None:
-        """Keep the reactor running, for a connection; `leave` ends that."""
+        """Add a connection, for which the reactor keeps running until `leave`."""
         self._members += 1
 
     def leave(self) -> None:
-        """Stop the reactor if that was its last connection."""
+        """Remove a connection, and stop the reactor if it was the last one."""
         self._members -= 1
         if not self._members and not self.closed:
             self.closed = True
@@ -126,12 +126,21 @@ class Reactor:
                 self._loop.stop()
             self._selector.close()
 
+    def spawn(
+        self,
+        function: Callable[[], Coroutine[Any, Any, None]],
+        name: str,
+        context: contextvars.Context | None = None,
+    ) -> Callable[[], object]:
+        """Start a background task; see `EventLoop.spawn`."""
+        return self._loop.spawn(function, name, context)
+
     # Sockets
 
     def register(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
-        """Have a callback called with the events that a descriptor is ready for.
+        """Register a callback, which is called with the events that a descriptor is ready for.
 
-        It may turn out not to be ready for reading.
+        Readiness for reading may be spurious.
         """
         self._selector.register(fd, events, callback)
         self._watched[fd] = events, callback
@@ -139,7 +148,8 @@ class Reactor:
     def watch(self, fd: int, before: int, events: int, callback: Callable[[int], None]) -> None:
         """Change the events of a descriptor.
 
-        With none it leaves the selector, which would go on reporting errors and hang-ups.
+        Without events it is unregistered, because the selector would still report errors and
+        hang-ups.
         """
         if self.is_foreign:
             return
@@ -153,7 +163,7 @@ class Reactor:
             self._selector.modify(fd, events, callback)
 
     async def wait_writable(self, fd: int) -> None:
-        """Wait until a socket is writable, or has failed. Cancelled, it has no effect."""
+        """Wait until a socket is writable or has failed. Cancellation has no other effect."""
         signal = self.signal()
         writable = False
 
@@ -176,12 +186,12 @@ class Reactor:
     def poll(self) -> None:
         """Read from sockets that are ready, for at most a few milliseconds.
 
-        The rest is read in the next turn, before anything that became ready since.
+        The remaining sockets are read in the next turn, before any that become ready later.
         """
         self.now = self.clock()
         if not self._ready and len(self._watched) == 1:
             ((events, callback),) = self._watched.values()
-            if events == READ:  # it is this one, and its read tells the rest
+            if events == READ:  # the only socket is ready, or its read says otherwise
                 callback(READ)
                 return
         self._ready = ready = self._ready or self._selector.select(0)
@@ -197,21 +207,21 @@ class Reactor:
         callback(events)
 
     def time(self) -> float:
-        """Return the time; once the event loop has ended, the latest time that is known."""
+        """Return the event loop's time, or the latest known time after it has ended."""
         if self.is_running():
             self.now = self.clock()
         return self.now
 
     def is_running(self) -> bool:
-        """Return True within the event loop, in a task or a callback."""
+        """Return True if called within the event loop, in a task or a callback."""
         return self._loop.is_running()
 
     # Deadlines
 
     def add_deadline(self, at: float, watched: Watched) -> Deadline:
-        """Have `watched.expire` called once what its `due` says has passed.
+        """Call `watched.expire` when the time of `watched.due` has passed.
 
-        :param at: by the event loop's clock, no later than any deadline to come
+        :param at: A time of the event loop's clock that is no later than any later value of `due`.
         """
         entry = Deadline(at, watched)
         self._live += 1
@@ -221,20 +231,20 @@ class Reactor:
         return entry
 
     def drop_deadline(self, entry: Deadline) -> None:
-        """Forget a deadline, for an operation that has ended."""
+        """Remove the deadline of an operation that has ended."""
         if entry.watched is None:
             return
         entry.watched = None
         self._live -= 1
         heap = self._deadlines
         if not self._live:
-            heap.clear()  # the timer stays: it finds nothing
+            heap.clear()  # the timer stays, and will find no entry
         elif len(heap) > _FEW and self._live * 4 < len(heap):
             heap[:] = [kept for kept in heap if kept.watched is not None]
             heapify(heap)
 
     def expire(self) -> None:
-        """Fail what is overdue. Most deadlines have only moved on, and go back into the heap."""
+        """Fail the operations whose deadlines have passed. Push back deadlines that have moved."""
         heap = self._deadlines
         self.now = now = self.clock()
         try:
@@ -242,7 +252,7 @@ class Reactor:
                 entry = heappop(heap)
                 if entry.watched is not None:
                     self._look_at(entry, entry.watched, now)
-        finally:  # whatever is raised, the others keep their deadlines
+        finally:  # also if an interrupt is raised, the other deadlines stay
             if not self.closed:
                 self._loop.arm(heap[0].at if heap else inf)
 
@@ -250,7 +260,7 @@ class Reactor:
         due = watched.due(now)
         if due <= now:
             watched.look()
-            if entry.watched is None:  # what had arrived has ended it
+            if entry.watched is None:  # the data that had arrived has ended the operation
                 return
             due = watched.due(now)
         if due > now:
@@ -261,4 +271,4 @@ class Reactor:
             try:
                 watched.expire()
             except Exception:  # noqa: BLE001 - it fails this operation only
-                _log.exception("a deadline was not told, by a defect of gprochat_anyio")
+                _log.exception("a deadline was not reported because of a bug in gprochat_anyio")

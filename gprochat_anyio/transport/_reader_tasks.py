@@ -1,6 +1,7 @@
-"""A stand-in for a selector, where no selector has a descriptor: one task waits for each socket.
+"""A replacement for a selector on Windows, where selectors have no descriptor.
 
-That is Windows. The interface is that part of `selectors.BaseSelector` which the reactor uses.
+One task waits for each socket. The interface is the part of `selectors.BaseSelector` that the
+reactor uses.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ _Callback = Callable[[int], None]
 
 
 class ReaderTasks:
-    """Waits for sockets by one background task per socket and direction.
+    """A selector that runs one background task per socket and direction.
 
-    :param dispatch: called with a registered callback and the event that it is for
+    :param dispatch: Called with a registered callback and its event.
     """
 
     def __init__(self, loop: EventLoop, dispatch: Callable[[_Callback, int], None]) -> None:
@@ -30,7 +31,7 @@ class ReaderTasks:
         self._waits: dict[int, list[_Wait]] = {}
 
     def register(self, fd: int, events: int, data: _Callback) -> None:
-        """Start the tasks that wait for these events."""
+        """Start a task for each event."""
         self._waits[fd] = [
             _Wait(self._loop, fd, event, partial(self._dispatch, data))
             for event in (EVENT_READ, EVENT_WRITE)
@@ -38,19 +39,19 @@ class ReaderTasks:
         ]
 
     def modify(self, fd: int, events: int, data: _Callback) -> None:
-        """Wait for other events than before."""
+        """Replace the events that are waited for."""
         self.unregister(fd)
         self.register(fd, events, data)
 
     def unregister(self, fd: int) -> None:
-        """Stop waiting: nothing refers to the descriptor once this returns."""
+        """Stop waiting. When this returns, nothing uses the descriptor any more."""
         for wait in self._waits.pop(fd):
             wait.cancel()
-        if self._loop.is_running():  # or nothing waits any more
+        if self._loop.is_running():  # otherwise no task waits any more
             self._loop.notify_closing(fd)
 
     def close(self) -> None:
-        """Let the reactor go, which refers to this. Every socket has been unregistered."""
+        """Break the reference cycle with the reactor. All sockets have been unregistered."""
         del self._dispatch
 
 

@@ -1,4 +1,4 @@
-"""The response of an exchange, held for a task that reads it."""
+"""A buffer for the response of an exchange, which a task reads."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from ._loops import Signal
 from ._response_parser import ResponseParser
 
 HIGH = 64 * 1024
-"""Bytes of body that wait to be read when the connection is paused."""
+"""Number of buffered bytes at which the connection is paused."""
 
-_REFUSALS = 300  # from this status on: redirects and errors
+_REFUSALS = 300  # statuses of redirects and errors start here
 
 
 class ResponseBuffer:
-    """Takes a response, and hands it to one task at a time.
+    """Sink that buffers a response, for one reading task at a time.
 
-    :param signal: of the connection's reactor
+    :param signal: A signal of the connection's reactor.
     """
 
     def __init__(self, signal: Signal) -> None:
         self.head: ResponseParser | None = None
-        """The response as far as it was parsed, once its head is complete."""
+        """The response's parser, once the head is complete."""
         self.on_refusal: Callable[[], None] | None = None
-        """Called by the head of a redirect or an error, which makes the rest of the request
-        useless. A server that answers with a success wants the rest."""
+        """Called for the head of a redirect or an error, when the rest of the request need not be
+        sent. A server that responds with a success still expects the rest."""
         self.exchange: Exchange
         self._signal = signal
         self._pieces: list[bytes] = []
@@ -39,7 +39,7 @@ class ResponseBuffer:
 
     @property
     def over(self) -> bool:
-        """True once nothing more comes."""
+        """True once the response has ended or failed."""
         return self._over
 
     def on_head(self, response: ResponseParser) -> None:
@@ -67,7 +67,7 @@ class ResponseBuffer:
         self._signal.set()
 
     def close(self) -> None:
-        """Let the connection go. A task that waits for more is told that there is none."""
+        """Release the connection. A task that waits for data gets an error."""
         self.exchange.close()
         if not self._over or self._pieces:
             self._pieces.clear()
@@ -83,7 +83,7 @@ class ResponseBuffer:
     async def wait_for_head(self) -> ResponseParser:
         """Return the response once its head is complete.
 
-        :raises TransportFailure: If it does not come.
+        :raises TransportFailure: If it does not arrive.
         """
         while self.head is None and not self._over:
             await self._signal.wait()
@@ -93,10 +93,10 @@ class ResponseBuffer:
         return self.head
 
     async def read(self) -> bytes:
-        """Return the body that has arrived, empty at its end. Cancelled, it loses nothing.
+        """Wait for data of the body and return it, or `b""` at the end. Cancellation loses no data.
 
         :raises BusyResourceError: If another task is reading.
-        :raises TransportFailure: If the response breaks off, behind what came before that.
+        :raises TransportFailure: If the response fails. Data that arrived before is returned first.
         """
         if self._is_reading:
             raise anyio.BusyResourceError("reading from")

@@ -1,8 +1,8 @@
 """HTTP/1.1 response parsing without I/O (RFC 9112): bytes in, one response out.
 
-llhttp parses, through httptools, in its strict mode. This module adds the rules that llhttp leaves
+llhttp parses in its strict mode, through httptools. This module adds the rules that llhttp leaves
 to its user: accepted versions and transfer codings, interim responses, folded header lines, bodies
-that end with the connection, and limits on everything that is not body.
+that end with the connection, and size limits outside of the body.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ import httptools
 from ._failures import ProtocolViolation
 
 HEAD_LIMIT = 64 * 1024
-"""Maximum size of a head in bytes, interim responses included. Once the body has begun: maximum
-number of bytes that may arrive without any body (chunk extensions, trailers)."""
+"""Maximum size of the head in bytes, including interim responses. After the head: maximum number of
+bytes between two pieces of the body (chunk extensions, trailers)."""
 
 Framing = Literal["chunked", "length", "close", "none"]
 
 _PROTOCOL = b"HTTP/"
 _TAB = 0x09
 _control_character = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_open_line_break = re.compile(rb"\r(?:\n\r?)?\Z")  # the next byte tells what it is
+_open_line_break = re.compile(rb"\r(?:\n\r?)?\Z")  # ambiguous until the next byte
 
 
 class ResponseParser:
     """Parser of the response to one request.
 
-    :param bodiless: the request's method (HEAD, CONNECT) makes the response end at its head
+    :param bodiless: True if the response ends with its head, because of the request's method (HEAD,
+        CONNECT).
     """
 
     __slots__ = (
@@ -58,33 +59,33 @@ class ResponseParser:
         self.reason = b""
         self.version = ""
         self.headers: list[tuple[bytes, bytes]] = []
-        """The head's fields in order, with their names as sent."""
+        """The header fields in order, with their names as sent."""
         self.framing: Framing = "none"
-        """The rule that ends the body, once `head_complete`."""
+        """The rule that determines the end of the body, once `head_complete` is True."""
         self.keep_alive = False
-        """The peer allows another request on this connection."""
+        """True if the peer allows another request on this connection."""
         self.head_complete = False
         self.complete = False
         self.surplus = False
-        """The peer sent more than the response."""
+        """True if the peer sent data after the response."""
         self.pieces: list[bytes] = []
-        """Body since the last `take`, in pieces that mean nothing by themselves."""
+        """Pieces of the body since the last `take`. Their boundaries have no meaning."""
         self.received = False
-        """At least one byte has arrived."""
+        """True once at least one byte has arrived."""
         self.violation: ProtocolViolation | None = None
-        """The error that follows the pieces. `take` raises it after them."""
+        """The error after the pieces. `take` raises it once they have been taken."""
         self._bodiless = bodiless
         self._barren = 0
-        self._held = b""  # the end of what arrived, not given to llhttp yet
+        self._held = b""  # received, but not passed to llhttp yet
         self._position: Literal["start", "status line", "fields"] = "start"
-        self.on_body = self.pieces.append  # a C function: body costs no Python call
+        self.on_body = self.pieces.append  # a C function, so that pieces cost no Python call
         self._parser = httptools.HttpResponseParser(self)
 
     def feed(self, data: bytes) -> None:
-        """Parse what was read, at least one byte.
+        """Parse data, at least one byte.
 
-        :raises ProtocolViolation: If the head is invalid or too large, and if more is fed after any
-            error. The first error behind the head is raised by `take`, in order.
+        :raises ProtocolViolation: If the head is invalid or too large, or if data is fed after an
+            error. The first error after the head is raised by `take`, in order.
         """
         if self.violation is not None:
             raise self.violation
@@ -104,7 +105,7 @@ class ResponseParser:
             self._barren += len(data)
             if self._barren > HEAD_LIMIT:
                 what = "trailers or chunk extensions" if self.head_complete else "head"
-                self._fail(f"the response's {what} takes more than {HEAD_LIMIT} bytes")
+                self._fail(f"the response's {what} is larger than {HEAD_LIMIT} bytes")
 
     def feed_eof(self) -> bool:
         """Process the end of the stream. Return True if the response is complete."""
@@ -113,9 +114,9 @@ class ResponseParser:
         return self.complete
 
     def take(self) -> list[bytes]:
-        """Return the pieces of body parsed since the last call.
+        """Return the pieces of the body since the last call.
 
-        :raises ProtocolViolation: If there are none, and the bytes behind them were invalid.
+        :raises ProtocolViolation: If there are none, and the data after them was invalid.
         """
         if self.violation is not None and not self.pieces:
             raise self.violation
@@ -124,24 +125,24 @@ class ResponseParser:
         return pieces
 
     def release(self) -> None:
-        """Break the reference cycle with the C parser. Nothing can be fed afterwards."""
+        """Break the reference cycle with the C parser. No data may be fed afterwards."""
         self.violation = None
         del self._parser
 
     @property
     def reusable(self) -> bool:
-        """The connection is fit for another request."""
+        """True if the connection can be used for another request."""
         return self.complete and self.keep_alive and not self.surplus
 
     # -- callbacks of httptools
 
     @property
     def announced_status(self) -> int:
-        """The status, as soon as its line has come; 0 before that."""
+        """The status, as soon as the status line has arrived. 0 before that."""
         return self.status or self._parser.get_status_code()
 
     def on_message_begin(self) -> None:
-        if self.complete:  # stop llhttp, or the next body would be taken for this response's
+        if self.complete:  # stop llhttp, which would add the next body to this response
             raise ProtocolViolation("the peer sent more than its response")
 
     def on_status(self, reason: bytes) -> None:
@@ -150,9 +151,11 @@ class ResponseParser:
         self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.head_complete:  # a trailer, which no request asked for
+        if self.head_complete:  # a trailer, which is ignored
             return
-        if _TAB in value and name.lower() == b"transfer-encoding":  # to llhttp, not `chunked`
+        if (
+            _TAB in value and name.lower() == b"transfer-encoding"
+        ):  # llhttp does not see `chunked` then
             raise ProtocolViolation("the response's transfer coding contains a tab")
         self.headers.append((name, value.rstrip(b" \t")))
 
@@ -181,10 +184,10 @@ class ResponseParser:
     # -- rules that llhttp leaves to its user
 
     def _feed_head(self, data: bytes) -> None:
-        """Feed a head with its folded lines unfolded (RFC 9112, section 5.2), and what follows it.
+        """Unfold the lines of a head (RFC 9112, section 5.2), and feed it and the data after it.
 
-        llhttp's own leniency for folds would accept NUL in a field, too. Each line break of a fold
-        and the blank after it become one space, whichever way the bytes are split.
+        llhttp's own lenient mode for folds would also accept NUL in a field. Each line break of a
+        fold and the following blank become one space, wherever the data is split.
         """
         self.received = True
         data, self._held = self._held + data, b""
@@ -213,17 +216,19 @@ class ResponseParser:
     def _unfold(self, head: bytes) -> bytes:
         if head.find(b"\r\n ") < 0 and (_TAB not in head or head.find(b"\r\n\t") < 0):
             return head
-        # a blank after the status line begins no fold: llhttp refuses it
+        # a blank after the status line is not a fold; llhttp rejects it
         start = 0 if self._position == "fields" else head.find(b"\r\n") + 2
         return head[:start] + head[start:].replace(b"\r\n ", b" ").replace(b"\r\n\t", b" ")
 
     def _check_interim(self) -> None:
-        """Drop the head of an interim response, or refuse it."""
+        """Drop the head of an interim response, or reject it."""
         if self.status < 100:
             raise ProtocolViolation("the response's status is below 100")
         if self.status == 101:
             raise ProtocolViolation("the peer switched protocols without being asked")
-        if self.status > 103 and self._announced_framing() != "close":  # up to 103: never read
+        if (
+            self.status > 103 and self._announced_framing() != "close"
+        ):  # up to 103, the body is never read
             raise ProtocolViolation("an interim response announces a body")
         self.headers.clear()
         self.reason = b""
@@ -236,12 +241,12 @@ class ResponseParser:
                 if framing == "chunked" or value.lower() != b"chunked":
                     raise ProtocolViolation("the response's transfer coding is not `chunked` alone")
                 framing = "chunked"
-            elif lowered == b"content-length":  # never together: llhttp refuses that
+            elif lowered == b"content-length":  # never with chunked; llhttp rejects both together
                 framing = "length"
         return framing
 
     def _refuse(self, error: httptools.HttpParserError) -> None:
-        if self.complete:  # what follows the response only makes the connection unfit
+        if self.complete:  # data after the response only prevents reuse of the connection
             self.surplus = True
             return
         self.violation = (

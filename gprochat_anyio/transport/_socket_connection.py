@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gprochat_anyio._redaction import Hidden
@@ -23,9 +24,9 @@ _log = logging.getLogger("gprochat_anyio")
 
 
 class SocketConnection:
-    """A connected socket, owned from here on.
+    """A connection over a socket, which it owns.
 
-    :param layers: the TLS layers on it, the one next to the socket first
+    :param layers: The TLS layers, the one next to the socket first.
     """
 
     __slots__ = (
@@ -64,7 +65,7 @@ class SocketConnection:
         self._recv = connected.recv
         self._fd = connected.fileno()
         self._unsent: memoryview | None = None
-        self._reset: OSError | None = None  # found by sending, which hides it from reading
+        self._reset: OSError | None = None  # reported to a send, and therefore not to a read
         self._room = reactor.signal()
         self._events = READ
         reactor.join()
@@ -82,13 +83,13 @@ class SocketConnection:
         try:
             if events & WRITE and self._unsent is not None:
                 self._flush()
-            if events & self._events & READ:  # it may have been paused since, or closed
+            if events & self._events & READ:  # it may have been paused or closed meanwhile
                 self._read()
         except BaseException as error:  # noqa: BLE001 - it fails this connection's receiver only
             self._give_up(error, receiver)
 
     def look(self) -> None:
-        """Push what has arrived already."""
+        """Push data that has already arrived to the receiver."""
         receiver = self.receiver
         try:
             for _ in range(_READS_AT_A_DEADLINE):
@@ -133,7 +134,7 @@ class SocketConnection:
             self._end(failure)
 
     def _end(self, error: Exception | None) -> None:
-        """Nothing more comes: stop watching, or it would be reported for ever."""
+        """Handle the end of the data. Stop watching the socket, which would stay readable."""
         if self.receiver is None:
             self._refuse_unsolicited()
         else:
@@ -146,10 +147,10 @@ class SocketConnection:
             self.on_unsolicited(self)
 
     def _give_up(self, error: BaseException, receiver: Receiver | None) -> None:
-        """Fail the receiver, whose bytes are lost, and raise what is no defect: Ctrl-C."""
+        """Fail the receiver, whose data is lost. Re-raise an interrupt, which is not a bug."""
         if isinstance(error, Exception):
             _log.error(
-                "a response could not be read, by a defect of gprochat_anyio", exc_info=error
+                "a response could not be read because of a bug in gprochat_anyio", exc_info=error
             )
         try:
             if receiver is not None:
@@ -163,7 +164,7 @@ class SocketConnection:
         if self.closed or not self._events:
             return False
         if self._layers:
-            self.look()  # session tickets may have come
+            self.look()  # session tickets may have arrived
             return not self.closed and bool(self._events)
         try:
             self._recv(1, socket.MSG_PEEK)
@@ -180,13 +181,8 @@ class SocketConnection:
         return self._unsent is not None
 
     async def send(self, data: bytes) -> None:
-        if self._layers and not self.reused:
-            self._decrypt(b"", ended=False)  # some may have arrived behind the handshake
-        for layer in reversed(self._layers):
-            layer.encrypt(data)
-            data = layer.outgoing()
-        self._write(data)
-        del data  # a cancellation's traceback shows what a frame holds
+        self.write(data)
+        del data  # a cancellation's traceback would show the frame's variables
         try:
             while self._unsent is not None:
                 await self._room.wait()
@@ -194,8 +190,27 @@ class SocketConnection:
             self._stop_sending()
             raise
 
+    def write(self, data: bytes) -> None:
+        """Send data without waiting. The part that does not fit is sent when the socket is
+        writable."""
+        if self._layers and not self.reused:
+            self._decrypt(b"", ended=False)  # data may have arrived after the handshake
+        for layer in reversed(self._layers):
+            layer.encrypt(data)
+            data = layer.outgoing()
+        self._write(data)
+
+    def end_sending(self) -> None:
+        """Shut down sending. The peer's data can still be read."""
+        for layer in self._layers:
+            layer.end()
+        self._send_outgoing()
+        if self._unsent is None:  # otherwise closing has to do it
+            with suppress(OSError):  # the peer has disconnected
+                self._socket.shutdown(socket.SHUT_WR)
+
     def _send_outgoing(self) -> None:
-        """Send what the TLS layers have to say themselves: alerts, and answers to key updates."""
+        """Send the TLS layers' own records: alerts, and replies to key updates."""
         for number, layer in enumerate(self._layers):
             data = layer.outgoing()
             for outer in reversed(self._layers[:number]):
@@ -220,12 +235,14 @@ class SocketConnection:
             self._stop_sending()
 
     def _send_now(self, data: bytes | memoryview) -> int:
-        """Return how many bytes were sent; all of them if there is nobody to take them."""
+        """Return the number of bytes sent. If the peer has disconnected, that is all of them."""
         try:
             return self._socket.send(data)
         except BlockingIOError:
             return 0
-        except OSError as error:  # reading tells, unless this has taken its error
+        except (
+            OSError
+        ) as error:  # the next read reports it, unless this call has consumed the error
             if isinstance(error, ConnectionResetError):
                 self._reset = error
             return len(data)

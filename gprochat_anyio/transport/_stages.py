@@ -1,4 +1,4 @@
-"""The stages of an exchange, by which its caller sets deadlines."""
+"""The stages of an exchange, for its caller's deadlines."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from typing import Literal
 
 Stage = Literal["connect", "send", "read"]
 OnStage = Callable[[Stage], None]
-"""Called at the start of each stage. Before "connect" a request waits for a connection slot."""
+"""A callback for the start of each stage. Before "connect", a request waits for a slot."""

@@ -1,4 +1,4 @@
-"""Where a request goes: the origin, and the way there."""
+"""Origins, proxies and URLs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ _PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy, by its URL: `http://`, `https://` or `socks5://` (which resolves names itself).
+    """A proxy: `http://`, `https://` or `socks5://`, which resolves names itself.
 
-    :raises ValueError: for another scheme or no host; it never shows the URL's credentials
+    :raises ValueError: If the scheme is another, or the host is missing. The message never shows
+        the URL's credentials.
     """
 
     scheme: str
@@ -37,7 +38,7 @@ class Proxy:
 
     @property
     def authorization(self) -> bytes | None:
-        """The value of `Proxy-Authorization`, if the URL had credentials."""
+        """The value of `Proxy-Authorization`, or `None` if the URL has no credentials."""
         if self.username is None:
             return None
         return b"Basic " + b2a_base64(
@@ -46,7 +47,7 @@ class Proxy:
 
 
 class Target(NamedTuple):
-    """An origin and the proxy on the way to it, if any: what connections are shared by."""
+    """An origin, and the proxy on the way to it, if any. The key of connections in a pool."""
 
     scheme: str
     host: str
@@ -55,29 +56,29 @@ class Target(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """The value of `Host`: the port only where it is not the scheme's own."""
+        """The value of `Host`, without the scheme's default port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
     def forwarded_by(self) -> Proxy | None:
-        """The proxy that reads the request itself, rather than relaying a tunnel's bytes."""
+        """The proxy that forwards the request itself, instead of opening a tunnel."""
         forwarded = self.scheme == "http" and self.proxy is not None
         return self.proxy if forwarded and self.proxy.scheme != "socks5" else None  # type: ignore[union-attr]
 
 
 def split_url(argument: str, url: str, schemes: tuple[str, ...]) -> tuple[SplitResult, int]:
-    """Split a URL, and give the port it means.
+    """Split a URL. Return its parts and its port.
 
-    :raises ValueError: for anything but an absolute URL of one of these schemes; it names the
-        argument, and does not show the URL, which may hold credentials
+    :raises ValueError: If it is not an absolute URL with one of these schemes. The message names
+        the argument but does not show the URL, which may contain credentials.
     """
     listed = " or ".join(f"{scheme}://" for scheme in schemes)
     wanted = f"{argument} must be an absolute URL that starts with {listed}"
     if not isinstance(url, str):
         raise ValueError(f"{wanted}, not {type(url).__name__}")
     if not url.isprintable() or " " in url:
-        raise ValueError(f"{wanted}; this one has a space or a control character in it")
+        raise ValueError(f"{wanted}; this one contains a space or a control character")
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -85,32 +86,34 @@ def split_url(argument: str, url: str, schemes: tuple[str, ...]) -> tuple[SplitR
         reason = str(error)
     else:
         if parts.scheme not in schemes or not parts.hostname:
-            raise ValueError(wanted)
+            raise ValueError(f"{wanted}, such as {schemes[0]}://127.0.0.1:8000")
         return parts, _PORTS[parts.scheme] if port is None else port
     raise ValueError(f"{wanted}; this one is malformed: {reason}")
 
 
 def ascii_host(argument: str, host: str) -> str:
-    """A host name as DNS and `Host` have it.
+    """Encode a host name in ASCII, for DNS and `Host`.
 
-    :raises ValueError: for what is no host name
+    :raises ValueError: If it is not a valid host name.
     """
     if host.isascii():
         return host
-    import idna  # noqa: PLC0415 - only for names that need it
+    import idna  # noqa: PLC0415 - rarely needed
 
     try:
         return idna.encode(host, uts46=True).decode()
     except idna.IDNAError as error:
         reason = str(error)
-    raise ValueError(f"{argument} has a host that is no valid name: {reason}")
+    raise ValueError(f"{argument} has an invalid host name: {reason}")
 
 
 def environment_proxy(scheme: str, host: str, port: int) -> Proxy | None:
-    """The proxy that the environment has for an origin: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY,
-    NO_PROXY, in either case, and the platform's settings on macOS and Windows.
+    """Return the environment's proxy for an origin, or `None`.
 
-    :raises ValueError: when it is no URL of a proxy
+    The variables are HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in upper or lower case. On
+    macOS and Windows, the platform's settings count as well.
+
+    :raises ValueError: If the setting is not a proxy's URL.
     """
     if os.name == "posix" and not any(name.lower().endswith("_proxy") for name in os.environ):
         return None

@@ -1,9 +1,10 @@
-"""TLS on a connection that is already made. Imported when first needed: `ssl` takes 13 ms."""
+"""TLS on an open connection. Imported when it is first needed, because `ssl` takes 13 ms."""
 
 from __future__ import annotations
 
 import os
 import ssl
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -12,20 +13,21 @@ from ._failures import ConnectFailure, TLSBroken, reason_of
 if TYPE_CHECKING:
     from ._connecting import OpeningSocket
 
-_UNKNOWN_AUTHORITY = (18, 19, 20)  # OpenSSL's X509_V_ERR_*: self-signed, or no issuer was found
+_UNKNOWN_AUTHORITY = (18, 19, 20)  # OpenSSL's X509_V_ERR_*: self-signed, or the issuer is unknown
 
-_RECORD = 16 * 1024  # the most that one read gives: the plaintext of one TLS record
+_RECORD = 16 * 1024  # maximum of one read: the plaintext of one TLS record
 
 
 @cache
 def default_ssl_context() -> ssl.SSLContext:
-    """Return the verifying context shared by all who bring none; making one takes 20 ms.
+    """Return the shared default context, as creating one takes 20 ms.
 
-    Certificate authorities are those of SSL_CERT_FILE or SSL_CERT_DIR if set, else certifi's.
+    It trusts the certificate authorities of SSL_CERT_FILE or SSL_CERT_DIR if set, otherwise
+    certifi's.
     """
     cafile, capath = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     if not (cafile or capath):
-        import certifi  # noqa: PLC0415 - only connecting by TLS needs it
+        import certifi  # noqa: PLC0415 - needed for TLS only
 
         cafile = certifi.where()
     context = ssl.create_default_context(cafile=cafile, capath=capath)
@@ -34,33 +36,38 @@ def default_ssl_context() -> ssl.SSLContext:
 
 
 class TLSLayer:
-    """The client's side of TLS without I/O.
+    """One side of a TLS connection, without I/O.
 
-    After every operation, send what `outgoing()` returns: handshakes, key updates and alerts
-    write to the peer, too. After `decrypt` and `feed_eof`, look at `failure` and `ended`.
-    Neither method raises, because plaintext may precede what broke the connection.
+    After every operation, send the bytes of `outgoing()`: handshakes, key updates and alerts
+    produce some as well. After `decrypt` and `feed_eof`, check `failure` and `ended`. Neither
+    method raises, because plaintext may precede the failure.
 
-    :raises ValueError: If the host name cannot be one.
+    :param server_hostname: The host name to verify. `None` for the server's side, which does its
+        handshake in `decrypt`.
+    :raises ValueError: If the host name is invalid.
     """
 
     __slots__ = ("_incoming", "_outgoing", "ended", "failure", "ssl_object")
 
-    def __init__(self, context: ssl.SSLContext, server_hostname: str) -> None:
+    def __init__(self, context: ssl.SSLContext, server_hostname: str | None) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.ssl_object = context.wrap_bio(
-            self._incoming, self._outgoing, server_hostname=server_hostname
+            self._incoming,
+            self._outgoing,
+            server_side=server_hostname is None,
+            server_hostname=server_hostname,
         )
-        """For the TLS version and the peer's certificate."""
+        """The source of the TLS version and the peer's certificate."""
         self.ended = False
-        """True once the peer has ended TLS with `close_notify`: an orderly end."""
+        """True once the peer has ended TLS in an orderly way, with `close_notify`."""
         self.failure: TLSBroken | None = None
-        """The reason why nothing more can be received."""
+        """The failure after which nothing more can be received, or `None`."""
 
     def do_handshake(self, data: bytes = b"") -> bool:
-        """Feed ciphertext to the handshake, and return True once it is complete.
+        """Feed ciphertext to the handshake. Return True once it is complete.
 
-        What arrived behind the handshake stays inside: call `decrypt(b"")` before waiting for the
-        socket.
+        Data that arrived after the handshake stays buffered: call `decrypt(b"")` before waiting for
+        the socket.
 
         :raises ssl.SSLError: If the handshake fails.
         """
@@ -72,9 +79,10 @@ class TLSLayer:
         return True
 
     def decrypt(self, data: bytes) -> bytes:
-        """Feed ciphertext, and return all plaintext that it completes.
+        """Feed ciphertext. Return all plaintext that it completes.
 
-        Session tickets and the like give `b""`. What follows `close_notify` is ignored.
+        Records without plaintext, such as session tickets, give `b""`. Data after `close_notify` is
+        ignored.
         """
         self._incoming.write(data)
         pieces: list[bytes] = []
@@ -90,15 +98,15 @@ class TLSLayer:
                 pieces.append(piece)
             else:
                 self.ended = True
-            # without a further read, which would cost an exception
+            # avoids another read, which would cost an exception
             if not self._incoming.pending and not self.ssl_object.pending():
                 break
         return b"".join(pieces)
 
     def encrypt(self, data: bytes) -> None:
-        """Encrypt data for the peer: `outgoing()` returns the ciphertext.
+        """Encrypt data for the peer. `outgoing()` returns the ciphertext.
 
-        A renegotiation (TLS 1.2) that the peer begins while a request is sent is a `failure`.
+        If the peer starts a renegotiation (TLS 1.2) meanwhile, `failure` is set.
         """
         rest = memoryview(data)
         try:
@@ -108,17 +116,22 @@ class TLSLayer:
             self._fail(reason_of(error))
 
     def outgoing(self) -> bytes:
-        """Return, once, the bytes that are to be sent to the peer."""
+        """Return the bytes to send to the peer, and remove them from the buffer."""
         return self._outgoing.read()
 
     def feed_eof(self) -> None:
-        """Take note that no more ciphertext comes.
+        """Handle the end of the ciphertext.
 
-        Without `close_notify` before it this is a `failure`: anybody on the way can cut the
-        connection, so it says nothing about the end of what the peer sends.
+        Without a preceding `close_notify`, `failure` is set: anybody on the network can close the
+        connection, so this is not a reliable end of the peer's data.
         """
         if not self.ended:
             self._fail("the peer closed the connection without ending TLS")
+
+    def end(self) -> None:
+        """End sending with `close_notify`."""
+        with suppress(ssl.SSLError):  # it wants to read the peer's
+            self.ssl_object.unwrap()
 
     def _fail(self, reason: str) -> None:
         if self.failure is None:
@@ -128,11 +141,11 @@ class TLSLayer:
 async def start_tls(
     opening: OpeningSocket, host: str, ssl_context: ssl.SSLContext | None
 ) -> TLSLayer:
-    """Do the handshake, with verification of the host's certificate.
+    """Do the handshake, and verify the host's certificate.
 
     The caller closes the socket if this raises.
 
-    :param ssl_context: `None` for `default_ssl_context()`
+    :param ssl_context: The TLS context. `None` for `default_ssl_context()`.
     :raises ConnectFailure: If the handshake fails, or the server chose HTTP/2.
     """
     final = False
@@ -154,7 +167,7 @@ async def start_tls(
             return layer
         final = True
         reason = (
-            "it chose HTTP/2, which ssl_context offers and this client does not speak; "
+            "it chose HTTP/2, which ssl_context offers but this client does not support; "
             'call ssl_context.set_alpn_protocols(["http/1.1"])'
         )
     raise ConnectFailure(f"could not connect to {host}: {reason}", final=final)

@@ -1,4 +1,4 @@
-"""Trio's run, as the reactor uses it. Imported where it is running."""
+"""The reactor's adapter for Trio. Imported only while Trio is running."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trio.lowlevel import Abort, Task
 
 
 class TrioLoop:
-    """Trio's run. One system task watches the descriptor and the time."""
+    """Adapter for Trio. One system task watches the descriptor and the next deadline."""
 
     def __init__(self) -> None:
         self.clock: Callable[[], float] = trio.current_time
@@ -46,13 +46,13 @@ class TrioLoop:
 
     def stop(self) -> None:
         self._stopped = True
-        del self._poll, self._expire  # the reactor's, which refers to this
-        if self._scope is None:  # the task has not begun, is expiring deadlines, or has ended
+        del self._poll, self._expire  # they refer to the reactor, which refers to this
+        if self._scope is None:  # the task has not started, is expiring deadlines, or has ended
             return
         if self._fd is None:
             self._scope.cancel()
         else:
-            # not a cancellation: that touches the descriptor, which may be another's by then
+            # Not a cancellation, which would touch the descriptor after it may have been reused.
             trio.lowlevel.notify_closing(self._fd)
 
     def spawn(
@@ -91,7 +91,7 @@ class TrioLoop:
                 if not self._stopped:
                     self._expire()
         finally:
-            self._stopped = True  # the run may be over, with connections open
+            self._stopped = True  # Trio may have ended with connections open
             self._scope = None
 
     async def _watch(self) -> None:
@@ -100,14 +100,14 @@ class TrioLoop:
         try:
             while not self._stopped:
                 await trio.lowlevel.wait_readable(self._fd)
-                if not self._stopped:  # it may have been, since the descriptor was readable
+                if not self._stopped:  # it may have been stopped meanwhile
                     self._poll()
         except trio.ClosedResourceError:
             return
 
 
 class TrioSignal:
-    """Reschedules the task that waits."""
+    """A signal that reschedules the waiting task."""
 
     __slots__ = ("_task",)
 

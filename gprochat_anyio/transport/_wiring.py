@@ -1,7 +1,7 @@
-"""Where connections lead instead of into the network: for tests, set by `gprochat_anyio.testing`.
+"""Replacements for network connections in tests, set by `gprochat_anyio.testing`.
 
-Both are the process's own, so that they hold in every thread and event loop. Empty, as they are
-outside tests, they cost a connection nothing.
+They are global, so that they apply in every thread and event loop of the process. Outside tests
+they are empty.
 """
 
 from __future__ import annotations
@@ -12,50 +12,53 @@ from typing import Protocol
 
 
 class MemoryStream(Protocol):
-    """The client's end of a connection in memory."""
+    """The client's end of an in-memory connection."""
 
     async def receive(self, max_bytes: int = ...) -> bytes:
-        """Wait for data; raises as AnyIO's byte streams do."""
+        """Wait for data. Raise as AnyIO's byte streams do."""
         ...
 
     async def send(self, item: bytes) -> None:
-        """Send data; raises as AnyIO's byte streams do."""
+        """Send data. Raise as AnyIO's byte streams do."""
         ...
 
     def close(self) -> None:
-        """Close at once, in any task or callback of the event loop."""
+        """Close immediately. Safe in any task or callback of the event loop."""
         ...
 
 
 in_memory: dict[str, Callable[[], Awaitable[MemoryStream]]] = {}
-"""What connects to a site in memory, by the site's origin (`https://name`).
-There is neither a proxy nor TLS on the way."""
+"""Functions that connect to in-memory sites, by the site's origin (`https://name`). Neither proxies
+nor TLS apply."""
 
 switches: list[bool] = []
-"""Whether the real network may be used: the last one counts, none at all allows it."""
+"""The nested permissions to use the real network. The last one applies; without any, it is
+allowed."""
 
 
 class NetworkForbiddenError(RuntimeError):
-    """A test would have used the network. No `GPROChatError`, so that nothing that handles those
-    hides it, and nothing is tried again."""
+    """A test tried to use the network.
+
+    It is not a `GPROChatError`, so that no handler of those hides it, and nothing is retried.
+    """
 
 
 def check_allowed(host: str) -> None:
-    """Make sure that a real connection may be made. Loopback always may.
+    """Check that a network connection is allowed. Loopback always is.
 
-    :raises NetworkForbiddenError: if not
+    :raises NetworkForbiddenError: If it is not.
     """
     if not switches or switches[-1] or is_loopback(host):
         return
     raise NetworkForbiddenError(
-        f"a connection to {host} was about to be made while gprochat_anyio.testing forbids the "
-        "network. Script a site instead: `async with scripted_site('Hello') as site`, and give the "
-        "client site.url; or allow this one with `with allow_network():`"
+        f"gprochat_anyio.testing forbids the network, and a client is connecting to {host}. Script "
+        "a site instead (`async with scripted_site('Hello') as site`) and pass site.url to the "
+        "client, or allow this connection with `with allow_network():`"
     )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, by its name or its address."""
+    """Return True if a host's name or address is a loopback one."""
     try:
         return ip_address(host.partition("%")[0]).is_loopback
     except ValueError:

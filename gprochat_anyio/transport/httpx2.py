@@ -13,9 +13,9 @@ class AnyIOTransport(HTTPTransport, httpx2.AsyncBaseTransport):
     __doc__ = HTTPTransport.__doc__
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send a request, and return its response once its head has come.
+        """Send a request, and return its response once the head has arrived.
 
-        :raises httpx2.TransportError: Of the kind that httpx2 documents, never without a message.
+        :raises httpx2.TransportError: The exception that httpx2 documents, always with a message.
         """
         response: httpx2.Response = await self._handle(httpx2, request)
         return response

@@ -1,4 +1,4 @@
-"""Killed fifty times, a batch loses nothing and asks nothing twice that it had."""
+"""A batch that is killed many times loses no line, and asks no recorded prompt again."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
-from batch_site import BatchSite, batch_site_in_thread
-from raw_site import BOUND, running
+from support.batch_site import BatchSite, batch_site_in_thread
+from support.raw_site import BOUND, running
 
 from gprochat_anyio.testing import Pause, Refuse, Request, Say, Script
 
-PROMPTS = 2000
-KILLS = 50
+PROMPTS_PER_KILL = 40
 
 
-def answer(request: Request) -> Script:
-    pause = Pause(0.01)  # so that many are in flight whenever it is killed
+def respond(request: Request) -> Script:
+    pause = Pause(0.01)  # keeps many prompts in flight when the batch is killed
     fails = request.prompt.endswith("7")
     return pause, Refuse(400, "no") if fails else Say(f"re: {request.prompt}")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
-def test_killed_at_fifty_moments(tmp_path: Path) -> None:
+def test_killed_at_many_moments(tmp_path: Path, *, full: bool) -> None:
+    kills = 50 if full else 10
+    number_of_prompts = kills * PROMPTS_PER_KILL
     chance = random.Random(4)
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    # a tenth of them twice
-    prompts = [f"prompt {number % (PROMPTS * 9 // 10)}" for number in range(PROMPTS)]
+    # a tenth of the prompts are duplicates
+    prompts = [
+        f"prompt {number % (number_of_prompts * 9 // 10)}" for number in range(number_of_prompts)
+    ]
     chance.shuffle(prompts)
     records = ({"prompt": prompt, "id": prompt} for prompt in prompts)
     source.write_text("\n".join(map(json.dumps, records)))
@@ -40,11 +44,11 @@ def test_killed_at_fifty_moments(tmp_path: Path) -> None:
     kept: Counter[str] = Counter()
     asked_when_kept: Counter[str] = Counter()
     grown = 0
-    with batch_site_in_thread(answer) as site:
-        for _ in range(KILLS):
+    with batch_site_in_thread(respond) as site:
+        for _ in range(kills):
             kill_one(chance, site, source, out)
             now = whole_lines(out)
-            assert not kept - now, "a line is lost"
+            assert not kept - now, "a line was lost"
             grown += now != kept
             asked = site.counts
             for prompt in now:
@@ -54,15 +58,15 @@ def test_killed_at_fifty_moments(tmp_path: Path) -> None:
         with command(chance, site, source, out) as process:
             assert process.wait(BOUND) == 1, "some have failed"
         asked = site.counts
-    assert grown > KILLS // 5, "killed too early to show anything"
-    assert len(out.read_bytes().splitlines()) == PROMPTS
+    assert grown > kills // 5, "killed too early to show anything"
+    assert len(out.read_bytes().splitlines()) == number_of_prompts
     assert whole_lines(out) == wanted
     assert {prompt: asked[prompt] for prompt in asked_when_kept} == asked_when_kept
-    assert len(asked_when_kept) > PROMPTS // 10
+    assert len(asked_when_kept) > number_of_prompts // 10
 
 
 def kill_one(chance: random.Random, site: BatchSite, source: Path, out: Path) -> None:
-    """Start it, and kill it: mostly amid requests, sometimes as it starts."""
+    """Start a batch, and kill it: mostly amid requests, sometimes as it starts."""
     before = len(site.asked)
     with command(chance, site, source, out) as process:
         if chance.random() < 0.2:
@@ -86,6 +90,6 @@ def command(
 
 
 def whole_lines(out: Path) -> Counter[str]:
-    """How often each prompt is in the output."""
+    """Return the number of complete lines of each prompt."""
     lines = out.read_bytes().split(b"\n")[:-1] if out.exists() else []
     return Counter(line["id"] for line in map(json.loads, lines))

@@ -1,8 +1,9 @@
-"""The pieces that read the input and repair the output, on any bytes."""
+"""Reading of inputs, and recovery of outputs, from any bytes."""
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -15,8 +16,9 @@ from typing import Any
 import anyio
 import pytest
 from anyio import to_thread
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from support.blocked import all_tasks_blocked
 
 from gprochat_anyio import Message
 from gprochat_anyio._request.reply import Reply, Timing
@@ -24,6 +26,7 @@ from gprochat_anyio.batch import OutputBusyError, OutputError
 from gprochat_anyio.batch import _lines as lines_module
 from gprochat_anyio.batch._journal import Journal
 from gprochat_anyio.batch._keys import KeyCounts, key_of_bad_item, key_of_messages
+from gprochat_anyio.batch._line_json import decode_fields, encode_fields
 from gprochat_anyio.batch._lines import LineReader, LineSplitter, LongLine, is_blank
 from gprochat_anyio.batch._lock import FileLock
 from gprochat_anyio.batch._records import (
@@ -45,23 +48,28 @@ def record(line: bytes, **options: Any) -> Record:
     return record_of_line(line, **given)
 
 
-def ours(number: int = 0, *, failed: bool = False) -> bytes:
-    """A line as a batch writes it."""
+def ours(number: int = 0, *, failed: bool = False, again: bool = False) -> bytes:
+    """Return a line as a batch writes it.
+
+    :param again: Whether the line replaces a failure's.
+    """
     made = record_of_item(f"prompt {number}", site=SITE, index=number)
+    made.replaces = made.key if again else None
     if failed:
         return line_of_error(made, OSError("broken"))
     return line_of_reply(made, Reply("text", Timing(0, 0, 0, 1, 4, 1)))
 
 
-def opened(path: Path, *, retry_failed: bool = False) -> Journal:
-    journal = Journal(path, sync_every=1, retry_failed=retry_failed)
+def opened(path: Path) -> Journal:
+    journal = Journal(path, sync_every=1)
     journal.open()
     return journal
 
 
 class TestSplitter:
+    @pytest.mark.slow
     @given(st.lists(st.binary(max_size=9)), st.data())
-    def test_gives_the_same_lines_however_the_bytes_come(
+    def test_lines_do_not_depend_on_block_boundaries(
         self, pieces: list[bytes], data: st.DataObject
     ) -> None:
         whole = b"\n".join(pieces)
@@ -76,7 +84,7 @@ class TestSplitter:
         assert got == (wanted if wanted[-1] else wanted[:-1])
 
     @given(st.lists(st.integers(0, 12), max_size=8), st.integers(1, 40))
-    def test_keeps_no_line_beyond_the_limit(self, sizes: list[int], block: int) -> None:
+    def test_bytes_of_long_lines_are_not_kept(self, sizes: list[int], block: int) -> None:
         whole = b"".join(b"x" * size + b"\n" for size in sizes)
         splitter, got = LineSplitter(6), list[bytes | LongLine]()
         for at in range(0, len(whole), block):
@@ -86,7 +94,7 @@ class TestSplitter:
             None if size > 6 else size for size in sizes
         ]
 
-    def test_long_lines_are_told_apart(self) -> None:
+    def test_long_lines_have_different_digests(self) -> None:
         splitter = LineSplitter(3)
         one, same, other = splitter.feed(b"aaaa\naa") + splitter.feed(b"aa\naaab\n")
         assert isinstance(one, LongLine)
@@ -94,7 +102,7 @@ class TestSplitter:
         assert isinstance(other, LongLine)
         assert one.digest == same.digest != other.digest
 
-    def test_a_long_last_line_needs_no_end(self) -> None:
+    def test_a_long_last_line_may_lack_its_end(self) -> None:
         splitter = LineSplitter(3)
         assert splitter.feed(b"aaaa") == []
         assert isinstance(splitter.finish()[0], LongLine)
@@ -139,7 +147,7 @@ class TestReader:
         assert not memory.is_file(str(path))
 
     @posix
-    async def test_of_a_pipe_gives_a_line_as_it_comes(self) -> None:
+    async def test_a_line_of_a_pipe_is_returned_as_it_arrives(self) -> None:
         read, write = os.pipe()
         with os.fdopen(read, "rb", buffering=0) as end:
             reader = LineReader(end)
@@ -156,8 +164,8 @@ class TestReader:
 
     @posix
     @pytest.mark.parametrize("buffering", [0, 65536])
-    async def test_of_a_pipe_that_somebody_has_read_from(self, buffering: int) -> None:
-        """What a buffer holds of it is not lost, and is not waited for."""
+    async def test_bytes_that_a_file_has_buffered_from_its_pipe(self, buffering: int) -> None:
+        """Return buffered bytes without waiting for the pipe."""
         read, write = os.pipe()
         with anyio.fail_after(10), os.fdopen(read, "rb", buffering=buffering) as end:
             os.write(write, b"header\none\n")
@@ -173,21 +181,21 @@ class TestReader:
             assert await reader.next_lines() == []
 
     @posix
-    async def test_of_a_pipe_that_a_file_unpacks(self) -> None:
+    async def test_of_a_gzip_stream_of_a_pipe(self) -> None:
         read, write = os.pipe()
         os.write(write, gzip.compress(b"one\ntwo"))
         os.close(write)
         with os.fdopen(read, "rb") as end, gzip.GzipFile(fileobj=end) as file:
             assert await all_lines(LineReader(file)) == [b"one", b"two"]  # type: ignore[arg-type]
 
-    async def test_of_an_object_with_nothing_but_read(self) -> None:
+    async def test_of_an_object_with_only_a_read_method(self) -> None:
         class Reading:
             read = io.BytesIO(b"one\ntwo").read
 
         source: Any = Reading()
         assert await all_lines(LineReader(source)) == [b"one", b"two"]
 
-    def test_finds_itself(self, tmp_path: Path) -> None:
+    def test_is_file_recognizes_its_own_path(self, tmp_path: Path) -> None:
         path = tmp_path / "in"
         path.write_bytes(b"")
         reader = LineReader(path)
@@ -196,12 +204,12 @@ class TestReader:
         assert not reader.is_file(str(tmp_path / "other"))
         reader.close()
 
-    def test_opened_too_late_is_not_opened(self, tmp_path: Path) -> None:
+    def test_open_after_close_does_nothing(self, tmp_path: Path) -> None:
         reader = LineReader(tmp_path / "none")
         reader.close()
         reader.open()
 
-    def test_of_a_file_that_is_none(self, tmp_path: Path) -> None:
+    def test_of_a_missing_file_and_a_folder(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError):
             LineReader(tmp_path / "none").open()
         with pytest.raises(IsADirectoryError if os.name == "posix" else PermissionError):
@@ -223,7 +231,7 @@ class TestRecords:
     @example(b'{"prompt": "a", "n": ' + b"1" * 5000 + b"}", "jsonl")
     @example(b'{"prompt": "\\ud800"}', "jsonl")
     @example(b'{"prompt": "x", "deep": 1e400}', "jsonl")
-    def test_any_line_is_a_prompt_or_bad(self, line: bytes, format: str) -> None:
+    def test_any_line_is_a_prompt_or_invalid(self, line: bytes, format: str) -> None:
         made = record(line, format=format)
         assert (made.prompt is None) != (made.error is None)
         assert (made.key, made.head) == (record(line, format=format).key, made.head)
@@ -234,7 +242,7 @@ class TestRecords:
             assert (state, key) == ("failed", made.key)
 
     @given(st.dictionaries(names, values, max_size=5))
-    def test_fields_are_carried_over(self, fields: dict[str, Any]) -> None:
+    def test_fields_are_copied_to_the_output(self, fields: dict[str, Any]) -> None:
         made = record_of_item({"prompt": "Hi", **fields}, site=SITE, index=3)
         line = line_of_reply(made, Reply("tëxt\u2028\x9b", Timing(0, 0, 0, 1, 4, 1)))
         assert len(line.decode().splitlines()) == 1
@@ -243,20 +251,34 @@ class TestRecords:
         assert (written["index"], written["text"]) == (3, "tëxt\u2028\x9b")
         for name, value in fields.items():
             assert value in [v for k, v in written.items() if k.endswith(name)]
-        assert len(written) == len(fields.keys() - {"id"}) + 7
+        assert len(written) == len(fields.keys() - {"id"}) + 8
         assert "prompt" not in written
 
     def test_the_key_is_as_documented(self) -> None:
         made = record(b'{"messages": [{"role": "user", "content": "H\\u00e9"}]}')
         assert made.key == key_of_messages(SITE, [Message("user", "Hé")])
         as_written = b'["http://site.test",[["user","H\\u00e9"]]]'
-        import hashlib  # noqa: PLC0415
-
         assert made.key == hashlib.sha256(as_written).hexdigest()
         assert made.key == record("Hé".encode(), format="text").key
         assert made.key != record("Hé".encode(), format="text", site="another").key
 
-    def test_a_first_line_may_have_a_mark_and_any_line_a_return(self) -> None:
+    @given(st.lists(st.text().filter(str.strip), min_size=1, max_size=3), st.text())
+    @example(['\x7f \x1b \u2028 \xe9 \t " \\ /'], "s")
+    def test_the_key_is_as_documented_for_any_text(self, texts: list[str], site: str) -> None:
+        turns = [["user" if n % 2 else "model", text] for n, text in enumerate(texts)]
+        written = json.dumps([site, turns], separators=(",", ":"))
+        key = key_of_messages(site, [Message(role, text) for role, text in turns])
+        assert key == hashlib.sha256(written.encode()).hexdigest()
+
+    @given(st.dictionaries(st.text(), values | st.floats(allow_nan=False, allow_infinity=False)))
+    @example({"a": 2**70, "b": "\ud800", "c": 1e16})
+    def test_lines_are_read_and_written_as_json_does(self, fields: dict[str, Any]) -> None:
+        line = json.dumps(fields).encode()
+        assert decode_fields(line) == fields
+        for known in (True, False):
+            assert json.loads(encode_fields(fields, known=known)) == fields
+
+    def test_a_byte_order_mark_and_carriage_returns_are_skipped(self) -> None:
         line = b'\xef\xbb\xbf{"prompt": "Hi"}\r'
         assert record(line, number=1).prompt == "Hi"
         assert record(line, number=2).error is not None
@@ -266,43 +288,45 @@ class TestRecords:
         ("line", "said"),
         [
             (b"[1]", "not a JSON object"),
-            (b'{"prompt": "secret', "no JSON: Unterminated string starting at, at column 12"),
+            (b'["\\ud800"]', "not a JSON object"),
+            (b'{"prompt": "secret', "invalid JSON: Unterminated string starting at, at column 12"),
             (b'{"prompt": "secret", "messages": []}', '"prompt" or "messages", not both'),
             (b'{"id": "secret"}', 'give "prompt" or "messages"'),
-            (b'{"messages": "secret"}', '"messages" is a list'),
+            (b'{"custom_id": "secret", "body": {}}', 'give the format "openai"'),
+            (b'{"messages": "secret"}', '"messages" must be a list'),
             (b'{"prompt": ""}', "blank"),
-            (b"caf\xe9", "no UTF-8 text, from byte 3 on"),
+            (b"caf\xe9", "not UTF-8: invalid byte at offset 3"),
         ],
     )
-    def test_what_is_wrong_is_said_without_the_prompt(self, line: bytes, said: str) -> None:
+    def test_errors_of_invalid_lines_do_not_show_the_prompt(self, line: bytes, said: str) -> None:
         made = record(line)
         assert said in str(made.error)
         assert "secret" not in str(made.error)
 
-    def test_a_bad_one_keeps_its_id(self) -> None:
+    def test_an_invalid_line_keeps_its_id(self) -> None:
         made = record(b'{"id": 5, "tag": "x"}')
         assert json.loads(line_of_error(made, OSError("why")))["id"] == 5
 
-    def test_a_long_line_is_bad(self) -> None:
+    def test_a_long_line_is_invalid(self) -> None:
         long = LongLine()
         made = record_of_line(long, format="text", site=SITE, index=0, number=2)
         assert "line 2: longer than 16 MiB" in str(made.error)
 
     @pytest.mark.parametrize("value", [{1, 2}, float("nan"), {"deep": object()}])
     @pytest.mark.parametrize("prompt", ["Hi", ""])
-    def test_fields_that_are_no_json_are_bad(self, value: object, prompt: str) -> None:
+    def test_fields_that_are_not_json_values_are_invalid(self, value: object, prompt: str) -> None:
         made = record_of_item({"prompt": prompt, "field": value}, site=SITE, index=0)
         assert made.error is not None
         assert state_of(line_of_error(made, made.error))[0] == "failed"
 
-    def test_the_key_of_a_bad_item_lasts(self) -> None:
+    def test_the_key_of_an_invalid_item_is_stable(self) -> None:
         assert key_of_bad_item(SITE, {"a": object()}) == key_of_bad_item(SITE, {"a": object()})
         circle: list[Any] = []
         circle.append(circle)
         assert record_of_item(circle, site=SITE, index=0).error is not None
         assert key_of_bad_item(SITE, circle) == key_of_bad_item(SITE, circle)
 
-    def test_what_came_before_a_failure_is_kept(self) -> None:
+    def test_a_failure_keeps_its_partial_text(self) -> None:
         from gprochat_anyio import ReplyInterruptedError  # noqa: PLC0415
 
         made = record_of_item("Hi", site=SITE, index=0)
@@ -315,7 +339,7 @@ class TestRecords:
 
 class TestKeyCounts:
     @given(st.lists(st.tuples(st.booleans(), st.sampled_from(["00", "01", "ab", "ba"]))))
-    def test_counts_as_a_counter_does(self, steps: list[tuple[bool, str]]) -> None:
+    def test_counts_like_a_list_of_keys(self, steps: list[tuple[bool, str]]) -> None:
         counts, model = KeyCounts(), list[str]()
         for add, digits in steps:
             key = digits * 32
@@ -328,7 +352,7 @@ class TestKeyCounts:
                     model.remove(key)
             assert len(counts) == len(model)
 
-    def test_sees_no_key_between_two(self) -> None:
+    def test_a_match_across_two_keys_does_not_count(self) -> None:
         counts = KeyCounts()
         first, second, rest = "00000" + "1" * 27, "00000" + "2" * 27, "f" * 32
         counts.add(first + rest)
@@ -344,8 +368,7 @@ class TestKeyCounts:
 
 class TestOutput:
     @given(st.binary(max_size=30) | st.integers(0, len(ours()) - 1).map(ours().__getitem__))
-    @settings(deadline=None)
-    def test_any_tail_behind_our_lines_is_cut_off(
+    def test_an_incomplete_last_line_is_removed(
         self, tmp_path_factory: pytest.TempPathFactory, tail: bytes | int
     ) -> None:
         torn = tail if isinstance(tail, bytes) else ours()[:tail]
@@ -358,8 +381,7 @@ class TestOutput:
         assert path.read_bytes() == ours(1) + ours(2)
 
     @given(st.integers(0, len(ours()) - 2))
-    @settings(deadline=None)
-    def test_a_torn_first_line_is_cut_off(
+    def test_an_incomplete_first_line_is_removed(
         self, tmp_path_factory: pytest.TempPathFactory, size: int
     ) -> None:
         path = tmp_path_factory.mktemp("out") / "out"
@@ -367,7 +389,7 @@ class TestOutput:
         opened(path).close()
         assert path.read_bytes() == b""
 
-    def test_blank_lines_are_no_lines(self, tmp_path: Path) -> None:
+    def test_blank_lines_are_kept_and_not_counted(self, tmp_path: Path) -> None:
         path = tmp_path / "out"
         path.write_bytes(ours(1) + b"\n \n" + ours(2))
         journal = opened(path)
@@ -376,7 +398,7 @@ class TestOutput:
         journal.close()
         assert path.read_bytes() == ours(1) + b"\n \n" + ours(2) + ours(3)
 
-    def test_a_whole_line_only_lacks_its_end(self, tmp_path: Path) -> None:
+    def test_a_missing_newline_is_added(self, tmp_path: Path) -> None:
         path = tmp_path / "out"
         path.write_bytes(ours(1) + ours(2)[:-1])
         journal = opened(path)
@@ -389,28 +411,25 @@ class TestOutput:
         [ours(1), ours(2, failed=True), b"\n", b"\0\0\n", b'{"index": 1}\n', b"text\n", b"[]\n"]
     )
 
-    @given(st.lists(lines, max_size=5), st.booleans(), st.binary(max_size=9))
-    @settings(deadline=None)
-    def test_any_mix_of_lines_is_continued_or_left(
+    @given(st.lists(lines, max_size=5), st.binary(max_size=9))
+    def test_any_mix_of_lines_is_continued_or_left_unchanged(
         self,
         tmp_path_factory: pytest.TempPathFactory,
         mix: list[bytes],
-        retry_failed: bool,
         tail: bytes,
     ) -> None:
         path = tmp_path_factory.mktemp("out") / "out"
         before = b"".join(mix) + tail.replace(b"\n", b"")
         path.write_bytes(before)
         try:
-            opened(path, retry_failed=retry_failed).close()
+            opened(path).close()
         except OutputError:
             assert path.read_bytes() == before
             assert not all(line in {ours(1), ours(2, failed=True), b"\n"} for line in mix) or (
                 not any(line.strip() for line in mix)
             )
         else:
-            dropped = {b"\0\0\n"} | ({ours(2, failed=True)} if retry_failed else set())
-            kept = [line for line in mix if line not in dropped]
+            kept = [line for line in mix if line != b"\0\0\n"]
             assert path.read_bytes() == b"".join(kept)
         assert [p.name for p in path.parent.iterdir()] == ["out"]
 
@@ -423,33 +442,34 @@ class TestOutput:
             b"\0\0\0",
             b"\0\0\0\n" + ours(),
             ours() + b"{}\n",
-            ours() + ours().replace(b'"key": "', b'"key": "x'),
-            ours() + ours().replace(b'"index": 0', b'"index": "0"'),
-            ours() + ours().replace(b'"text": "text"', b'"text": 1'),
+            ours() + b'{"id":1,"index":0,"key":"' + b"0" * 64 + b'"}\n',
+            ours() + ours().replace(b'"key":"', b'"key":"x'),
+            ours() + ours().replace(b'"index":0', b'"index":"0"'),
+            ours() + ours().replace(b'"text":"text"', b'"text":1'),
         ],
     )
-    def test_of_another_kind_is_left(self, tmp_path: Path, content: bytes) -> None:
+    def test_another_file_is_left_unchanged(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "out"
         path.write_bytes(content)
-        with pytest.raises(OutputError, match="left as it is: its line"):
+        with pytest.raises(OutputError, match="left unchanged: its line"):
             opened(path)
         assert path.read_bytes() == content
         path.unlink()
-        opened(path).close()  # no lock is left
+        opened(path).close()  # the failure has released the lock
 
-    def test_is_a_file_in_a_folder(self, tmp_path: Path) -> None:
-        with pytest.raises(OutputError, match="is no file"):
+    def test_a_folder_and_a_missing_folder_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(OutputError, match="is not a regular file"):
             opened(tmp_path)
         with pytest.raises(FileNotFoundError, match="none/out"):
             opened(tmp_path / "none" / "out")
 
     @posix
-    def test_keeps_its_rights_and_is_one_for_all_its_names(self, tmp_path: Path) -> None:
+    def test_permissions_and_links_are_kept(self, tmp_path: Path) -> None:
         path, link = tmp_path / "out", tmp_path / "link"
-        path.write_bytes(ours(1) + ours(2, failed=True))
+        path.write_bytes(ours(1, failed=True) + ours(1, again=True))
         path.chmod(0o640)
         link.symlink_to(path)
-        journal = opened(link, retry_failed=True)
+        journal = opened(link)
         with pytest.raises(OutputBusyError):
             opened(path)
         journal.close()
@@ -457,26 +477,26 @@ class TestOutput:
         assert path.read_bytes() == ours(1)
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
-    def test_survives_a_failure_to_replace_it(
+    def test_a_failed_replacement_leaves_the_file_unchanged(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(*_: object) -> None:
             raise OSError(28, "disk full")
 
         path = tmp_path / "out"
-        before = ours(1) + ours(2, failed=True)
+        before = ours(1, failed=True) + ours(1, again=True) + ours(2, failed=True)
         path.write_bytes(before)
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", fail)
             with pytest.raises(OSError, match="disk full"):
-                opened(path, retry_failed=True)
+                opened(path)
         assert path.read_bytes() == before
         journal = opened(path)
         assert (len(journal.answered), len(journal.failed)) == (1, 1)
         journal.close()
-        assert [p.name for p in tmp_path.iterdir()] == ["out"], "the rest of the failure is gone"
+        assert [p.name for p in tmp_path.iterdir()] == ["out"], "the failure left no other file"
 
-    def test_a_line_that_was_not_written_whole_is_taken_back(
+    def test_a_partly_written_line_is_removed(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         write = os.write
@@ -499,21 +519,44 @@ class TestOutput:
         journal.close()
         assert path.read_bytes() == ours(1)
 
-    def test_opened_too_late_is_not_opened(self, tmp_path: Path) -> None:
-        journal = Journal(tmp_path / "out", sync_every=1, retry_failed=False)
+    @pytest.mark.parametrize("failed", [False, True])
+    @pytest.mark.parametrize("killed", [False, True])
+    def test_a_line_replaces_a_failure_at_the_end_or_after_a_kill(
+        self, tmp_path: Path, failed: bool, killed: bool
+    ) -> None:
+        path = tmp_path / "out"
+        path.write_bytes(ours(1, failed=True) * 2 + ours(2, failed=True))
+        again = ours(1, failed=failed, again=True)
+        if killed:
+            path.write_bytes(path.read_bytes() + again)
+            opened(path).close()
+        else:
+            journal = opened(path)
+            assert len(journal.failed) == 3
+            journal.put(again, replaces=record_of_item("prompt 1", site=SITE, index=1).key)
+            journal.close()
+        whole = ours(1, failed=True) + ours(2, failed=True) + ours(1, failed=failed)
+        assert path.read_bytes() == whole
+        journal = opened(path)
+        assert (len(journal.answered), len(journal.failed)) == (1 - failed, 2 + failed)
+        journal.close()
+        assert path.read_bytes() == whole
+
+    def test_open_after_close_does_nothing(self, tmp_path: Path) -> None:
+        journal = Journal(tmp_path / "out", sync_every=1)
         journal.close()
         journal.open()
         assert list(tmp_path.iterdir()) == []
 
 
 class TestJournal:
-    async def test_writes_at_once_and_syncs_in_groups(
+    async def test_writes_each_tick_and_syncs_less_often(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         synced: list[bytes] = []
         written = threading.Semaphore(0)
         path = tmp_path / "out"
-        journal = Journal(path, sync_every=0.3, retry_failed=False)
+        journal = Journal(path, sync_every=0.3)
         journal.open()
         fsync, write = os.fsync, Journal._write
 
@@ -542,14 +585,14 @@ class TestJournal:
                 assert synced[1] == whole
                 tg.cancel_scope.cancel()
         await journal.aclose()
-        assert len(synced) == 2, "there was nothing more"
+        assert len(synced) == 2, "nothing was left to sync"
 
     async def test_is_full_until_it_is_written(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("gprochat_anyio.batch._journal._MOST_UNWRITTEN", 10)
         monkeypatch.setattr("gprochat_anyio.batch._journal._AT_ONCE", 10)
-        journal = Journal(tmp_path / "out", sync_every=0, retry_failed=False)
+        journal = Journal(tmp_path / "out", sync_every=0)
         journal.open()
         await journal.room()
         journal.put(ours(1))
@@ -560,7 +603,7 @@ class TestJournal:
                 async with anyio.create_task_group() as waiting:
                     waiting.start_soon(journal.room)
                     waiting.start_soon(journal.room)
-                    await anyio.wait_all_tasks_blocked()
+                    await all_tasks_blocked()
                     tg.start_soon(journal.keep_written)
                 tg.cancel_scope.cancel()
         await journal.aclose()
@@ -568,7 +611,7 @@ class TestJournal:
 
 
 class TestLock:
-    def test_is_for_one(self, tmp_path: Path) -> None:
+    def test_has_one_holder(self, tmp_path: Path) -> None:
         one, other = FileLock(str(tmp_path / "lock")), FileLock(str(tmp_path / "lock"))
         assert one.acquire()
         assert not other.acquire()
@@ -581,7 +624,7 @@ class TestLock:
 
     @posix
     @pytest.mark.parametrize("replaced", [True, False])
-    def test_of_a_file_that_was_just_removed_is_none(
+    def test_a_file_that_was_just_removed_is_not_locked(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaced: bool
     ) -> None:
         path = tmp_path / "lock"

@@ -1,4 +1,4 @@
-"""`run_batch`: what is asked, what is kept, and what is asked again."""
+"""`run_batch`: sources, lines of the output, failures, and later runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import Any
 
 import anyio
 import pytest
-from batch_site import BatchSite, batch_site, echo
+from support.batch_site import BatchSite, batch_site, echo
+from support.blocked import all_tasks_blocked
 
 from gprochat_anyio import Client, GPROChatError, Message, Retry, Timeouts
 from gprochat_anyio.batch import BatchSummary, OutputBusyError, OutputError, run_batch
@@ -61,7 +62,7 @@ async def run(
 
 
 def tear(out: Path) -> int:
-    """Cut the output off in the midst of a line, and say how many whole ones are left."""
+    """Truncate the output within a line. Return the number of complete lines that are left."""
     whole = out.read_bytes()
     left = whole[: whole.index(b"\n", len(whole) // 2) + 20]
     out.write_bytes(left)
@@ -78,7 +79,7 @@ def some_fail(request: Request) -> Script:
 
 
 class Held:
-    """A site that answers some prompts only when it may."""
+    """Site that holds back the replies to some prompts until `go_on` is set."""
 
     def __init__(self, *held: str) -> None:
         self.held = held
@@ -125,7 +126,7 @@ class TestSource:
             assert texts(out) == ["re: one", 're:   {"two"', "re: three"]
             assert summary.all_answered
             await run(site, source, out, format="jsonl")
-        assert len(written(out)) == 6, "lines of another format are other lines"
+        assert len(written(out)) == 6, "as JSON, the lines have other keys"
 
     @pytest.mark.parametrize(
         ("data", "wanted"),
@@ -135,14 +136,12 @@ class TestSource:
             (b"", []),
         ],
     )
-    async def test_of_a_file_without_a_name(
-        self, out: Path, data: bytes, wanted: list[str]
-    ) -> None:
+    async def test_of_a_file_in_memory(self, out: Path, data: bytes, wanted: list[str]) -> None:
         async with batch_site() as site:
             await run(site, io.BytesIO(data), out)
         assert texts(out) == wanted
 
-    async def test_a_long_line_is_bad_and_asks_nothing(
+    async def test_a_long_line_is_invalid_and_not_asked(
         self, out: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("gprochat_anyio.batch._lines.LineSplitter.__init__.__defaults__", (9,))
@@ -167,7 +166,9 @@ class TestSource:
         assert [line["id"] for line in written(out)] == [None, None, 3, None, 5]
         assert reported[-1].total == 5
 
-    async def test_that_fails_is_raised_when_what_runs_has_ended(self, out: Path) -> None:
+    async def test_an_error_of_the_source_is_raised_after_running_prompts_end(
+        self, out: Path
+    ) -> None:
         failure = ZeroDivisionError()
         held = Held("two")
 
@@ -188,7 +189,7 @@ class TestSource:
             assert caught.value is failure
         assert texts(out) == ["re: one", "re: two"]
 
-    async def test_is_pulled_as_slots_come_free(self, out: Path) -> None:
+    async def test_is_read_as_slots_become_free(self, out: Path) -> None:
         pulled = most = 0
         async with batch_site() as site:
 
@@ -217,11 +218,11 @@ class TestSource:
         async with batch_site() as site, anyio.create_task_group() as tg:
             stop = anyio.Event()
 
-            def answer(request: Request) -> Script:
+            def respond(request: Request) -> Script:
                 stop.set()
                 return request.prompt
 
-            site.answer = answer
+            site.answer = respond
             tg.start_soon(partial(run, site, items(), out, stop=stop))
         assert closed == [True]
         assert texts(out) == ["one"]
@@ -240,16 +241,17 @@ class TestRefuses:
             {"source": {"prompt": "Hi"}},
             {"max_at_once": 0},
             {"max_per_second": 0},
+            {"limiter": 5},
         ],
     )
-    async def test_what_can_not_be(self, out: Path, options: dict[str, Any]) -> None:
+    async def test_invalid_arguments(self, out: Path, options: dict[str, Any]) -> None:
         options = {"source": [], **options}
         async with Client("http://site.test") as client:
             with pytest.raises(ValueError):
                 await run_batch(client, sink=out, **options)
         assert names(out.parent) == []
 
-    async def test_a_source_that_is_not_there(self, tmp_path: Path, out: Path) -> None:
+    async def test_a_missing_source(self, tmp_path: Path, out: Path) -> None:
         async with Client("http://site.test") as client:
             with pytest.raises(FileNotFoundError):
                 await run_batch(client, tmp_path / "none", out)
@@ -262,12 +264,12 @@ class TestRefuses:
             with pytest.raises(OutputError, match="the input itself"):
                 await run_batch(client, source, tmp_path / "link")
 
-    async def test_an_output_of_another_kind(self, tmp_path: Path) -> None:
+    async def test_an_output_of_another_program(self, tmp_path: Path) -> None:
         source = jsonl(tmp_path / "in.jsonl", {"prompt": "Hi"})
         other = jsonl(tmp_path / "other.jsonl", {"id": 1, "prompt": "Hi"})
         before = written(other)
         async with Client("http://site.test") as client:
-            with pytest.raises(OutputError, match="line 1 is not of a batch"):
+            with pytest.raises(OutputError, match="line 1 is not a batch's"):
                 await run_batch(client, source, other)
         assert written(other) == before
 
@@ -284,7 +286,7 @@ class TestRefuses:
 
 
 class TestResume:
-    async def test_asks_what_is_not_there(self, out: Path) -> None:
+    async def test_asks_prompts_without_a_line(self, out: Path) -> None:
         async with batch_site() as site:
             await run(site, ["one", "two"], out)
             summary = await run(site, ["one", "two", "three"], out)
@@ -293,7 +295,7 @@ class TestResume:
         assert (summary.answered, summary.answered_before, summary.done) == (1, 2, 3)
         assert summary.all_answered
 
-    async def test_matches_prompts_and_not_places(self, out: Path) -> None:
+    async def test_matches_prompts_by_key_not_position(self, out: Path) -> None:
         async with batch_site() as site:
             await run(site, ["a", "b", "c", "b"], out)
             summary = await run(site, ["new", "b", "b", "b", "a"], out)
@@ -308,7 +310,7 @@ class TestResume:
                 assert len(written(out)) == done
         assert len({line["key"] for line in written(out)}) == 1
 
-    async def test_another_site_is_asked_anew_unless_it_has_the_same_name(self, out: Path) -> None:
+    async def test_another_site_is_asked_again_unless_it_has_the_same_name(self, out: Path) -> None:
         async with batch_site() as site:
             await run(site, ["one"], out)
             await run(site, ["one"], out, prefix="/other")
@@ -317,7 +319,7 @@ class TestResume:
         assert texts(out).count("re: one") == 2
         assert texts(out).count("re: two") == 1
 
-    async def test_failures_stay_unless_they_are_to_be_retried(self, out: Path) -> None:
+    async def test_failures_are_asked_again_only_with_retry_failed(self, out: Path) -> None:
         items = ["one", "fail two", "", "fail three"]
         async with batch_site(some_fail) as site:
             assert (await run(site, items, out)).failed == 3
@@ -330,14 +332,16 @@ class TestResume:
         assert texts(out) == ["re: one", "re: fail two", None, "re: fail three"]
         assert (summary.answered, summary.failed, summary.answered_before) == (2, 1, 1)
 
-    async def test_a_lock_that_was_left_is_no_hindrance(self, tmp_path: Path, out: Path) -> None:
+    async def test_a_lock_file_that_was_left_does_not_matter(
+        self, tmp_path: Path, out: Path
+    ) -> None:
         (tmp_path / f".{out.name}.gprochat-lock").touch()
         (tmp_path / f".{out.name}.gprochat-new").write_text("half")
         async with batch_site() as site:
             await run(site, ["one"], out)
         assert names(tmp_path) == [out.name]
 
-    async def test_what_was_torn_is_asked_again(self, out: Path) -> None:
+    async def test_the_prompt_of_an_incomplete_line_is_asked_again(self, out: Path) -> None:
         items = [f"{n}" for n in range(9)]
         async with batch_site() as site:
             await run(site, items, out)
@@ -348,7 +352,7 @@ class TestResume:
 
 
 class TestFailures:
-    async def test_are_recorded_with_what_came_before(self, out: Path) -> None:
+    async def test_are_recorded_with_their_partial_text(self, out: Path) -> None:
         def cut(request: Request) -> Script:
             return [Say("half"), Hang()] if request.prompt == "cut" else some_fail(request)
 
@@ -362,7 +366,7 @@ class TestFailures:
         assert summary.failures == {"RequestTimeoutError": 1, "SiteError": 1}
         assert summary.latency is None
 
-    async def test_of_a_callback_end_it_bare(self, out: Path) -> None:
+    async def test_of_a_callback_are_raised_without_a_group(self, out: Path) -> None:
         failure = GPROChatError()
 
         def fail(*_: object) -> None:
@@ -376,7 +380,7 @@ class TestFailures:
                 await run(site, ["one"], out, on_progress=fail)
             assert caught.value is failure
 
-    async def test_that_are_none_end_it_bare_too(self, out: Path) -> None:
+    async def test_base_exceptions_are_raised_without_a_group(self, out: Path) -> None:
         class Ended(BaseException):
             pass
 
@@ -392,7 +396,7 @@ class TestFailures:
             await run(site, ["one"], out)
         assert texts(out) == ["re: one"]
 
-    async def test_of_the_disk_end_it_bare(
+    async def test_of_the_disk_are_raised_without_a_group(
         self, out: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def full(*_: object) -> int:
@@ -408,7 +412,7 @@ class TestFailures:
             await run(site, ["one", "two"], out)
         assert texts(out) == ["re: one", "re: two"]
 
-    async def test_of_counting_are_not_those_of_the_batch(
+    async def test_of_counting_do_not_end_the_batch(
         self, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         tried = anyio.Event()
@@ -417,17 +421,19 @@ class TestFailures:
             tried.set()
             raise OSError(5, "no")
 
-        def answer(request: Request) -> Script:
+        def respond(request: Request) -> Script:
             return tried.wait, Say(request.prompt)
 
         monkeypatch.setattr("gprochat_anyio.batch._lines.LineReader.count", fail)
-        async with batch_site(answer) as site:
+        async with batch_site(respond) as site:
             source = jsonl(tmp_path / "in.jsonl", {"prompt": "one"})
             assert (await run(site, source, out, on_progress=lambda _: None)).total == 1
 
 
 class TestProgress:
-    async def test_is_reported_as_it_goes_and_at_the_end(self, tmp_path: Path, out: Path) -> None:
+    async def test_is_reported_during_the_run_and_at_its_end(
+        self, tmp_path: Path, out: Path
+    ) -> None:
         source = jsonl(tmp_path / "in.jsonl", {"prompt": "one"}, {"prompt": "two"}, {})
         held = Held("two")
         seen: list[BatchSummary] = []
@@ -456,7 +462,7 @@ class TestProgress:
 
 
 class TestStop:
-    async def test_starts_no_more_and_lets_what_runs_end(self, out: Path) -> None:
+    async def test_starts_no_more_prompts_and_waits_for_running_ones(self, out: Path) -> None:
         held = Held("0", "1")
         stop = anyio.Event()
         results: list[BatchSummary] = []
@@ -469,13 +475,13 @@ class TestStop:
             tg.start_soon(go)
             await held.holding.wait()
             stop.set()
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             held.go_on.set()
         assert not results[0].complete
-        assert {"0", "1"} <= set(site.asked) <= {"0", "1", "2"}, "one was pulled already"
+        assert {"0", "1"} <= set(site.asked) <= {"0", "1", "2"}, "one was read already"
         assert texts(out) == [f"re: {n}" for n in sorted(site.asked)]
 
-    async def test_gives_up_what_takes_longer_than_the_grace(self, out: Path) -> None:
+    async def test_cancels_prompts_after_the_grace_period(self, out: Path) -> None:
         held = Held("two")
         stop = anyio.Event()
         results: list[BatchSummary] = []
@@ -495,7 +501,7 @@ class TestStop:
             assert (await run(site, ["one", "two"], out)).all_answered
         assert texts(out) == ["re: one", "re: two"]
 
-    async def test_while_it_waits_for_the_source(self, out: Path) -> None:
+    async def test_while_waiting_for_the_source(self, out: Path) -> None:
         stop = anyio.Event()
 
         async def items() -> AsyncIterator[str]:
@@ -508,7 +514,7 @@ class TestStop:
         assert texts(out) == ["re: one"]
         assert not summary.complete
 
-    async def test_when_all_is_done_changes_nothing(self, out: Path) -> None:
+    async def test_after_the_last_prompt_changes_nothing(self, out: Path) -> None:
         held = Held("one")
         stop = anyio.Event()
         results: list[BatchSummary] = []
@@ -519,16 +525,16 @@ class TestStop:
         async with batch_site(held) as site, anyio.create_task_group() as tg:
             tg.start_soon(go)
             await held.holding.wait()
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             stop.set()
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             held.go_on.set()
         assert results[0].all_answered
 
 
 @pytest.mark.parametrize("make", [tempfile.NamedTemporaryFile, tempfile.SpooledTemporaryFile])
 async def test_a_temporary_file(out: Path, make: Callable[..., Any]) -> None:
-    """It is a file by what it does; its class is none of a file's."""
+    """Accept wrappers that behave like files."""
     async with scripted_site(lambda request: request.prompt) as site, site.client() as client:
         with make(mode="w+b") as file:
             file.write(b'{"prompt": "one"}\n{"prompt": "two"}\n')

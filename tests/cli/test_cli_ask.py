@@ -11,10 +11,20 @@ from typing import Any
 import pytest
 from anyio import from_thread, lowlevel
 from click.testing import CliRunner, Result
-from raw_site import END, HEAD, Answer, Exchange, environment, failing, raw_site, replying, sending
+from support.raw_site import (
+    END,
+    HEAD,
+    Answer,
+    Exchange,
+    environment,
+    failing,
+    raw_site,
+    replying,
+    sending,
+)
 
 from gprochat_anyio import __version__
-from gprochat_anyio.cli._exits import STATUSES
+from gprochat_anyio.cli._exit_codes import STATUSES
 from gprochat_anyio.cli._main import gprochat
 from gprochat_anyio.cli._output import Output, PipeClosedError
 
@@ -51,7 +61,7 @@ def test_version() -> None:
 
 @pytest.mark.parametrize("command", [[], ["ask"], ["serve"]])
 def test_help_fits_a_screen(command: list[str]) -> None:
-    result = CliRunner().invoke(gprochat, [*command, "--help"], env={"GPROCHAT_SECRET_KEY": "s3"})
+    result = CliRunner().invoke(gprochat, [*command, "-h"], env={"GPROCHAT_SECRET_KEY": "s3"})
     lines = result.stdout.splitlines()
     assert len(lines) <= 23, "one line is the shell's"
     assert max(map(len, lines)) <= 79
@@ -67,6 +77,7 @@ class TestPrompt:
             ([], "from stdin\n", "from stdin"),
             (["Summarise"], "line 1\nline 2\n", "Summarise\n\nline 1\nline 2"),
             (["--", "--not-an-option"], "", "--not-an-option"),
+            (["-"], "from stdin\n", "from stdin"),
             ([], b"\xef\xbb\xbfwith a mark", "with a mark"),
             ([], "Ünï 🙂", "Ünï 🙂"),
         ],
@@ -83,12 +94,12 @@ class TestPrompt:
         result = run("--url=http://127.0.0.1:9", backend, *arguments)
         assert result.exit_code == 2
         assert result.stdout == ""
-        assert result.stderr.startswith("gprochat: ")
+        assert 'the prompt is empty: give it as an argument, gprochat ask "Hello"' in result.stderr
 
-    def test_that_is_no_utf_8_is_refused(self) -> None:
+    def test_of_invalid_utf_8_is_refused(self) -> None:
         result = run(stdin=b"caf\xe9")
         assert result.exit_code == 2
-        assert "no UTF-8 text, from byte 3" in result.stderr
+        assert "not UTF-8 text, from byte 3" in result.stderr
 
 
 class TestOutput:
@@ -134,7 +145,7 @@ class TestOutput:
         assert result.exit_code == 9
         assert result.stderr == f"gprochat: {answer['error']['message']}\n"
 
-    def test_json_of_an_error_that_is_no_text(self) -> None:
+    def test_json_of_an_error_that_is_not_text(self) -> None:
         answer = json.loads(ask(failing(500, "half a pair: \ud800"), "Hi", "--json").stdout)
         assert answer["text"] == ""
         assert answer["timing"] is None
@@ -153,7 +164,7 @@ class TestOutput:
         assert ask(replying("Hello"), "Hi", backend).exit_code == 0
         assert written[0] == "Hello"
 
-    def test_ends_quietly_when_nobody_reads(
+    def test_ends_quietly_without_a_reader(
         self, monkeypatch: pytest.MonkeyPatch, backend: str
     ) -> None:
         def write(_: Output, text: str) -> None:
@@ -166,15 +177,15 @@ class TestOutput:
         assert "embedded site" in result.stderr
         assert (len(result.stderr.splitlines()), result.exit_code) == (1, 0)
 
-    def test_that_can_not_be_written_is_an_error(
+    def test_that_cannot_be_written_is_an_error(
         self, monkeypatch: pytest.MonkeyPatch, backend: str
     ) -> None:
         def write(_: Output, text: str) -> None:
-            raise OSError(28, "can not write to stdout: disk full")
+            raise OSError(28, "cannot write to stdout: disk full")
 
         monkeypatch.setattr(Output, "write", write)
         result = ask(replying("Hello"), "Hi", backend)
-        assert result.stderr == "gprochat: can not write to stdout: disk full\n"
+        assert result.stderr == "gprochat: cannot write to stdout: disk full\n"
         assert result.exit_code == 1
         assert run("Hi", backend).exit_code == 1
 
@@ -201,7 +212,7 @@ class TestErrors:
             (sending(HTML), 8, "text/html"),
             (cut_off, 9, "broke off"),
             (marked, 9, "broke off"),
-            (sending(EMPTY), 10, "empty"),
+            (sending(EMPTY), 10, "no text"),
         ],
     )
     def test_is_one_line_and_a_status(
@@ -235,7 +246,8 @@ class TestErrors:
         assert result.exit_code == 4
         answer = json.loads(result.stdout)
         assert answer["error"]["type"] == "RequestTimeoutError"
-        assert f"Timeouts.{clock.replace('-', '_')}" in result.stderr
+        assert f" within 0.2 s (--timeout-{clock}): " in result.stderr
+        assert f"Timeouts.{clock.replace('-', '_')}" in answer["error"]["message"]
 
     @pytest.mark.parametrize(
         "arguments",
@@ -259,6 +271,18 @@ class TestErrors:
         assert result.stdout == ""
         assert "secret" not in result.stderr
 
+    def test_of_a_prompt_without_quotes(self, backend: str) -> None:
+        result = run(backend, "why", "is", "it?")
+        assert result.exit_code == 2
+        assert 'put it in quotes, gprochat ask "' in result.stderr
+
+    def test_of_a_timeout_below_zero(self, backend: str) -> None:
+        assert "x>=0" in run(backend, "Hi", "--timeout-total=-1").stderr
+
+    def test_of_a_timeout_that_is_not_a_number(self, backend: str) -> None:
+        said = run(backend, "Hi", "--timeout-total=nan").stderr
+        assert "'--timeout-total': give a number of seconds, or inf for no limit." in said
+
     def test_has_a_status_of_its_own(self) -> None:
         statuses = [status for _, status in STATUSES]
         assert sorted(statuses) == [2, 2, 3, 4, 5, 6, 7, 8, 9, 10]
@@ -281,12 +305,12 @@ class TestSite:
         assert site.bodies[0]["pass"] == "q"
 
     @pytest.mark.parametrize("secrets", [[], ["--secret-key=k", "--password=p"]])
-    def test_is_the_embedded_one_when_none_is_set(self, backend: str, secrets: list[str]) -> None:
-        # A proxy of the environment is no way to loopback.
+    def test_is_the_embedded_one_by_default(self, backend: str, secrets: list[str]) -> None:
+        # A proxy of the environment does not apply to loopback addresses.
         result = run("Hello", backend, *secrets, GPROCHAT_URL="", HTTP_PROXY="http://127.0.0.1:9")
         assert result.exit_code == 0
         assert result.stdout.endswith("You said: Hello\n")
-        assert "the embedded site answers" in result.stderr
+        assert "the embedded site replies" in result.stderr
         assert result.stderr.count("\n") == 1
 
     def test_needs_its_extra_to_be_embedded(self, monkeypatch: pytest.MonkeyPatch) -> None:

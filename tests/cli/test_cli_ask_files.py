@@ -1,4 +1,4 @@
-"""`gprochat ask` with files and instructions, and what it tells of a reply."""
+"""`gprochat ask` with files and instructions, and its messages about a reply."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
-from model_servers import openai, stream
-from raw_site import RawSite, raw_site, replying, sending
+from support.model_servers import openai, stream
+from support.raw_site import RawSite, raw_site, replying, sending
 
 from gprochat_anyio.cli import _prompt
 from gprochat_anyio.cli._main import gprochat
@@ -63,13 +63,13 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("name", "data", "said"),
         [
-            ("caf\udce9.txt", b"caf\xe9", "caf\ufffd.txt is no UTF-8 text, from byte 3 on."),
+            ("caf\udce9.txt", b"caf\xe9", "caf\ufffd.txt is not UTF-8 text, from byte 3 on."),
             ("utf-16", "text".encode("utf-16"), "utf-16 is not a text: byte 3 is 0."),
             ("image", b"GIF89a\x01\x00\x01", "image is not a text: byte 7 is 0."),
             ("big", b"x" * (_prompt.FILE_LIMIT + 1), "big is larger than 4 MiB; give a part of it"),
         ],
     )
-    def test_that_can_not_be(self, name: str, data: bytes, said: str) -> None:
+    def test_that_are_invalid(self, name: str, data: bytes, said: str) -> None:
         if sys.platform == "darwin" and not name.isascii():
             pytest.skip("its names are UTF-8")
         Path(name).write_bytes(data)
@@ -82,6 +82,24 @@ class TestFiles:
         assert ask("--url", site.url, "-f", "big").exit_code == 0
         assert len(site.prompts[0]) == _prompt.FILE_LIMIT + len("File big:\n")
 
+    @pytest.mark.parametrize("arguments", [[], ["-"], ["-f", "-"], ["Why?"]])
+    @pytest.mark.parametrize(
+        ("data", "said"),
+        [(b"\0", "stdin is not a text: byte 0 is 0."), (b"a\xff", "stdin is not UTF-8 text")],
+    )
+    def test_are_checked_as_stdin_is(self, arguments: list[str], data: bytes, said: str) -> None:
+        result = ask("--url=http://127.0.0.1:9", *arguments, stdin=data)
+        assert (result.stdout, result.exit_code) == ("", 2)
+        assert said in result.stderr
+
+    @pytest.mark.parametrize("arguments", [["-f", "-"], ["-f", "-", "-f", "empty", " "]])
+    @pytest.mark.parametrize("stdin", ["", " \n"])
+    def test_without_text_are_an_empty_prompt(self, arguments: list[str], stdin: str) -> None:
+        Path("empty").touch()
+        result = ask("--url=http://127.0.0.1:9", *arguments, stdin=stdin)
+        assert (result.stdout, result.exit_code) == ("", 2)
+        assert "Error: the prompt is empty: give it as an argument" in result.stderr
+
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
@@ -90,13 +108,13 @@ class TestFiles:
             (["-f", "-", "-f", "-"], "- is stdin, which can be read only once"),
         ],
     )
-    def test_that_are_not_there(self, arguments: list[str], said: str) -> None:
+    def test_that_are_missing(self, arguments: list[str], said: str) -> None:
         result = ask("--url=http://127.0.0.1:9", "Why?", *arguments)
         assert (result.stdout, result.exit_code) == ("", 2)
         assert said in result.stderr
 
-    def test_that_can_not_be_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with pytest.raises(click.UsageError, match="can not read gone: No such file"):
+    def test_that_cannot_be_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(click.UsageError, match="cannot read gone: No such file"):
             _prompt.read_prompt("Why?", ["gone"])
         monkeypatch.setattr(sys, "stdin", None)
         with pytest.raises(click.UsageError, match="there is no stdin to read"):
@@ -127,7 +145,7 @@ class TestSystem:
         assert ask("--url", site.url, "--system", system, "Hi").exit_code == 0
         assert site.prompts == [sent]
 
-    def test_that_can_not_be_sent(self) -> None:
+    def test_that_cannot_be_sent(self) -> None:
         result = ask("--url=http://127.0.0.1:9", "--system=\ud800", "Hi")
         assert (result.stdout, result.exit_code) == ("", 2)
         assert ask("--url=http://127.0.0.1:9", "--system=x", " ").exit_code == 2

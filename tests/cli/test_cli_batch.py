@@ -1,4 +1,4 @@
-"""`gprochat batch` in this process: settings, formats, exit statuses, what is said."""
+"""`gprochat batch` in this process: settings, formats, exit statuses, messages."""
 
 from __future__ import annotations
 
@@ -16,23 +16,21 @@ from typing import Any
 import anyio
 import click
 import pytest
-from batch_site import BatchSite, batch_site_in_thread, echo
 from click.testing import CliRunner, Result
-from raw_site import environment
 from rich.console import Console
+from support.batch_site import BatchSite, batch_site_in_thread, echo
+from support.raw_site import environment
 
 from gprochat_anyio.batch import BatchSummary, Percentiles
-from gprochat_anyio.cli import _batch, _progress
+from gprochat_anyio.cli import _batch, _batch_run, _progress
+from gprochat_anyio.cli._batch_words import Rates, last_error, remaining, status
 from gprochat_anyio.cli._ctrl_c import CtrlC
 from gprochat_anyio.cli._main import gprochat
 from gprochat_anyio.cli._progress import (
     Display,
     Progress,
-    Rates,
     closing_table,
     progress_on_stderr,
-    remaining,
-    status,
 )
 from gprochat_anyio.testing import Hang, Refuse, Request, Script
 
@@ -109,7 +107,7 @@ class TestRuns:
         assert result.exit_code == 1
         assert set(site.asked) == prompts
         assert len(written(out)) == 2
-        assert ("line 1: no JSON" in result.stderr) == (options == ["--format=jsonl"])
+        assert ("line 1: invalid JSON" in result.stderr) == (options == ["--format=jsonl"])
 
     def test_failures_and_their_retry(self, tmp_path: Path, site: BatchSite) -> None:
         source, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
@@ -142,20 +140,74 @@ class TestRuns:
         for words in (r"answered +1\n", r"answered before +1\n"):
             result = run(source, "--out", out, backend, "--password=p")
             assert result.exit_code == 0
-            assert "the embedded site answers" in result.stderr
+            assert "the embedded site replies" in result.stderr
             assert re.search(words, result.stderr)
         assert written(out)[0]["text"].endswith("You said: one")
         assert run(source, "--out", out, backend, "--quiet").output == ""
 
-    def test_bad_lines_are_told_but_not_all(self, tmp_path: Path, site: BatchSite) -> None:
+    def test_only_the_first_bad_lines_are_reported(self, tmp_path: Path, site: BatchSite) -> None:
         source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
         source.write_text('{"prompt": "secret\n' * 12)
         result = run(source, "--out", out, "--url", site.url)
-        assert "line 10: no JSON" in result.stderr
+        assert "line 10: invalid JSON" in result.stderr
         assert "line 11" not in result.stderr
         assert "2 more bad lines" in result.stderr
         assert "secret" not in result.output
         assert len(written(out)) == 12
+
+
+class TestBounds:
+    def test_a_site_that_never_answers_is_given_up(self, tmp_path: Path) -> None:
+        source, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
+        source.write_text("\n".join("abcdefg"))
+        arguments = (source, "--out", out, "--url=http://127.0.0.1:9", "--give-up-after=2")
+        for more in ((), ("--quiet",)):
+            result = run(*arguments, *more)
+            assert result.exit_code == 1
+            assert "iven up: 2 prompts in a row got no reply" in " ".join(result.stderr.split())
+            assert out.read_bytes() == b""
+        result = run(*arguments[:-1], "--give-up-after=0", "--quiet")
+        assert len(written(out)) == 7
+
+    def test_a_limit_asks_so_many_more(self, tmp_path: Path, site: BatchSite) -> None:
+        source, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
+        source.write_text("one\ntwo\nthree\nfail")
+        arguments = (source, "--out", out, "--url", site.url, "--limit=2", "--quiet")
+        assert [run(*arguments).exit_code for _ in range(2)] == [0, 1]
+        assert len(site.asked) == 4
+
+    def test_lines_of_another_site_are_reported(self, tmp_path: Path, site: BatchSite) -> None:
+        source, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
+        source.write_text("one\ntwo")
+        run(source, "--out", out, "--url", site.url)
+        moved = site.url.replace("127.0.0.1", "localhost")
+        result = run(source, "--out", out, "--url", moved, "--any-site")
+        assert (result.exit_code, len(site.asked)) == (0, 2)
+        assert site.url not in result.stderr
+        result = run(source, "--out", out, "--url", moved, "--limit=1")
+        assert f"has 2 lines of {site.url}; their prompts are asked again" in result.stderr
+        assert "to count them as done, give --any-site" in result.stderr
+        with out.open("ab") as file:
+            file.write(out.read_bytes().replace(site.url.encode(), b"http://third.test"))
+        result = run(source, "--out", out, "--url", moved)
+        assert "lines of http://127.0.0.1" in result.stderr
+        assert " and 1 more; " in result.stderr
+
+    @pytest.mark.parametrize("adaptive", [True, False])
+    def test_adaptivity_reaches_the_batch(
+        self, tmp_path: Path, site: BatchSite, monkeypatch: pytest.MonkeyPatch, adaptive: bool
+    ) -> None:
+        given: list[Any] = []
+
+        async def note(*_: Any, **settings: Any) -> None:
+            given.append(settings["adaptive"])
+
+        monkeypatch.setattr(_batch_run, "run_batch", note)
+        source = tmp_path / "in.txt"
+        source.write_text("one")
+        option = "--adaptive" if adaptive else "--no-adaptive"
+        run(source, "--out", tmp_path / "out", "--url", site.url, option)
+        assert given == [adaptive]
 
 
 class TestErrors:
@@ -221,7 +273,15 @@ class TestCtrlC:
         yield
         signal.signal(signal.SIGINT, before)
 
-    def test_its_handler_is_put_back(self, tmp_path: Path, site: BatchSite, backend: str) -> None:
+    def test_all_signals_may_be_ignored(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def watch() -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(signal, "getsignal", lambda _: signal.SIG_IGN)
+                await CtrlC(lambda: None).watch()
+
+        anyio.run(watch)
+
+    def test_restores_the_handler(self, tmp_path: Path, site: BatchSite, backend: str) -> None:
         def handler(*_: object) -> None:
             pass
 
@@ -247,7 +307,7 @@ class TestCtrlC:
         arguments = (source, "--out", tmp_path / "out", "--url", site.url, backend, "--grace=0")
         result = run(*arguments)
         assert result.exit_code == (0 if ignored else 130)
-        assert ("stopping: what runs has 0 s" in result.stderr) != ignored
+        assert ("stopping: open replies have 0 s" in result.stderr) != ignored
 
     def test_a_third_one_ends_the_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Ended(BaseException):
@@ -300,7 +360,39 @@ class TestProgress:
         assert remaining(now, Rates()) == ""
         assert status(summary(paused=11.2), rates(now)).endswith(", waiting 12 s: rate limited")
 
-    def test_rates_are_those_of_late(self) -> None:
+    @pytest.mark.parametrize(
+        ("waiting_for", "silent", "said"),
+        [
+            ("output", 0.0, ", waiting for the disk"),
+            ("input", 4.9, " characters/s"),
+            ("input", 61.7, ", waiting for the input, 62 s"),
+            ("site", 30.0, ", waiting for the site, 30 s"),
+            (None, 30.0, " characters/s"),
+        ],
+    )
+    def test_says_what_it_waits_for(self, waiting_for: Any, silent: float, said: str) -> None:
+        now = summary(waiting_for=waiting_for, silent=silent)
+        assert status(now, rates(now)).endswith(said)
+
+    def test_shows_the_last_error(self) -> None:
+        assert last_error(summary()) == ""
+        failed = summary(last_error="SiteError: down \x1b[2J", total=10)
+        assert last_error(failed) == "last error: SiteError: down \\x1b[2J"
+        late = summary(last_error="RequestTimeoutError: late (Timeouts.first_chunk)")
+        assert last_error(late).endswith("late (--timeout-first-chunk)")
+        console = Console(file=io.StringIO(), width=80)
+        display = Display()
+        for total in (10, None):
+            display.see(summary(last_error="SiteError: down", total=total))
+            console.print(display._render())
+        assert console.file.getvalue().count("last error: SiteError: down") == 2  # type: ignore[attr-defined]
+
+    def test_says_why_a_batch_was_given_up(self) -> None:
+        console = Console(file=io.StringIO(), width=80)
+        console.print(closing_table(summary(gave_up="3 prompts in a row, late (Timeouts.idle)")))
+        assert "Given up: 3 prompts in a row, late (--timeout-idle)\n" in console.file.getvalue()  # type: ignore[attr-defined]
+
+    def test_rates_are_recent(self) -> None:
         steps = [summary(elapsed=float(n), answered=min(n, 50)) for n in range(100)]
         assert rates(*steps).prompts == 0
         assert rates(*steps[:40]).prompts == 1
@@ -308,11 +400,12 @@ class TestProgress:
 
     def test_the_closing_table_fits(self) -> None:
         console = Console(file=io.StringIO(), width=80)
-        console.print(closing_table(summary()))
+        console.print(closing_table(summary(last_error="Late: \x1b[2J late (Timeouts.total)")))
         shown = console.file.getvalue()  # type: ignore[attr-defined]
         assert "not asked" in shown
         assert "failed before" in shown
         assert "to the end         0.500  0.900  0.990  1.000" in shown
+        assert "Last error: Late: \\x1b[2J late (--timeout-total)" in " ".join(shown.split())
         console.print(closing_table(summary(latency=None, total=None)))
 
     def test_lines_come_every_few_seconds(
@@ -332,11 +425,11 @@ class TestProgress:
             assert not told.acquire(timeout=0.05), "nothing is known yet"
             progress.see(summary())
             assert told.acquire(timeout=20)
-            progress.see(summary(total=None))
+            progress.see(summary(total=None, last_error="SiteError: down"))
             while lines[-1].startswith("105 of"):
                 assert told.acquire(timeout=20)
         assert lines[0].endswith(" characters/s, 0:00:16 left")
-        assert lines[-1].endswith(" characters/s")
+        assert lines[-1].endswith(" characters/s, last error: SiteError: down")
         assert "failed before" in capsys.readouterr().err
 
     def test_a_display_shows_what_it_knows(self) -> None:
@@ -349,7 +442,7 @@ class TestProgress:
         shown = console.file.getvalue()  # type: ignore[attr-defined]
         assert "reading the output" in shown
         assert " 51%  0:00:16 left" in shown
-        assert max(map(len, shown.splitlines())) <= 80
+        assert max(map(len, shown.splitlines())) <= 76, "^C^C must not break the last line"
 
     def test_a_display_can_say_more(self, capsys: pytest.CaptureFixture[str]) -> None:
         with Display() as display:
@@ -357,13 +450,13 @@ class TestProgress:
             display.bad_line(3, "line 3: \x1b[2J")
         shown = capsys.readouterr().err
         assert "gprochat: line 3: \\x1b[2J\n" in shown
-        assert "Run it again to go on." in shown
+        assert "Run the same command again to continue." in shown
 
     @pytest.mark.parametrize(
         ("terminal", "term", "kind"),
         [(True, "xterm", Display), (True, "dumb", Progress), (False, "xterm", Progress)],
     )
-    def test_is_what_fits_stderr(
+    def test_suits_stderr(
         self, monkeypatch: pytest.MonkeyPatch, terminal: bool, term: str, kind: type
     ) -> None:
         class Stderr(io.StringIO):
@@ -374,7 +467,7 @@ class TestProgress:
         monkeypatch.setenv("TERM", term)
         assert type(progress_on_stderr()) is kind
 
-    def test_that_nobody_reads_does_no_harm(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_survives_a_closed_stderr(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Stderr(io.StringIO):
             def flush(self) -> None:
                 raise BrokenPipeError
@@ -384,9 +477,7 @@ class TestProgress:
             display.see(summary())
             display.say("Hi")
 
-    def test_nothing_is_shown_in_full_after_an_error(
-        self, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_no_summary_is_shown_after_an_error(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(ZeroDivisionError), Progress() as progress:
             progress.see(summary())
             raise ZeroDivisionError

@@ -16,19 +16,22 @@ from typing import IO, Any
 import anyio
 import pytest
 from anyio import to_thread
-from batch_site import BatchSite, batch_site_in_thread
-from raw_site import BOUND, environment, running
+from support.batch_site import BatchSite, batch_site_in_thread
+from support.raw_site import BOUND, environment, running
 
 from gprochat_anyio.testing import Request, Say, Script
 
 BACKENDS = ["--backend=asyncio", "--backend=trio"]
 
 both_loops = pytest.mark.parametrize("backend", BACKENDS)
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals and terminals")
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="POSIX signals and terminals"),
+    pytest.mark.slow,
+]
 
 
 class Holding:
-    """Answers at once, but for prompts that begin with "held"."""
+    """A site that replies immediately, except to prompts that begin with "held"."""
 
     def __init__(self) -> None:
         self.go_on = threading.Event()
@@ -58,7 +61,7 @@ def let_go(site: BatchSite) -> None:
 
 
 def read_until(stream: int | IO[bytes] | None, wanted: bytes) -> bytes:
-    """What a stream gives, up to and with `wanted`. `running` bounds the wait."""
+    """Return a stream's output up to and including `wanted`. `running` bounds the wait."""
     assert stream is not None
     got = b""
     while wanted not in got:
@@ -87,7 +90,7 @@ def prompts(tmp_path: Path, *texts: str) -> Path:
 
 @both_loops
 class TestCtrlC:
-    def test_lets_what_runs_end(self, tmp_path: Path, site: BatchSite, backend: str) -> None:
+    def test_lets_open_replies_end(self, tmp_path: Path, site: BatchSite, backend: str) -> None:
         out = tmp_path / "out"
         source = prompts(tmp_path, "one", "held 1", "held 2", *"abc")
         arguments = ("batch", str(source), "--out", str(out), "--url", site.url, backend)
@@ -95,7 +98,7 @@ class TestCtrlC:
             site.wait_for(3)
             process.send_signal(signal.SIGINT)
             said = read_until(process.stderr, b"\n")
-            assert b"stopping: what runs has 10 s; Ctrl-C again gives it up" in said
+            assert b"stopping: open replies have 10 s; Ctrl-C again ends them" in said
             let_go(site)
             status, stdout, err = ended(process)
         assert (status, stdout) == (130, b"")
@@ -103,7 +106,7 @@ class TestCtrlC:
         assert "re: c" not in replies(out)
         assert b"not asked" in err
 
-    def test_gives_up_what_does_not_end(
+    def test_ends_replies_after_the_grace(
         self, tmp_path: Path, site: BatchSite, backend: str
     ) -> None:
         out = tmp_path / "out"
@@ -127,7 +130,7 @@ class TestCtrlC:
         with running(*arguments, "--grace=1000") as process:
             site.wait_for(2)
             process.send_signal(signal.SIGINT)
-            read_until(process.stderr, b"gives it up")
+            read_until(process.stderr, b"ends them")
             process.send_signal(signal.SIGINT)
             status, _, err = ended(process)
         assert status == 130
@@ -148,7 +151,7 @@ class TestCtrlC:
         assert site.asked == ["one"]
         assert replies(out) == {"re: one"}
 
-    def test_is_ignored_where_the_caller_says_so(
+    def test_is_ignored_if_the_caller_ignores_it(
         self, tmp_path: Path, site: BatchSite, backend: str
     ) -> None:
         out = tmp_path / "out"
@@ -159,6 +162,59 @@ class TestCtrlC:
             process.send_signal(signal.SIGINT)
             let_go(site)
             assert ended(process) == (0, b"", b"")
+
+
+@both_loops
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+class TestSignalsOfSchedulersAndTerminals:
+    def test_let_open_replies_end(
+        self, tmp_path: Path, site: BatchSite, backend: str, number: signal.Signals
+    ) -> None:
+        out = tmp_path / "out"
+        source = prompts(tmp_path, "one", "held", *"abc")
+        arguments = ("batch", str(source), "--out", str(out), "--url", site.url, backend)
+        with running(*arguments, "--max-at-once=1") as process:
+            site.wait_for(2)
+            process.send_signal(number)
+            read_until(process.stderr, b"stopping: open replies have 10 s")
+            let_go(site)
+            status, _, err = ended(process)
+        assert status == 128 + number
+        assert {"re: one", "re: held"} <= replies(out)
+        assert "re: c" not in replies(out)
+        assert b"Traceback" not in err
+
+    def test_are_ignored_if_the_caller_ignores_them(
+        self, tmp_path: Path, site: BatchSite, backend: str, number: signal.Signals
+    ) -> None:
+        out = tmp_path / "out"
+        ignored = f"s.signal({int(number)}, s.SIG_IGN)"  # as nohup has it for SIGHUP
+        arguments = ("batch", str(prompts(tmp_path, "held")), "--out", str(out), backend)
+        with running(*arguments, "--url", site.url, "--quiet", setup=ignored) as process:
+            site.wait_for(1)
+            process.send_signal(number)
+            let_go(site)
+            assert ended(process) == (0, b"", b"")
+
+
+@both_loops
+def test_a_closed_terminal_lets_open_replies_end(
+    tmp_path: Path, site: BatchSite, backend: str
+) -> None:
+    out = tmp_path / "out"
+    source = prompts(tmp_path, "one", "held", *"abc")
+    arguments = ("batch", str(source), "--out", str(out), "--url", site.url, backend)
+    with terminal() as (person, command):
+        env = environment(TERM="xterm")
+        with running(*arguments, "--max-at-once=1", stderr=command, env=env) as process:
+            read_until(person, b"1 of 5 done")
+            with open(os.devnull, "rb") as nothing:  # noqa: PTH123
+                os.dup2(nothing.fileno(), person)  # hangs up
+            process.send_signal(signal.SIGHUP)
+            site.wait_for(2)
+            let_go(site)
+            assert process.wait(BOUND) == 128 + signal.SIGHUP
+    assert {"re: one", "re: held"} <= replies(out)
 
 
 def test_two_runs_on_one_output_are_refused(tmp_path: Path, site: BatchSite) -> None:
@@ -176,7 +232,7 @@ def test_two_runs_on_one_output_are_refused(tmp_path: Path, site: BatchSite) -> 
     assert replies(out) == {"re: held"}
 
 
-def test_lines_where_stderr_is_no_terminal(tmp_path: Path, site: BatchSite) -> None:
+def test_lines_if_stderr_is_not_a_terminal(tmp_path: Path, site: BatchSite) -> None:
     out = tmp_path / "out"
     arguments = ("batch", str(prompts(tmp_path, "held")), "--out", str(out), "--url", site.url)
     setup = "import gprochat_anyio.cli._progress as p; p.LINES_EVERY = 0.05"
@@ -192,7 +248,7 @@ def test_lines_where_stderr_is_no_terminal(tmp_path: Path, site: BatchSite) -> N
 
 @contextmanager
 def terminal() -> Iterator[tuple[int, int]]:
-    """What a person sees, and what a command has for it."""
+    """Yield the two ends of a pseudo-terminal: the user's and the command's."""
     import pty  # noqa: PLC0415 - not on Windows
     import termios  # noqa: PLC0415
 
@@ -214,7 +270,7 @@ def test_a_bar_in_a_terminal(tmp_path: Path, site: BatchSite) -> None:
         with running(*arguments, stderr=command, env=env) as process:
             seen = read_until(person, b"1 of 2 done")
             process.send_signal(signal.SIGINT)
-            seen += read_until(person, b"gives it up")
+            seen += read_until(person, b"ends them")
             let_go(site)
             seen += read_until(person, b"to the end")
             assert process.wait(BOUND) == 0, "all was done before it had to stop"
@@ -223,7 +279,7 @@ def test_a_bar_in_a_terminal(tmp_path: Path, site: BatchSite) -> None:
     assert b"secret" not in seen
 
 
-def test_lines_in_a_terminal_that_can_not_draw(tmp_path: Path, site: BatchSite) -> None:
+def test_lines_in_a_dumb_terminal(tmp_path: Path, site: BatchSite) -> None:
     out = tmp_path / "out"
     arguments = ("batch", str(prompts(tmp_path, "one")), "--out", str(out), "--url", site.url)
     with terminal() as (person, command):

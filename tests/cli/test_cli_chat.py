@@ -1,4 +1,4 @@
-"""`gprochat chat` from a pipe: turns, commands, several sites, what is kept."""
+"""`gprochat chat` from a pipe: turns, commands, several sites, the log."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from raw_site import (
+from support.raw_site import (
     BOUND,
     END,
     HEAD,
-    Answer,
     Exchange,
     RawSite,
     failing,
+    in_turn,
     raw_site,
     replying,
 )
 
+from gprochat_anyio.cli import _saved_files
+from gprochat_anyio.cli._commands import COMMANDS
+from gprochat_anyio.cli._database import StoreError, store_path
 from gprochat_anyio.cli._editor import Lines
 from gprochat_anyio.cli._main import gprochat
 from gprochat_anyio.cli._output import Output, PipeClosedError
-from gprochat_anyio.cli._store import Store, StoreError, store_path
+from gprochat_anyio.cli._store import Store
 
 
 def chat(*arguments: str, lines: str | bytes = "", **env: str) -> Result:
@@ -38,20 +41,11 @@ def chat(*arguments: str, lines: str | bytes = "", **env: str) -> Result:
 
 
 def counted(exchange: Exchange) -> None:
-    """A site that tells how many messages it was sent."""
+    """Reply with the number of messages in the request."""
     messages = exchange.body["messages"]
     exchange.send(HEAD)
     exchange.text(f"{len(messages)}: ", exchange.prompt)
     exchange.send(END)
-
-
-def in_turn(answers: Iterator[Answer]) -> Answer:
-    """A site that does something else each time."""
-
-    def answer(exchange: Exchange) -> None:
-        next(answers)(exchange)
-
-    return answer
 
 
 @pytest.fixture
@@ -64,7 +58,9 @@ def first_texts(site: RawSite) -> list[str]:
     return [body["messages"][0]["parts"][0]["text"] for body in site.bodies]
 
 
-@pytest.mark.parametrize("command", ["batch", "chat", "check", "completion", "logs"])
+@pytest.mark.parametrize(
+    "command", ["batch", "chat", "check", "completion", "help", "logs", "models"]
+)
 def test_help_fits_a_screen(command: str) -> None:
     result = CliRunner().invoke(gprochat, [command, "--help"])
     lines = result.stdout.splitlines()
@@ -78,10 +74,15 @@ class TestTurns:
         assert result.stdout == "1: one\n3: two\nlines\n5: three\n"
         assert (result.stderr, result.exit_code) == ("", 0)
 
-    def test_go_to_the_embedded_site_where_none_is_named(self) -> None:
+    def test_are_text(self, site: RawSite) -> None:
+        result = chat("--url", site.url, lines=b"a\0b\nc\xff\n")
+        assert "the line contains NUL, which is not text; nothing was asked\n" in result.stderr
+        assert first_texts(site) == ["c\ufffd"]
+
+    def test_go_to_the_embedded_site_by_default(self) -> None:
         result = chat(lines="Hi\n")
         assert result.stdout.endswith("You said: Hi\n")
-        assert result.stderr.endswith("or GPROCHAT_URL: the embedded site answers, offline\n")
+        assert result.stderr.endswith("or --model: the embedded site replies, offline\n")
         assert result.stderr.count("\n") == 1
 
     def test_that_fail_leave_no_trace(self) -> None:
@@ -133,7 +134,7 @@ class TestCommands:
     def test_retry(self, site: RawSite) -> None:
         result = self.run(site, "/retry", "one", "/retry", "two")
         assert result.stdout == "1: one\n1: one\n3: two\n"
-        assert "no question yet" in result.stderr
+        assert "no question to ask again yet" in result.stderr
 
     def test_retry_of_a_failed_turn(self) -> None:
         answers = iter([failing(500, "no"), counted])
@@ -143,14 +144,14 @@ class TestCommands:
     def test_undo(self, site: RawSite) -> None:
         result = self.run(site, "one", "/undo", "/undo", "two")
         assert result.stdout == "1: one\n1: two\n"
-        assert result.stderr == "forgot: one\ngprochat: there is no turn to forget\n"
+        assert result.stderr == "undone: one\ngprochat: there is no turn to undo\n"
 
     def test_undo_and_retry_where_one_site_failed(self, site: RawSite) -> None:
         answers = iter([replying("b1"), failing(500, "no"), *[replying("b")] * 4])
         with raw_site(in_turn(answers)) as other:
             lines = "one\ntwo\n/undo\n/retry\nthree\n/retry\n"
             result = chat("--url", site.url, "--url", other.url, lines=lines)
-        assert "forgot: two\n" in result.stderr
+        assert "undone: two\n" in result.stderr
         sent = [[m["parts"][0]["text"] for m in body["messages"]] for body in other.bodies]
         assert sent == [
             ["one"],
@@ -175,7 +176,7 @@ class TestCommands:
         )
         assert result.stdout == "1: one\n3: two\n"
         assert result.stderr.count("saved to") == 2
-        assert f"going on with 1 turn of {path}" in result.stderr
+        assert f"this is a new chat, with 1 turn from {path}" in result.stderr
         assert json.loads(path.read_text())["messages"][0]["parts"] == [{"text": "one"}]
         if os.name == "posix":
             assert path.stat().st_mode & 0o777 == 0o600
@@ -191,17 +192,19 @@ class TestCommands:
             names = sorted(file.name for file in tmp_path.glob("saved*"))
             assert names == ["saved.1.json", "saved.2.json"]
             result = chat(*arguments, lines=f"/load {path}\ntwo\n")
-            assert f"going on with 1 turn of {tmp_path / 'saved.1.json'}" in result.stderr
+            assert (
+                f"this is a new chat, with 1 turn from {tmp_path / 'saved.1.json'}" in result.stderr
+            )
             assert other.bodies[1]["messages"][1]["parts"][0]["text"] == "other"
             (tmp_path / "saved.2.json").unlink()
             result = chat(*arguments, lines=f"/load {path}\ntwo\n")
-        assert f"can not read {tmp_path / 'saved.2.json'}" in result.stderr
+        assert f"cannot read {tmp_path / 'saved.2.json'}" in result.stderr
         assert result.stdout.startswith(f"{site.url}:\n1: two\n"), "nothing has changed"
         shutil.copy(tmp_path / "saved.1.json", path)
         chat("--url", site.url, "--url", site.url, lines=f"/load {path}\ntwo\n")
         assert [len(body["messages"]) for body in site.bodies[-2:]] == [3, 3]
 
-    def test_files_that_can_not_be(self, site: RawSite, tmp_path: Path) -> None:
+    def test_invalid_files(self, site: RawSite, tmp_path: Path) -> None:
         other = tmp_path / "other.json"
         other.write_text('{"version": 1, "messages": [{"role": "user"}]}')
         result = self.run(
@@ -214,25 +217,62 @@ class TestCommands:
         )
         lines = result.stderr.splitlines()
         assert [line.split(":")[1].split(str(tmp_path))[0] for line in lines] == [
-            " can not read ", " ", " can not write ", " which file? /save FILE",
-            " which file? /load FILE",
+            " cannot read ", " ", " cannot write ", " name a file",
+            " name a file",
         ]  # fmt: skip
-        assert "is no conversation: " in lines[1]
+        assert "is not a conversation: " in lines[1]
+
+    @pytest.mark.parametrize("command", ["/save", "/load"])
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [
+            ("~nobody_of_that_name/x", "there is no such home directory"),
+            ("a\0b", "the line contains NUL, which is not text"),
+        ],
+    )
+    def test_invalid_names_of_files(
+        self, site: RawSite, command: str, name: str, said: str
+    ) -> None:
+        result = self.run(site, f"{command} {name}", "one")
+        assert result.exit_code == 0
+        assert said in result.stderr
+        assert len(site.bodies) == 1, "the chat goes on"
+
+    def test_loads_a_file_up_to_a_limit(
+        self, site: RawSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        limit = 1024 * 1024
+        monkeypatch.setattr(_saved_files, "LOAD_LIMIT", limit)
+        turn = [{"role": role, "parts": [{"text": "a"}]} for role in ("user", "model")]
+        data = json.dumps(turn).encode()
+        largest, larger = tmp_path / "largest", tmp_path / "larger"
+        largest.write_bytes(data.ljust(limit))
+        larger.write_bytes(data.ljust(limit + 1))
+        result = self.run(site, f"/load {larger}", f"/load {largest}", "one")
+        assert result.stderr.splitlines() == [
+            f"gprochat: {larger} is larger than 1 MiB; load a shorter conversation",
+            f"this is a new chat, with 1 turn from {largest}",
+        ]
+        assert len(site.bodies[0]["messages"]) == 3
+
+    @pytest.mark.skipif(os.name == "nt", reason="POSIX devices")
+    def test_a_device_is_not_loaded(self, site: RawSite) -> None:
+        assert "/dev/null is not a file" in self.run(site, "/load /dev/null").stderr
 
     def test_system(self, site: RawSite) -> None:
         result = self.run(
             site, "/system", "/system Be brief.", "/system", "one", "/system off", "/system"
         )
         assert result.stderr.splitlines() == [
-            "no instructions; /system TEXT gives some",
-            "it goes with each question",
+            "there are no instructions; /system TEXT sets them",
+            "instructions set for each question",
             "Be brief.",
-            "no instructions any more",
-            "no instructions; /system TEXT gives some",
+            "instructions removed",
+            "there are no instructions; /system TEXT sets them",
         ]
         assert first_texts(site) == ["Be brief.\n\none"]
 
-    def test_system_that_can_not_be(self, site: RawSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_invalid_instructions(self, site: RawSite, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(*_: object) -> None:
             raise ValueError("system must be text")
 
@@ -243,18 +283,19 @@ class TestCommands:
 
     def test_help_names_all(self, site: RawSite) -> None:
         stderr = self.run(site, "/help").stderr
-        for name in ("/retry", "/undo", "/save", "/load", "/system", "/site", "/help", "/quit"):
+        for name in COMMANDS:
             assert f"{name} " in stderr
+        assert len(stderr.splitlines()) <= 22
         assert max(map(len, stderr.splitlines())) < 80
 
     def test_quit(self, site: RawSite) -> None:
         assert self.run(site, "/quit", "one").stdout == ""
 
-    def test_that_are_none(self, site: RawSite) -> None:
+    def test_unknown_commands(self, site: RawSite) -> None:
         result = self.run(site, "/nonsense here", "/undo it", " /etc/passwd?")
         assert result.stderr == (
-            "gprochat: there is no command /nonsense; /help shows them\n"
-            "gprochat: /undo takes nothing else\n"
+            "gprochat: there is no command /nonsense; /help lists them\n"
+            "gprochat: /undo takes no argument\n"
         )
         assert result.stdout == "1: /etc/passwd?\n"
 
@@ -272,7 +313,7 @@ class TestCommands:
         assert result.stdout == "1: one\n3: two\na:\n5: three\nb:\n5: three\n"
         said = result.stderr.splitlines()
         assert said[:2] == ["asking a; in the configuration: a, b, d", "asking b"]
-        assert "has no site 'c'" in said[2]
+        assert "has no site 'c', only a, b, d; add [sites.c]" in said[2]
         assert "url must be" in said[3]
         assert other.bodies[0]["pass"] == "of b"
 
@@ -280,7 +321,7 @@ class TestCommands:
 class TestKeeping:
     def test_goes_on(self, site: RawSite) -> None:
         assert (
-            "there is no chat to go on with"
+            "there is no chat to continue"
             in chat("--continue", "--url", site.url, lines="one\n").stderr
         )
         result = chat("--continue", lines="two\n")
@@ -316,28 +357,30 @@ class TestKeeping:
         chat("--url", site.url, lines="one\n", GPROCHAT_CONFIG=str(config))
         assert not store_path().exists()
 
-    def test_that_can_not_be_is_told(self, site: RawSite) -> None:
+    def test_without_a_usable_log_is_reported(self, site: RawSite) -> None:
         store_path().parent.write_text("a file")
         result = chat("--url", site.url, lines="one\n")
         assert result.stdout == "1: one\n"
-        assert "this chat is not kept: can not use" in result.stderr
+        assert "this chat is not logged: cannot use" in result.stderr
 
-    def test_that_can_not_be_read_is_told(self, site: RawSite) -> None:
+    def test_of_an_unreadable_log_is_reported(self, site: RawSite) -> None:
         chat("--url", site.url, lines="one\n")
         with closing(sqlite3.connect(store_path())) as db:
             db.execute("DROP TABLE turns")
         result = chat("--continue", "--url", site.url, lines="two\n")
         assert (result.exit_code, result.stdout) == (1, "")
-        assert "can not read" in result.stderr
+        assert "cannot read" in result.stderr
 
-    def test_that_fails_is_told_once(self, site: RawSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_that_fails_is_reported_once(
+        self, site: RawSite, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def fail(*_: object) -> None:
             raise StoreError("disk full")
 
         monkeypatch.setattr(Store, "save", fail)
         result = chat("--url", site.url, lines="one\ntwo\n")
         assert result.stdout == "1: one\n3: two\n"
-        assert result.stderr == "gprochat: this chat is kept no longer: disk full\n"
+        assert result.stderr == "gprochat: this chat is no longer logged: disk full\n"
 
 
 class TestFailures:
@@ -377,7 +420,7 @@ class TestFailures:
         ("error", "status", "said"),
         [
             (PipeClosedError(), 0, ""),
-            (OSError(28, "can not write to stdout: disk full"), 1, "disk full"),
+            (OSError(28, "cannot write to stdout: disk full"), 1, "disk full"),
         ],
     )
     def test_of_stdout(

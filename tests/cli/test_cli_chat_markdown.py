@@ -1,4 +1,4 @@
-"""Markdown that is still being written, as a terminal shows it."""
+"""Markdown in a terminal while it arrives."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
-from screen import Screen
+from support.screen import Screen
 
 from gprochat_anyio.cli import _markdown, _views
 from gprochat_anyio.cli._markdown import GrowingMarkdown, Line, rendered
@@ -107,21 +107,24 @@ def show(text: str, size: int, columns: int = 80, lines: int = 24) -> Terminal:
 
 
 class TestView:
+    @pytest.mark.slow
     @pytest.mark.parametrize("size", [1, 7, 1000])
     def test_shows_the_same_however_it_arrives(self, size: int) -> None:
         terminal = show(TEXT, size)
-        table = re.compile(r"\s+a +b\s+[─━]+\s+1 +2\s+")  # versions of rich differ in the gaps
+        table = re.compile(r"\s+a +b\s+[─━]+\s+1 +2\s+")  # the gaps differ among versions of rich
         seen, found = table.subn("\n", terminal.screen.text)
         assert found == 1
         assert seen == table.sub("\n", SHOWN)
         assert terminal.screen.column == 0
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("columns", [1, 5, 20, 33])
     @pytest.mark.parametrize("lines", [2, 5])
     def test_fits_any_terminal(self, columns: int, lines: int) -> None:
         shown = {show(TEXT, size, columns, lines).screen.text for size in (3, 1000)}
         assert len(shown) == 1
 
+    @pytest.mark.slow
     def test_a_reply_beyond_the_screen_is_whole_in_the_end(self) -> None:
         code = "```\n" + "".join(f"line {n}\n" for n in range(100)) + "```\n"
         terminal = show(code, 20, lines=10)
@@ -134,6 +137,19 @@ class TestView:
         assert terminal.screen.text == WAITING
         view.end()
         assert terminal.screen.text == ""
+
+    def test_shows_the_time_of_waiting_until_the_first_text(self) -> None:
+        terminal = Terminal(80, 24)
+        view = terminal.view()
+        view.show("")
+        view.wait(41.9)
+        assert terminal.screen.text == f"{WAITING} 42 s"
+        view.show("text")
+        view.wait(43.0)
+        assert terminal.screen.text == "text"
+        view.show("\n\n")
+        view.wait(44.0)
+        assert terminal.screen.text.strip() == "text"
 
     def test_erases_nothing_while_text_grows(self) -> None:
         terminal = Terminal()
@@ -177,10 +193,9 @@ class TestView:
     )
     @example(text="a\n#b\n\nc", size=1, columns=9, lines=9)
     @example(text="[a]: x\n\n[a]\n\n- \n-\n\n  a", size=1, columns=9, lines=9)
-    @settings(deadline=None, max_examples=60)
     def test_nothing_breaks_it(self, text: str, size: int, columns: int, lines: int) -> None:
         terminal = Terminal(columns, lines)
-        # Only whether it drives the terminal, and no further than it may.
+        # Checks only the control sequences, and their limits.
         written: list[str] = []
         terminal.output.draw = terminal.output.write = written.append
         view = terminal.view()
@@ -205,7 +220,7 @@ class TestGrowingMarkdown:
             "# Ti", "A pa", "- on", "1. f", "```p", "| a ", "> qu",
         ]  # fmt: skip
 
-    def test_a_line_that_is_not_whole_ends_no_block(self) -> None:
+    def test_an_unfinished_line_ends_no_block(self) -> None:
         growing = GrowingMarkdown()
         assert growing.feed("a\n#") == []
         assert growing.feed("b\n") == []

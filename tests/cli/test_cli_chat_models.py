@@ -1,4 +1,4 @@
-"""`gprochat chat --model`: a chat with no site at all."""
+"""`gprochat chat --model`: a chat without a site."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from contextlib import closing
 
 import pytest
 from click.testing import CliRunner, Result
-from model_servers import END, HEAD, answer, chunk, event, gemini, openai, stream
-from raw_site import Exchange, RawSite, raw_site, replying, sending
+from support.model_servers import END, HEAD, answer, chunk, event, gemini, openai, stream
+from support.raw_site import Exchange, RawSite, raw_site, replying, sending
 
+from gprochat_anyio.cli._database import store_path
 from gprochat_anyio.cli._main import gprochat
-from gprochat_anyio.cli._store import Kept, Store, store_path
+from gprochat_anyio.cli._store import Kept, Store
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,7 @@ def chat(*arguments: str, lines: str = "Hi\n", **env: str) -> Result:
 
 
 def counted(exchange: Exchange) -> None:
-    """A server that tells how many messages it was sent."""
+    """Reply with the number of messages in the request."""
     exchange.send(stream(openai(f"{len(exchange.body['messages'])}: "), openai("ok", "stop")))
 
 
@@ -72,7 +73,7 @@ class TestTurns:
 
     def test_with_gemini(self) -> None:
         with raw_site(sending(stream(gemini("Hel"), gemini("lo", "STOP")))) as server:
-            arguments = ("--model=gemini", "--model-name=gemini-2.5-pro", "--url", server.url)
+            arguments = ("--model=gemini", "--model-name=gemini-2.5-pro", "--base-url", server.url)
             result = chat(*arguments, GEMINI_API_KEY="key\n")
         assert (result.stdout, result.stderr, result.exit_code) == ("Hello\n", "", 0)
 
@@ -90,9 +91,7 @@ class TestFailures:
             (HEAD + chunk(event(openai("half"))) + END, 9, "broke off"),
         ],
     )
-    def test_are_told_in_the_same_words_as_by_ask(
-        self, body: bytes, status: int, said: str
-    ) -> None:
+    def test_have_the_same_messages_as_in_ask(self, body: bytes, status: int, said: str) -> None:
         with raw_site(sending(body)) as server:
             asked, chatted = (
                 run(*command, *own(server), lines="Hi\n", OPENAI_API_KEY="sk-made-up")
@@ -109,11 +108,12 @@ class TestFailures:
             (["--model=gemini"], "set GEMINI_API_KEY"),
             (["--model=openai"], "needs --model-name"),
             (["--model=openai", "--model-name=m"], "set OPENAI_API_KEY; or give --base-url"),
-            (["--model=openai", "--model-name=m", "--url=ftp://x"], "base_url"),
-            (["--model=echo", "--url=http://127.0.0.1:9"], "takes no --url"),
-            (["--model=echo", "--url=http://x", "--url=http://y"], "one --base-url"),
-            (["--model=echo", "--proxy=http://127.0.0.1:9"], "takes no --url"),
-            (["--model=echo", "--site=x"], "--model asks no site"),
+            (["--model=openai", "--model-name=m", "--base-url=ftp://x"], "base_url"),
+            (["--model=echo", "--base-url=http://127.0.0.1:9"], "takes no --base-url"),
+            (["--model=echo", "--url=http://x"], "give the address of a model's API as --base-url"),
+            (["--base-url=http://x"], "needs its --model"),
+            (["--model=echo", "--proxy=http://127.0.0.1:9"], "takes no --base-url"),
+            (["--model=echo", "--site=x"], "--model and --site exclude each other"),
             (["--model-name=m"], "needs its --model"),
             (["--model-name=m", "--continue"], "needs its --model"),
             (["--proxy=http://127.0.0.1:9"], "--proxy needs a site"),
@@ -153,12 +153,14 @@ class TestKeeping:
     def test_goes_on_with_another(self, server: RawSite) -> None:
         chat("--model=echo", lines="one\n")
         assert chat("--continue", *own(server), lines="two\n").stdout == "3: ok\n"
-        assert [turn.model for turn in kept()[0].turns] == ["echo", "openai/llama3.2"]
+        turns = kept()[0].turns
+        assert [turn.model for turn in turns] == ["echo", "openai/llama3.2"]
+        assert [turn.earlier for turn in turns] == [True, False], "this is a chat of its own"
         assert kept()[0].model == "openai/llama3.2"
 
     def test_needs_the_key_again(self) -> None:
         with raw_site(sending(stream(gemini("ok", "STOP")))) as server:
-            chat("--model=gemini", "--url", server.url, GEMINI_API_KEY="key")
+            chat("--model=gemini", "--base-url", server.url, GEMINI_API_KEY="key")
         result = chat("--continue")
         assert result.exit_code == 2
         assert "set GEMINI_API_KEY" in result.stderr

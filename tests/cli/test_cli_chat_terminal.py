@@ -1,4 +1,4 @@
-"""`gprochat chat` at a terminal: typing, Ctrl-C at every moment, replies as they are seen."""
+"""`gprochat chat` at a terminal: typing, Ctrl-C at every moment, the screen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,13 @@ from typing import Any
 import anyio
 import click
 import pytest
-from model_servers import HEAD as EVENTS
-from model_servers import chunk, event, openai
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
-from raw_site import (
+from support.model_servers import HEAD as EVENTS
+from support.model_servers import chunk, event, openai
+from support.raw_site import (
     BOUND,
     END,
     HEAD,
@@ -37,11 +37,13 @@ from raw_site import (
     replying,
 )
 
-from gprochat_anyio.cli import _answering
+from gprochat_anyio.cli import _answering, _speaker
+from gprochat_anyio.cli._archive import Archive, ArchivedTurn
+from gprochat_anyio.cli._database import store_path
 from gprochat_anyio.cli._editor import CtrlCLeftError, Editor
 from gprochat_anyio.cli._main import gprochat
 from gprochat_anyio.cli._output import Output
-from gprochat_anyio.cli._store import store_path
+from gprochat_anyio.cli._views import PlainView
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="a POSIX terminal")
 
@@ -53,12 +55,12 @@ PROMPT = "<prompt>"
 
 
 def _plain(seen: str) -> str:
-    """What is seen, without what drives a terminal; bracketed pasting begins with a prompt."""
+    """Return the visible text. Bracketed paste mode starts with a prompt."""
     return _DRIVING.sub("", seen.replace("\x1b[?2004h", PROMPT))
 
 
 class Person:
-    """Who sits at a terminal: sees what is on it, and types."""
+    """A user at a terminal, who reads the screen and types."""
 
     def __init__(self, terminal: int) -> None:
         self._terminal = terminal
@@ -66,7 +68,7 @@ class Person:
         self.all = ""
 
     def sees(self, text: str) -> str:
-        """Wait until the text is on the terminal, after what was waited for before."""
+        """Wait until the text is on the screen, after the text of the last wait."""
         while text not in (plain := _plain(self._seen)):
             ready, _, _ = select.select([self._terminal], [], [], BOUND / 2)
             assert ready, (text, self._seen)
@@ -79,7 +81,7 @@ class Person:
         return before
 
     def watches_until(self, ended: threading.Event) -> None:
-        """What nobody looks at must not stop the chat."""
+        """Read on, so that a full terminal does not block the chat."""
         for _ in range(int(BOUND / 0.05)):
             if ended.is_set():
                 return
@@ -121,7 +123,7 @@ Chat = Callable[..., int]
 
 @pytest.fixture
 def chat(monkeypatch: pytest.MonkeyPatch) -> Chat:
-    """Chats in this process, with a person in a thread; Ctrl-C is a signal as of a terminal."""
+    """Return a function that runs a chat with a user in a thread. Ctrl-C is a real signal."""
     monkeypatch.setenv("PROMPT_TOOLKIT_NO_CPR", "1")
     monkeypatch.setenv("TERM", "xterm")
     before = signal.getsignal(signal.SIGINT)
@@ -138,7 +140,7 @@ def chat(monkeypatch: pytest.MonkeyPatch) -> Chat:
                     person.watches_until(ended)
                 except BaseException as error:  # noqa: BLE001 - raised below
                     failures.append(error)
-                    while not ended.wait(0.2):  # leave, wherever it is
+                    while not ended.wait(0.2):  # end the chat in any state
                         person.types(CTRL_D)
                         os.kill(os.getpid(), signal.SIGINT)
 
@@ -146,7 +148,7 @@ def chat(monkeypatch: pytest.MonkeyPatch) -> Chat:
                 open(os.dup(slave), encoding="utf-8") as stdin,  # noqa: PTH123
                 open(os.dup(slave), "w", encoding="utf-8") as stdout,  # noqa: PTH123
                 monkeypatch.context() as patch,
-                create_app_session(),  # prompt_toolkit keeps its first terminal otherwise
+                create_app_session(),  # prompt_toolkit would keep its first terminal
             ):
                 patch.setattr(sys, "stdin", stdin)
                 patch.setattr(sys, "stdout", stdout)
@@ -174,7 +176,7 @@ def interrupt() -> None:
 
 
 class Held:
-    """A site that says something, and no more, until it is left; or nothing at all."""
+    """A site that sends some text or none, and then nothing until the client leaves."""
 
     def __init__(self, first: str) -> None:
         self.asked = threading.Event()
@@ -230,9 +232,9 @@ class TestTyping:
             person.types("/si\twor\t\r")
             person.sees("asking work-1")
             person.enters("/lo\tsav\t")
-            person.sees("can not read saved: ")
+            person.sees("cannot read saved: ")
             person.enters("/undo w\t")
-            person.sees("/undo takes nothing else")
+            person.sees("/undo takes no argument")
             person.enters("/quit")
 
         config.write_text("[sites.work-1]\nurl = 'http://127.0.0.1:9'\n")
@@ -248,7 +250,7 @@ class TestTyping:
             person.sees(PROMPT)
             person.types(CTRL_R + "find")
             person.sees("find me")
-            person.types(CTRL_C)  # ends the search alone, and so does one of another process
+            person.types(CTRL_C)  # ends only the search, as does a signal of another process
             person.types(CTRL_R + "not")
             person.sees("not me")
             interrupt()
@@ -349,7 +351,7 @@ class TestTyping:
             person.enters("/quit")
 
         with raw_site(answer) as server:
-            assert chat(does, "--model=openai", "--model-name=m", "--url", server.url) == 0
+            assert chat(does, "--model=openai", "--model-name=m", "--base-url", server.url) == 0
 
     def test_plain_text_is_as_it_is(self, chat: Chat) -> None:
         def does(person: Person) -> None:
@@ -368,6 +370,152 @@ class TestTyping:
 
         with raw_site(failing(401, "Invalid signature.")) as site:
             assert chat(does, "--url", site.url) == 0
+
+
+class TestWhileAReplyComes:
+    def test_ctrl_d_leaves_after_it(self, chat: Chat) -> None:
+        held = threading.Event()
+
+        def answer(exchange: Exchange) -> None:
+            exchange.send(HEAD)
+            exchange.text("first ")
+            assert held.wait(BOUND)
+            exchange.text("rest")
+            exchange.send(END)
+
+        def does(person: Person) -> None:
+            person.enters("Hello")
+            person.sees("first")
+            person.types(CTRL_D)
+            held.set()
+            person.sees("rest")
+            person.sees("to continue this chat: gprochat chat --continue 1")
+
+        with raw_site(answer) as site:
+            assert chat(does, "--url", site.url) == 0
+
+    def test_the_time_of_waiting_is_shown(
+        self, chat: Chat, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(_answering, "_TICK", 0.02)
+        monkeypatch.setattr(_speaker.Answer, "elapsed", 41.9)
+        held = threading.Event()
+
+        def answer(exchange: Exchange) -> None:
+            assert held.wait(BOUND)
+            exchange.send(HEAD)
+            exchange.text("first")
+            exchange.until_left()
+
+        def does(person: Person) -> None:
+            person.enters("Hello")
+            person.sees("… 42 s")
+            held.set()
+            person.sees("first")
+            interrupt()
+            person.sees("gprochat: stopped")
+            person.enters("/exit")
+
+        with raw_site(answer) as site:
+            assert chat(does, "--url", site.url) == 0
+
+    def test_plain_text_has_no_time_of_waiting(
+        self, chat: Chat, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        waited = threading.Event()
+
+        def wait(_: PlainView, seconds: float) -> None:
+            real(_, seconds)
+            waited.set()
+
+        def answer(exchange: Exchange) -> None:
+            assert waited.wait(BOUND)
+            replying("first")(exchange)
+
+        def does(person: Person) -> None:
+            person.enters("Hello")
+            assert "…" not in person.sees("first")
+            person.enters("/exit")
+
+        real = PlainView.wait
+        monkeypatch.setattr(_answering, "_TICK", 0.02)
+        monkeypatch.setattr(PlainView, "wait", wait)
+        with raw_site(answer) as site:
+            assert chat(does, "--plain", "--url", site.url) == 0
+
+    def test_an_interrupted_retry_keeps_the_reply_before(self, chat: Chat) -> None:
+        asked: list[str] = []
+
+        def answer(exchange: Exchange) -> None:
+            asked.append(exchange.prompt)
+            if len(asked) == 2:
+                exchange.send(HEAD)
+                exchange.text("half")
+                exchange.until_left()
+                return
+            replying("whole")(exchange)
+
+        def does(person: Person) -> None:
+            person.enters("Hello")
+            person.sees("whole")
+            person.enters("/retry")
+            person.sees("half")
+            interrupt()
+            person.sees("gprochat: stopped; the earlier reply stays")
+            person.enters("next")
+            person.sees("whole")
+            person.enters("/exit")
+
+        with raw_site(answer) as site:
+            assert chat(does, "--url", site.url) == 0
+        assert asked == ["Hello", "Hello", "next"]
+        texts = [message["parts"][0]["text"] for message in site.bodies[2]["messages"]]
+        assert texts == ["Hello", "whole", "next"]
+        with closing(Archive(store_path())) as archive:
+            turns = [e.turn for e in archive.turns(10) if isinstance(e, ArchivedTurn)]
+        assert [(turn.reply, turn.complete, turn.dropped) for turn in turns] == [
+            ("whole", True, None),
+            ("half", False, "undone"),
+            ("whole", True, None),
+        ]
+
+
+class TestEditor:
+    @pytest.mark.parametrize(
+        ("editor", "seen"),
+        [
+            ("sed -i s/begun/ended/", "> ended"),
+            ("truncate -s 0", "gprochat: the editor saved no question"),
+            ("/no/such/editor", "set EDITOR to the editor to use"),
+            ("vi 'unbalanced", "cannot start the editor: No closing quotation; set EDITOR"),
+            ("cp binary", "gprochat: the editor saved no UTF-8 text"),
+        ],
+    )
+    def test_writes_the_question(
+        self, chat: Chat, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, editor: str, seen: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        Path("binary").write_bytes(b"\xff")
+        monkeypatch.setenv("VISUAL", editor)
+
+        def does(person: Person) -> None:
+            person.enters("/edit begun")
+            person.sees(seen)
+            person.enters("/exit")
+
+        with raw_site(replying("done")) as site:
+            assert chat(does, "--url", site.url) == 0
+        assert site.prompts == (["ended"] if "ended" in seen else [])
+
+    def test_says_that_its_file_is_empty(self, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("VISUAL", "true")
+
+        def does(person: Person) -> None:
+            person.enters("/edit")
+            person.sees("the editor saved no question; nothing was asked")
+            person.enters("/exit")
+
+        assert chat(does, "--model=echo") == 0
 
 
 class TestCtrlC:
@@ -415,6 +563,7 @@ class TestCtrlC:
             assert chat(does, "--url", site.url) == 130
         assert store_path().exists()
 
+    @pytest.mark.slow
     def test_clears_the_line_and_then_leaves(self, chat: Chat) -> None:
         def does(person: Person) -> None:
             person.sees(PROMPT)
@@ -438,8 +587,8 @@ class TestCtrlC:
 
         def does(person: Person) -> None:
             person.sees("> ")
-            person.types("/qu\t")
-            person.sees("/qut")  # the last of each change: the keys are the command's by now
+            person.types("/ex\t")
+            person.sees("/ext")  # the last key echoed: the command now reads the keys
             person.types(CTRL_C)
             person.sees("gprochat: Ctrl-C again leaves")
             person.sees("> ")
@@ -458,7 +607,7 @@ class TestCtrlC:
 
         monkeypatch.setattr(PromptSession, "prompt_async", interrupted)
         with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
-            editor = Editor([], {}, [])
+            editor = Editor([], {}, [], [])
             with pytest.raises(CtrlCLeftError):
                 anyio.run(partial(editor.line, "> ", pressed=False))
 
@@ -543,7 +692,7 @@ class TestCtrlC:
 
 def test_a_terminal_that_goes_away(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
-        raise OSError(5, "can not write to stdout: Input/output error")
+        raise OSError(5, "cannot write to stdout: Input/output error")
 
     def does(person: Person) -> None:
         person.sees(PROMPT)
@@ -556,7 +705,7 @@ def test_a_terminal_that_goes_away(chat: Chat, monkeypatch: pytest.MonkeyPatch) 
 
 @contextmanager
 def process(*arguments: str) -> Iterator[tuple[Person, subprocess.Popen[bytes]]]:
-    """The command in a terminal that sends it Ctrl-C itself."""
+    """Run the command in a controlling terminal, which sends Ctrl-C itself."""
     setup = (
         f"{INTERRUPTIBLE}; import fcntl, os, termios; os.setsid();"
         "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\nfrom gprochat_anyio.cli import main; main()"
@@ -582,7 +731,7 @@ def process(*arguments: str) -> Iterator[tuple[Person, subprocess.Popen[bytes]]]
 
 
 def numbered(exchange: Exchange) -> None:
-    """A long reply that stays open."""
+    """Send a long reply, and leave it open."""
     exchange.send(HEAD)
     exchange.text("```\n")
     for number in range(60):
@@ -595,6 +744,7 @@ def numbered(exchange: Exchange) -> None:
 
 
 class TestProcess:
+    @pytest.mark.slow
     def test_ctrl_c_stops_the_reply_and_leaves(self, tmp_path: Path) -> None:
         with raw_site(numbered) as site, process("--url", site.url) as (person, running):
             person.enters("Hello")
@@ -606,6 +756,7 @@ class TestProcess:
             assert running.wait(BOUND) == 130
             assert "Traceback" not in person.all
 
+    @pytest.mark.slow
     def test_a_long_reply_in_a_terminal_that_is_resized(self) -> None:
         with raw_site(numbered) as site, process("--url", site.url) as (person, running):
             person.enters("Hello")

@@ -1,4 +1,4 @@
-"""`gprochat check`: what it says of sites in every state."""
+"""`gprochat check`: its results for sites in every state."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import anyio
 import pytest
 import trustme
 from click.testing import CliRunner, Result
-from embedded_site import embedded_site
-from model_servers import event, openai
-from raw_site import BOUND
+from support.embedded_site import embedded_site
+from support.model_servers import event, openai
+from support.raw_site import BOUND
 
 from gprochat_anyio.cli._main import gprochat
 from gprochat_anyio.cli._output import Output, PipeClosedError
@@ -26,18 +26,23 @@ from gprochat_anyio.transport import _tls
 
 @contextmanager
 def answering(
-    auth: str, generate: str = "", kind: str = "text/plain", tls: ssl.SSLContext | None = None
+    auth: str,
+    generate: str = "",
+    kind: str = "text/plain",
+    tls: ssl.SSLContext | None = None,
+    error: int = 500,
 ) -> Iterator[str]:
-    """A site that takes any number of connections, also those that ask nothing.
+    """Run a site that accepts any number of connections, including those without a request.
 
-    :param generate: nothing is an error of the site
+    :param generate: The text of the reply. Empty for an error of the site.
+    :param error: The status of an error.
     """
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             body = (auth if self.path == "/api/auth" else generate).encode()
-            self.send_response(200 if body else 500)
+            self.send_response(200 if body else error)
             self.send_header("Content-Type", kind)
             body = body or b'{"error":{"message":"the model\\u001b[2J refused"}}'
             self.send_header("Content-Length", str(len(body)))
@@ -86,7 +91,7 @@ def test_all_is_well(protected: dict[str, str], backend: str) -> None:
     url = protected["GPROCHAT_URL"]
     assert steps == [[url], ["ok", "name"], ["ok", "TCP"], ["ok", "password"], ["ok", "key,"]]
     assert "first text after 0." in last_line(result)
-    assert "the site takes it" in result.stdout
+    assert "the site accepts it" in result.stdout
     assert (result.exit_code, result.stderr) == (0, "")
 
 
@@ -94,7 +99,7 @@ def test_all_is_well(protected: dict[str, str], backend: str) -> None:
     ("wrong", "said"),
     [
         ({"GPROCHAT_PASSWORD": "x"}, "FAILED  password    the site refuses it; set password"),
-        ({"GPROCHAT_PASSWORD": ""}, "FAILED  password    the site asks for one"),
+        ({"GPROCHAT_PASSWORD": ""}, "FAILED  password    the site requires one"),
         ({"GPROCHAT_SECRET_KEY": "x"}, "FAILED  key, text   the site refused the signature"),
     ],
 )
@@ -108,8 +113,14 @@ def test_a_wrong_credential(protected: dict[str, str], wrong: dict[str, str], sa
 def test_a_site_without_a_password() -> None:
     with answering('{"code":0}', "Hello") as url:
         result = check("--url", url)
-    assert "the site asks for none" in result.stdout
+    assert "the site requires none" in result.stdout
     assert result.exit_code == 0
+
+
+def test_a_site_by_its_url_alone() -> None:
+    with answering('{"code":0}', "Hello") as url:
+        result = check(url, GPROCHAT_URL="http://127.0.0.1:9")
+    assert (result.stdout.splitlines()[0], result.exit_code) == (url, 0)
 
 
 @pytest.mark.parametrize("configured", [False, True])
@@ -124,7 +135,7 @@ def test_a_model(configured: bool, backend: str, tmp_path: Path) -> None:
         result = check(backend, *arguments, GPROCHAT_CONFIG=str(file))
     steps = [line.split()[:2] for line in result.stdout.splitlines()]
     assert steps == [[url], ["ok", "name"], ["ok", "TCP"], ["ok", "key,"]]
-    assert "llama3.2 gave its first text after 0." in last_line(result)
+    assert "first text of llama3.2 after 0." in last_line(result)
     assert (result.exit_code, result.stderr) == (0, "")
 
 
@@ -134,11 +145,30 @@ def test_a_model_whose_key_is_missing() -> None:
     assert result.exit_code == 2
 
 
-def test_what_is_no_site() -> None:
+def test_not_a_site() -> None:
     with answering("<html>") as url:
         result = check("--url", url)
     assert result.exit_code == 8
     assert last_line(result).startswith("FAILED  password")
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+def test_a_models_api_instead_of_a_site(kind: str) -> None:
+    with answering("", kind=kind, error=404) as url:
+        result = check(f"{url}/v1")
+        of_api = check("-mopenai", "--model-name=x", f"--base-url={url}/v1")
+    assert last_line(result).startswith("FAILED  password")
+    hint = "; if this is a server with OpenAI's API, give --model openai and --base-url"
+    assert last_line(result).endswith(hint)
+    assert "--base-url" not in last_line(of_api)
+
+
+def test_a_site_that_hangs(backend: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        result = check(backend, url, "--timeout-first-chunk=0.05")
+    assert result.exit_code == 4
+    assert " within 0.05 s (--timeout-first-chunk): " in last_line(result)
 
 
 def test_an_error_of_the_site() -> None:
@@ -168,6 +198,12 @@ def test_no_such_name(monkeypatch: pytest.MonkeyPatch, error: Exception, backend
     assert "FAILED  name        chat.example.org was not found: " in last_line(result)
 
 
+def test_a_name_has_addresses() -> None:
+    with answering("") as url:
+        said = check(f"--url={url.replace('127.0.0.1', 'localhost')}").stdout
+    assert "ok      name        localhost is 127.0.0.1" in said
+
+
 def test_a_name_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
     async def hang(*_: Any, **__: Any) -> None:
         await anyio.sleep_forever()
@@ -175,7 +211,7 @@ def test_a_name_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, bac
     monkeypatch.setattr(anyio, "getaddrinfo", hang)
     result = check(backend, "--url=https://chat.example.org", "--timeout-connect=0.05")
     assert result.exit_code == 4
-    assert "no answer of the name server within 0.05 s" in last_line(result)
+    assert "no response from the name server within 0.05 s" in last_line(result)
 
 
 class TestTLS:
@@ -218,31 +254,33 @@ def test_a_proxy_is_the_first_step() -> None:
         port = unused.getsockname()[1]
     result = check("--url=https://chat.example.org", f"--proxy=http://127.0.0.1:{port}")
     assert "; check the URL of the proxy, and whether it is up" in last_line(result)
-    assert "ok      name        the proxy 127.0.0.1 is 127.0.0.1" in result.stdout
+    assert "ok      name        the proxy 127.0.0.1 is an address, not a name" in result.stdout
     assert "FAILED  TCP" in last_line(result)
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "no site: give --url"),
+        ([], "no site to check: give its URL"),
+        (["http://x", "--url=http://y"], "give URL or --url, not both"),
+        (["http://x", "--model=gemini"], "give the address of a model's API as --base-url"),
         (["--url=http://x", "--site=y"], "no site 'y'"),
         (["--model=echo"], "'echo' is not one of gemini, openai, nor a configured model"),
         (["--url=http://x", "--site=y", "--site=z"], "no site 'z'"),
     ],
 )
-def test_what_can_not_be_checked(arguments: list[str], said: str) -> None:
+def test_targets_that_cannot_be_checked(arguments: list[str], said: str) -> None:
     result = check(*arguments)
     assert result.exit_code == 2
     assert said in result.stderr
 
 
 def test_one_site_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gprochat_anyio.cli._sites.chosen_sites", lambda _: [None, None])
+    monkeypatch.setattr("gprochat_anyio.cli._sites.chosen_sites", lambda *_: [None, None])
     assert "not both" in check().stderr
 
 
-def test_a_setting_that_can_not_be() -> None:
+def test_an_invalid_setting() -> None:
     result = check("--url=chat.example.org")
     assert result.exit_code == 2
     assert result.stdout.startswith("FAILED  settings    url must be")

@@ -1,4 +1,4 @@
-"""The configuration file, and which site is asked."""
+"""The configuration file, and the choice of a site."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 from click.testing import CliRunner, Result
-from raw_site import RawSite, raw_site, replying
+from support.raw_site import RawSite, raw_site, replying
 
 from gprochat_anyio.cli._config import config_path, read_config
 from gprochat_anyio.cli._config_file import ConfigError
@@ -35,24 +35,34 @@ class TestFile:
         folder = platformdirs.user_config_path("gprochat", appauthor=False)
         assert config_path() == folder / "config.toml"
 
-    def test_may_be_missing(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("named", [None, ""])
+    def test_may_be_missing(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: str | None
+    ) -> None:
         monkeypatch.delenv("GPROCHAT_CONFIG")
+        if named is not None:
+            monkeypatch.setenv("GPROCHAT_CONFIG", named)
         monkeypatch.setattr(platformdirs, "user_config_path", lambda *_, **__: tmp_path)
         config = read_config()
         assert (config.sites, config.default, config.log) == ({}, None, True)
+        with pytest.raises(ConfigError, match=r"does not exist yet; create it with \[sites.a\]"):
+            config.site("a")
+        with pytest.raises(ConfigError, match=r"does not exist yet; create it with \[models.a\]"):
+            config.model("a", ("echo",))
+        assert config.to_be_made == ", which does not exist yet"
 
     def test_that_the_environment_names_is_there(self, file: Path) -> None:
         file.unlink()
         with pytest.raises(ConfigError, match=r"GPROCHAT_CONFIG names .*, which does not exist"):
             read_config()
 
-    def test_that_can_not_be_read(self, file: Path) -> None:
+    def test_that_cannot_be_read(self, file: Path) -> None:
         file.unlink()
         file.mkdir()
-        with pytest.raises(ConfigError, match=r"can not read .*config.toml: "):
+        with pytest.raises(ConfigError, match=r"cannot read .*config.toml: "):
             read_config()
 
-    def test_says_what_it_says(self, file: Path) -> None:
+    def test_is_read(self, file: Path) -> None:
         file.write_text(
             'default = "work"\nlog = false\n[sites.work]\nurl = "https://w"\nsecret_key = "k"\n'
             'password = "p"\nproxy = "http://x"\ntimeouts = { idle = 5, total = inf }\n'
@@ -69,11 +79,12 @@ class TestFile:
     @pytest.mark.parametrize(
         ("text", "line", "said"),
         [
-            ("a = 1\nb = \n", 2, "invalid value"),
+            ("a = 1\nb = \n", 2, "invalid value; texts are in quotes"),
             ("sites = 1", 1, "tables"),
             ("\nsecret = 1", 2, "unknown key 'secret'"),
             ("log = 1", 1, "true or false"),
             ("log = true\ndefault = 'x'", 2, r"no \[sites.x\]"),
+            ("default = ['x']", 1, "default must be the name"),
             ("[sites]\na = 1", 2, r"\[sites.a\]"),
             ("[sites.a]\nurl = 'u'\n[sites.b]\nurl = 1", 4, "url must be a text"),
             ("[sites.a]\nurl = 'u'\nsecretkey = 'k'", 3, "known are url, secret_key"),
@@ -87,9 +98,7 @@ class TestFile:
             ('sites = {a = {url = ""}}', 1, "needs a url"),
         ],
     )
-    def test_that_is_wrong_is_told_with_its_line(
-        self, file: Path, text: str, line: int, said: str
-    ) -> None:
+    def test_errors_name_the_line(self, file: Path, text: str, line: int, said: str) -> None:
         file.write_text(text)
         with pytest.raises(ConfigError, match=f"config.toml, line {line}: .*{said}"):
             read_config()
@@ -99,9 +108,14 @@ class TestFile:
         with pytest.raises(ConfigError, match=r"config.toml: .*end of document"):
             read_config()
 
+    def test_that_is_nested_too_deeply(self, file: Path) -> None:
+        file.write_text("a = " + "[" * 10_000)
+        with pytest.raises(ConfigError, match=r"config.toml: it is nested too deeply"):
+            read_config()
+
     def test_of_another_encoding(self, file: Path) -> None:
         file.write_bytes(b"a = 1\nb = '\xe9'")
-        with pytest.raises(ConfigError, match=r"config.toml, line 2: .*no UTF-8"):
+        with pytest.raises(ConfigError, match=r"config.toml, line 2: .*not UTF-8"):
             read_config()
 
     @posix
@@ -142,7 +156,7 @@ class TestPrecedence:
             (["--site=work"], {}, "of the file"),
             ([], {"GPROCHAT_PASSWORD": "of the environment"}, "of the environment"),
             (["--site=work", "--password=given"], {"GPROCHAT_PASSWORD": "x"}, "given"),
-            # What belongs to another site is not sent to this one.
+            # Settings of another site are not sent to this one.
             (
                 ["--site=work"],
                 {"GPROCHAT_URL": "http://x", "GPROCHAT_PASSWORD": "x"},
@@ -158,7 +172,7 @@ class TestPrecedence:
         assert (result.stdout, result.stderr) == ("ok\n", "")
         assert site.bodies[0]["pass"] == sent
 
-    def test_an_url_brings_nothing_of_the_file(self, site: RawSite) -> None:
+    def test_a_url_takes_nothing_from_the_file(self, site: RawSite) -> None:
         assert ask("--url", site.url).exit_code == 0
         assert ask(GPROCHAT_URL=site.url).exit_code == 0
         assert [body["pass"] for body in site.bodies] == [None, None]
@@ -166,29 +180,30 @@ class TestPrecedence:
     def test_limits_come_from_the_file(self, file: Path) -> None:
         text = "[sites.slow]\nurl = 'http://127.0.0.1:9'\ntimeouts = { total = 0 }\n"
         file.write_text(text)
-        assert "Timeouts.total" in ask("--site=slow").stderr
+        assert "(--timeout-total)" in ask("--site=slow").stderr
         assert ask("--site=slow", "--timeout-total=10").exit_code == 3
 
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            (["--site=nobody"], "no site 'nobody' (work, open): add [sites.nobody]"),
+            (["--site=nobody"], "no site 'nobody', only work, open; add [sites.nobody]"),
             (["--site=work", "--url=http://x"], "not both"),
-            (["--site=work", "--model=echo"], "--model or --site"),
+            (["--site=work", "--model=echo"], "--model and --site exclude each other"),
         ],
     )
-    def test_what_can_not_be(self, site: RawSite, arguments: list[str], said: str) -> None:
+    def test_invalid_options(self, site: RawSite, arguments: list[str], said: str) -> None:
         result = ask(*arguments)
         assert (result.exit_code, result.stdout) == (2, "")
         assert said in result.stderr
 
-    def test_a_wrong_file_is_not_read_in_vain(self, file: Path) -> None:
+    def test_an_unneeded_file_is_not_read(self, file: Path) -> None:
         file.write_text("nonsense\n")
         result = ask()
         assert result.exit_code == 2
         assert result.stderr.startswith(f"gprochat: {file}, line 1: ")
         with raw_site(replying("ok")) as site:
-            assert ask("--url", site.url).exit_code == 0
+            assert ask("--url", site.url).exit_code == 2, "it may say `log = false`"
+            assert ask("--url", site.url, "--no-log").exit_code == 0
 
     def test_a_batch_takes_a_site(self, site: RawSite, tmp_path: Path) -> None:
         prompts = tmp_path / "prompts.txt"
@@ -237,12 +252,13 @@ class TestCompletion:
         file.write_text("[sites.work]\nurl = 'u'\n[sites.home]\nurl = 'u'\n")
         assert self.complete("gprochat ch", "ch") == "plain,chat\nplain,check\n"
         assert self.complete("gprochat ask --site w", "w") == "plain,work\n"
+        assert self.complete("gprochat help ch", "ch") == "plain,chat\nplain,check\n"
 
     @pytest.mark.parametrize("words", ["batch", "batch in.txt --out", "serve --certfile"])
-    def test_knows_where_a_file_is_to_be_named(self, words: str) -> None:
+    def test_completes_paths_of_files(self, words: str) -> None:
         assert self.complete(f"gprochat {words} x", "x") == "file,x\n"
 
-    def test_says_nothing_of_a_wrong_file(self, file: Path) -> None:
+    def test_ignores_an_invalid_file(self, file: Path) -> None:
         file.write_text("nonsense")
         assert self.complete("gprochat ask --site w", "w").strip() == ""
 
@@ -259,5 +275,7 @@ def test_warnings_are_lines_like_others(monkeypatch: pytest.MonkeyPatch) -> None
             gprochat, ["ask", "Hi", "--url=http://x.invalid", "--password=p", "--timeout-total=0"]
         )
         warnings.warn("another", UserWarning, stacklevel=1)
-    assert result.stderr.startswith("gprochat: the password goes to http://x.invalid unencrypted")
+    assert result.stderr.startswith(
+        "gprochat: the password is sent to http://x.invalid unencrypted"
+    )
     assert list(map(str, others)) == ["another"]

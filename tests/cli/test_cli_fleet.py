@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from raw_site import raw_site, replying
+from support.raw_site import raw_site, replying
 
 from gprochat_anyio import Fleet
 from gprochat_anyio.cli._config import read_config
@@ -97,4 +97,4 @@ def test_is_not_checked_as_a_whole(file: Path) -> None:
     file.write_text(f'{SITES}[fleets.all]\nsites = ["b", "a"]\n')
     result = CliRunner().invoke(gprochat, ["check", "--site", "all"])
     assert result.exit_code == 2
-    assert "check takes one site; all is a fleet of b, a" in result.stderr
+    assert "all is a fleet: check its sites one by one, --site b and --site a" in result.stderr

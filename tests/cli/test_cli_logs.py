@@ -1,218 +1,297 @@
-"""Kept chats: the database, and `gprochat logs`."""
+"""`gprochat logs`: searching, exporting and deleting."""
 
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import platformdirs
 import pytest
 from click.testing import CliRunner, Result
 
+from gprochat_anyio.cli import _logs
+from gprochat_anyio.cli._database import store_path
 from gprochat_anyio.cli._main import gprochat
 from gprochat_anyio.cli._output import Output, PipeClosedError
-from gprochat_anyio.cli._store import (
-    _SCHEMAS,
-    VERSION,
-    Kept,
-    LoggedTurn,
-    Store,
-    StoreError,
-    store_path,
-)
+from gprochat_anyio.cli._store import RETRIED, UNDONE, Kept, LoggedTurn, Store
 
-ONE = LoggedTurn("one?", "1", "work", "https://w", 100.0, True, 0.1, 0.2)
-TWO = LoggedTurn("two\nlines?", "2 \x1b[2J", None, "https://u", 200.0, False, 0.1, 0.2)
-THREE = LoggedTurn("three?", "3", None, None, 300.0)
-FOUR = LoggedTurn("four?", "4", None, "http://api/v1", 400.0, model="openai/m")
+NOON = 1_700_000_000.0  # on 2023-11-14 or, in eastern time zones, the day after
+ONE = LoggedTurn("Straße?", "1", "work", "https://w", NOON + 1, True, 0.1, 0.2)
+TWO = LoggedTurn("two\n\nlines?", "2 \x1b[2J", None, "https://u", NOON + 2, False, dropped=RETRIED)
+THREE = LoggedTurn("three?", "3", None, None, NOON + 3, dropped=UNDONE)
+FOUR = LoggedTurn(
+    "four?", "4", None, "http://api/v1", NOON + 4, model="openai/m", system="Be brief."
+)
+FIVE = LoggedTurn("five?", "5", None, None, NOON + 5)
 LOADED = LoggedTurn("before?", "0")
 
 
 @pytest.fixture
-def path() -> Path:
-    return store_path()
+def store() -> Iterator[Store]:
+    with closing(Store(store_path())) as store:
+        yield store
 
 
 @pytest.fixture
-def store(path: Path) -> Iterator[Store]:
-    store = Store(path)
-    yield store
-    store.close()
+def logged(store: Store) -> Store:
+    """Log two chats. The second continues a turn of the first, and a turn from a file."""
+    store.save([Kept("work", "https://w", None, (ONE, TWO, THREE))])
+    store.begin()
+    turns = (LOADED, ONE._replace(earlier=True), FOUR, FIVE)
+    store.save([Kept(None, "http://api/v1", None, turns)])
+    return store
 
 
-def kept(*turns: LoggedTurn, system: str | None = None) -> list[Kept]:
-    return [Kept("work", "https://w", system, turns)]
+class Keyboard:
+    """A stdin with a user at a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
-def reopened(path: Path) -> list[Kept]:
-    store = Store(path)
-    try:
-        return store.last()
-    finally:
-        store.close()
+def logs(*arguments: str, says: str = "") -> Result:
+    return CliRunner().invoke(gprochat, ["logs", *arguments], input=says)
 
 
-class TestStore:
-    def test_is_in_the_platforms_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv("GPROCHAT_DATA")
-        folder = platformdirs.user_data_path("gprochat", appauthor=False)
-        assert store_path() == folder / "chats.db"
-
-    def test_begins_with_nothing(self, store: Store) -> None:
-        assert store.last() == []
-        assert store.latest(10) == []
-
-    @pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
-    def test_is_for_its_owner(self, store: Store, path: Path) -> None:
-        store.save(kept(ONE))
-        assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o600}
-        assert path.parent.stat().st_mode & 0o777 == 0o700
-
-    def test_keeps_a_chat_as_it_is_now(self, store: Store, path: Path) -> None:
-        for turns in ((ONE,), (ONE, TWO), (ONE, THREE), (ONE,), ()):
-            store.save(kept(*turns, system="Be brief."))
-            assert reopened(path) == kept(*turns, system="Be brief.")
-
-    def test_keeps_no_chat_without_a_turn(self, store: Store) -> None:
-        store.save(kept())
-        assert store.last() == []
-
-    def test_keeps_several_sites(self, store: Store, path: Path) -> None:
-        two = [
-            Kept("a", "https://a", None, (ONE,)),
-            Kept(None, "http://api/v1", "s", (TWO, FOUR), "openai/m"),
-        ]
-        store.save(two)
-        assert reopened(path) == two
-        store.save(two[:1])
-        assert reopened(path) == two[:1]
-
-    def test_goes_on_with_the_last_one(self, store: Store, path: Path) -> None:
-        store.save(kept(ONE))
-        other = Store(path)
-        (chat,) = other.last()
-        other.save([chat._replace(turns=[*chat.turns, TWO])])
-        other.save(kept(*chat.turns, TWO, THREE))
-        other.close()
-        assert reopened(path) == kept(ONE, TWO, THREE)
-
-    def test_last_is_what_was_used_last(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        now = iter([10.0, 20.0, 30.0])
-        monkeypatch.setattr("time.time", lambda: next(now))
-        stores = [Store(path) for _ in range(2)]
-        stores[0].save(kept(ONE))
-        stores[1].save(kept(TWO))
-        assert reopened(path) == kept(TWO)
-        stores[0].save(kept(ONE, THREE))
-        for store in stores:
-            store.close()
-        assert reopened(path) == kept(ONE, THREE)
-
-    def test_lists_what_was_asked(self, store: Store) -> None:
-        store.save([Kept(None, None, None, (LOADED, ONE, TWO)), Kept(None, None, None, (THREE,))])
-        assert store.latest(10) == [ONE, TWO, THREE]
-        assert store.latest(2) == [TWO, THREE]
-
-    def test_waits_for_nobody_who_reads(self, store: Store, path: Path) -> None:
-        with closing(sqlite3.connect(path)) as database:
-            assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-
-    def test_of_a_newer_version_is_left_alone(self, store: Store, path: Path) -> None:
-        store._db.execute(f"PRAGMA user_version = {VERSION + 1}")
-        with pytest.raises(StoreError, match="newer gprochat"):
-            Store(path)
-
-    def test_of_an_older_version_is_gone_on_with(self, path: Path) -> None:
-        path.parent.mkdir()
-        with closing(sqlite3.connect(path)) as db:
-            db.executescript(_SCHEMAS[0])
-            db.executescript(
-                "PRAGMA user_version = 1; INSERT INTO chats VALUES (1, 1.0);"
-                "INSERT INTO conversations VALUES (1, 1, 0, 'work', 'https://w', NULL);"
-                "INSERT INTO turns"
-                " VALUES (1, 0, 'one?', '1', 'work', 'https://w', 100.0, 1, 0.1, 0.2)"
-            )
-        assert reopened(path) == kept(ONE)
-        with closing(Store(path)) as store:
-            (chat,) = store.last()
-            store.save([chat._replace(turns=[*chat.turns, FOUR], model="echo")])
-        assert reopened(path) == [Kept("work", "https://w", None, (ONE, FOUR), "echo")]
-
-    def test_that_is_none(self, path: Path) -> None:
-        path.parent.mkdir()
-        path.write_bytes(b"no database" * 100)
-        with pytest.raises(StoreError, match=r"can not use .*chats.db: file is not a database"):
-            Store(path)
-
-    def test_that_can_not_be_made(self, path: Path) -> None:
-        path.parent.write_text("a file")
-        with pytest.raises(StoreError, match=r"can not use .*chats.db: "):
-            Store(path)
-
-    def test_that_fails_later(self, store: Store) -> None:
-        store.save(kept(ONE))
-        store._db.execute("DROP TABLE turns")
-        with pytest.raises(StoreError, match="can not write"):
-            store.save(kept(ONE, TWO))
-        with pytest.raises(StoreError, match="can not read"):
-            store.latest(1)
-
-    def test_a_turn_shows_no_text(self) -> None:
-        assert repr(ONE) == "<LoggedTurn, 4 and 1 characters>"
+def chat(*arguments: str, lines: str) -> Result:
+    return CliRunner().invoke(gprochat, ["chat", *arguments], input=lines)
 
 
-def logs(*arguments: str) -> Result:
-    return CliRunner().invoke(gprochat, ["logs", *arguments])
+def replies(*arguments: str) -> list[str]:
+    return [json.loads(line)["reply"] for line in logs("--json", *arguments).stdout.splitlines()]
 
 
-class TestLogs:
-    def test_of_nothing(self) -> None:
+class TestShowing:
+    def test_nothing(self) -> None:
         result = logs()
         assert (result.exit_code, result.stdout) == (0, "")
-        assert result.stderr == "gprochat: no chat was kept yet\n"
+        assert result.stderr == "gprochat: nothing has been logged yet\n"
         assert not store_path().exists()
 
-    def test_are_for_people(self, store: Store) -> None:
-        store.save(kept(ONE, TWO, THREE, FOUR))
-        blocks = logs().stdout.split("\n\n")
-        assert [block[16:] for block in blocks] == [
-            "  work\n> one?\n1",
-            "  https://u  (stopped)\n> two\n> lines?\n2 \x1b[2J",
-            "  embedded\n> three?\n3",
-            "  openai/m\n> four?\n4",
-            "",
+    def test_for_people(self, logged: Store) -> None:
+        text = logs().stdout
+        assert [line[16:] for line in text.splitlines() if line.startswith("2023-11-1")] == [
+            "  chat 1  work",
+            "  chat 1  https://u  (stopped)  (retried)",
+            "  chat 1  embedded  (undone)",
+            "  chat 2  openai/m",
+            "  chat 2  embedded",
+        ]
+        assert "> two\n> \n> lines?\n2 \x1b[2J\n\n" in text
+
+    def test_one_chat(self, logged: Store) -> None:
+        text = logs("--chat=2").stdout
+        assert text.startswith("from a file  chat 2  embedded\n> before?\n0\n\n")
+        assert "  chat 2  work  (from an earlier chat)\n> Straße?\n1\n" in text
+        assert replies("--chat=2") == ["0", "1", "4", "5"]
+        assert replies("--chat=2", "-n1") == ["5"]
+
+    @pytest.mark.parametrize("options", [["--chat"], ["--delete"], ["-q", "four", "--chat"]])
+    @pytest.mark.parametrize("there", [False, True])
+    def test_no_such_chat(self, options: list[str], there: bool, request: Any) -> None:
+        if there:
+            request.getfixturevalue("logged")
+        result = logs(*options, "7")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr == "gprochat: there is no chat 7; `gprochat logs` shows the IDs\n"
+
+    @pytest.mark.parametrize("value", ["seven", "-1", "²", "9" * 30])
+    def test_what_is_not_an_id(self, value: str) -> None:
+        result = logs("--chat", value)
+        assert result.exit_code == 2
+        assert "is not the ID of a chat; `gprochat logs` shows the IDs." in result.stderr
+
+    def test_the_last_ones(self, logged: Store) -> None:
+        assert replies("-n2") == ["4", "5"]
+        assert len(replies("-n0")) == len(replies()) == 5
+        assert len(replies("-n", "9" * 30)) == 5
+
+    @pytest.mark.parametrize(
+        ("text", "found"), [("STRASSE", ["1"]), ("LINES", ["2 \x1b[2J"]), ("4", ["4"]), ("%", [])]
+    )
+    def test_what_contains_a_text(self, logged: Store, text: str, found: list[str]) -> None:
+        assert replies("-q", text) == found
+
+    def test_what_contains_a_text_in_a_chat(self, logged: Store) -> None:
+        assert replies("-q", "?", "--chat=2", "-n0") == ["0", "1", "4", "5"]
+        result = logs("-q", "nowhere", "--chat=2")
+        assert (result.exit_code, result.stderr) == (0, "gprochat: no turn contains this text\n")
+
+
+class TestExporting:
+    def test_json(self, logged: Store) -> None:
+        turns = [json.loads(line) for line in logs("--json").stdout.splitlines()]
+        places = [(1, 1, ONE), (1, 2, TWO), (1, 3, THREE), (2, 3, FOUR), (2, 4, FIVE)]
+        assert turns == [
+            {"chat": chat, "number": number, **turn._asdict()} for chat, number, turn in places
         ]
 
-    def test_are_for_programs(self, store: Store) -> None:
-        store.save(kept(ONE, TWO, THREE))
-        turns = [json.loads(line) for line in logs("--json", "-n0").stdout.splitlines()]
-        assert turns == [turn._asdict() for turn in (ONE, TWO, THREE)]
-        assert len(logs("--json", "-n", "1").stdout.splitlines()) == 1
+    def test_markdown(self, logged: Store) -> None:
+        text = logs("--markdown").stdout
+        assert [line for line in text.splitlines() if line.startswith("# ")] == [
+            "# Chat 1", "# Chat 2"
+        ]  # fmt: skip
+        assert text.count("## 2023-11-1") == 5
+        assert ", https://u, (stopped), (retried)\n\n> two\n>\n> lines?\n\n2 \x1b[2J\n\n" in text
+        assert ", openai/m\n\nInstructions: Be brief.\n\n> four?\n\n4\n\n" in text
 
-    def test_have_a_place(self) -> None:
+    def test_one_of_them(self) -> None:
+        assert "give one" in logs("--json", "--markdown").stderr
+
+    def test_the_place(self) -> None:
         assert logs("--path").stdout == f"{store_path()}\n"
 
-    def test_that_can_not_be_read(self, path: Path) -> None:
+
+class TestDeleting:
+    def test_from_a_script(self, logged: Store) -> None:
+        result = logs("--delete=1")
+        assert (result.exit_code, result.stderr) == (0, "gprochat: deleted chat 1, with 3 turns\n")
+        assert replies() == ["4", "5"]
+        assert logs("--delete=1").exit_code == 2
+
+    @pytest.mark.parametrize(("says", "left"), [("y\n", 2), ("n\n", 5), ("", 5)])
+    def test_at_a_terminal(
+        self, logged: Store, monkeypatch: pytest.MonkeyPatch, says: str, left: int
+    ) -> None:
+        monkeypatch.setattr(_logs, "sys", SimpleNamespace(stdin=Keyboard()))
+        result = logs("--delete=1", says=says)
+        assert "Delete chat 1, with 3 turns, which begins with 'Straße?'? [y/N]" in result.stderr
+        assert result.exit_code == (0 if left == 2 else 1)
+        assert len(replies()) == left
+
+    @pytest.mark.parametrize("other", ["--chat=1", "-qtext"])
+    def test_only_by_its_id(self, logged: Store, other: str) -> None:
+        result = logs("--delete=1", other)
+        assert result.exit_code == 2
+        assert "leave --chat and -q out" in result.stderr
+        assert len(replies()) == 5
+
+
+class TestDamage:
+    """Values that another program wrote into the second chat."""
+
+    VALUES = (
+        *("question = x'00ff'", "reply = CAST(x'ff41' AS TEXT)", "site = x''", "system = x'41'"),
+        *("asked = 'soon'", "asked = -1", "asked = 1e300", "first_chunk = 9e999", "total = 'x'"),
+        *("complete = 'no'", "earlier = 'no'", "number = 'x'", "number = 9223372036854775807"),
+    )
+
+    @staticmethod
+    def alter(statement: str) -> None:
+        with closing(sqlite3.connect(store_path())) as db, db:
+            db.execute(statement)
+
+    @staticmethod
+    def message(column: str) -> str:
+        return (
+            f"gprochat: the log is damaged: chat 2 has an invalid value of `{column}`; correct it,"
+            " or delete the chat: `gprochat logs --delete 2`\n"
+        )
+
+    @pytest.mark.parametrize("value", VALUES)
+    def test_of_a_turn_hides_this_turn_alone(self, logged: Store, value: str) -> None:
+        self.alter(f"UPDATE turns SET {value} WHERE question = 'five?'")  # noqa: S608
+        said = self.message(value.partition(" ")[0])
+        for options, found in (
+            (["--json"], 4),
+            (["--json", "--chat=2"], 3),
+            ([], 4),
+            (["--markdown"], 4),
+        ):
+            result = logs(*options)
+            assert (result.exit_code, result.stderr) == (1, said), options
+            places = [
+                line
+                for line in result.stdout.splitlines()
+                if line.startswith(("{", "## ", "2023-11-1"))
+            ]
+            assert len(places) == found
+        result = logs("--chat=1")
+        assert (result.exit_code, result.stderr) == (0, "")
+
+    def test_is_told_once_for_a_chat(self, logged: Store) -> None:
+        self.alter("UPDATE turns SET reply = x'ff' WHERE conversation = 2")
+        assert logs("--chat=2").stderr == self.message("reply")
+
+    def test_of_what_is_searched(self, logged: Store) -> None:
+        self.alter("UPDATE turns SET question = CAST('Five \xff?' AS BLOB) WHERE number = 3")
+        assert logs("-q", "five").stderr == self.message("question")
+        assert replies("-q", "STRASSE") == ["1"]
+
+    def test_of_an_id(self, logged: Store) -> None:
+        self.alter("UPDATE conversations SET chat = 'x' WHERE chat = 2")
+        result = logs("--json")
+        assert (result.exit_code, len(result.stdout.splitlines())) == (1, 3)
+        assert "a chat has an invalid ID; correct it, or move the file away" in result.stderr
+
+    @pytest.mark.parametrize("value", ["question = x'ff'", "number = 'x'"])
+    def test_can_be_deleted(
+        self, logged: Store, monkeypatch: pytest.MonkeyPatch, value: str
+    ) -> None:
+        self.alter(f"UPDATE turns SET {value} WHERE question = 'before?'")  # noqa: S608
+        monkeypatch.setattr(_logs, "sys", SimpleNamespace(stdin=Keyboard()))
+        result = logs("--delete=2", says="y\n")
+        assert "Delete chat 2, with 4 turns? [y/N]" in result.stderr
+        assert replies() == ["1", "2 \x1b[2J", "3"]
+
+    @pytest.mark.parametrize("value", VALUES)
+    def test_of_a_turn_keeps_its_chat_from_being_continued(self, logged: Store, value: str) -> None:
+        self.alter(f"UPDATE turns SET {value} WHERE question = 'five?'")  # noqa: S608
+        for options in (["--continue"], ["--continue=2"]):
+            result = chat(*options, lines="six?\n")
+            assert result.exit_code == 1
+            assert result.stderr == self.message(value.partition(" ")[0])
+        result = chat("-m", "echo", "--continue=1", lines="six?\n")
+        assert (result.exit_code, result.stdout) == (0, "six?\n")
+
+    @pytest.mark.parametrize("column", ["site", "url", "system", "model"])
+    def test_of_a_conversation(self, logged: Store, column: str) -> None:
+        self.alter(f"UPDATE conversations SET {column} = x'ff' WHERE chat = 2")  # noqa: S608
+        assert chat("--continue", lines="six?\n").stderr == self.message(column)
+
+    @pytest.mark.parametrize("column", ["question", "reply"])
+    def test_a_blank_text(self, logged: Store, column: str) -> None:
+        self.alter(f"UPDATE turns SET {column} = ' ' WHERE question = 'five?'")  # noqa: S608
+        result = chat("--continue", lines="six?\n")
+        assert result.exit_code == 1
+        assert result.stderr == (
+            "gprochat: chat 2 cannot be continued, because it has a blank text; `gprochat logs"
+            " --chat 2` shows it\n"
+        )
+        self.alter("UPDATE turns SET dropped = 'undone' WHERE number = 3")
+        assert chat("--continue", "-m", "echo", lines="six?\n").stdout == "six?\n"
+
+    def test_of_a_null(self, logged: Store) -> None:
+        """In a file that another program made anew."""
+        self.alter("ALTER TABLE turns RENAME COLUMN reply TO text")
+        self.alter("ALTER TABLE turns ADD COLUMN reply TEXT")
+        result = logs("--chat=2")
+        assert (result.exit_code, result.stderr) == (1, self.message("reply"))
+        assert logs("-q", "five").stderr == self.message("reply")
+
+
+class TestFailures:
+    def test_of_reading(self) -> None:
+        path: Path = store_path()
         path.parent.mkdir()
         path.write_bytes(b"no database" * 100)
         result = logs()
         assert result.exit_code == 1
-        assert result.stderr.startswith(f"gprochat: can not use {path}")
+        assert result.stderr.startswith(f"gprochat: cannot use {path}")
 
     @pytest.mark.parametrize(
         ("error", "status"), [(PipeClosedError(), 0), (OSError(28, "disk full"), 1)]
     )
-    def test_that_can_not_be_shown(
+    def test_of_showing(
         self, store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
     ) -> None:
         def fail(*_: Any) -> None:
             raise error
 
-        store.save(kept(ONE))
+        store.save([Kept(None, None, None, (FIVE,))])
         monkeypatch.setattr(Output, "write", fail)
         assert logs().exit_code == status

@@ -1,4 +1,4 @@
-"""`gprochat models`: what is configured, and what servers offer."""
+"""`gprochat models`: configured models, and those that servers offer."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from model_servers import answer
-from raw_site import RawSite, raw_site, sending
+from support.model_servers import answer
+from support.raw_site import RawSite, raw_site, sending
 
 from gprochat_anyio.cli._main import gprochat
 from gprochat_anyio.cli._output import Output, PipeClosedError
@@ -73,7 +73,7 @@ class TestConfigured:
         )
         assert (result.stderr, result.exit_code) == ("", 0)
 
-    def test_is_told_as_json(self) -> None:
+    def test_as_json(self) -> None:
         result = models("--json")
         assert "s3cret" not in result.output
         work, fleet, fast, _ = objects(result)
@@ -105,7 +105,7 @@ class TestConfigured:
         assert models("-m", "fast").stdout == "* fast  openai  llama3.2  http://h:1/v1\n"
         assert "'slow' is not one of" in models("-m", "slow").stderr
 
-    def test_ends_quietly_when_nobody_reads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_ends_quietly_without_a_reader(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def write(*_: object) -> None:
             raise PipeClosedError
 
@@ -113,7 +113,7 @@ class TestConfigured:
         result = models()
         assert (result.stderr, result.exit_code) == ("", 0)
 
-    def test_that_can_not_be_written_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_that_cannot_be_written_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def write(*_: object) -> None:
             raise OSError(28, "disk full")
 
@@ -132,11 +132,11 @@ def test_nothing_is_configured(file: Path, arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--url=http://x"], "--url needs its kind: give --model gemini or openai"),
+        (["--base-url=http://x"], "--base-url needs its kind: give --model gemini or openai"),
         (["-m", "echo"], "'echo' is not one of gemini, openai"),
     ],
 )
-def test_what_can_not_be(arguments: list[str], said: str) -> None:
+def test_invalid_options(arguments: list[str], said: str) -> None:
     result = models(*arguments)
     assert (result.stdout, result.exit_code) == ("", 2)
     assert said in result.stderr
@@ -174,7 +174,7 @@ class TestRemote:
         methods = {"supportedGenerationMethods": ["generateContent"]}
         body = {"models": [{"name": "models/gemini-2.5-pro", **methods}, {"name": "models/e"}]}
         with raw_site(sending(answer(200, body))) as server:
-            arguments = ("--remote", "-m", "gemini", "--url", server.url)
+            arguments = ("--remote", "-m", "gemini", "--base-url", server.url)
             assert models(*arguments, GEMINI_API_KEY="k").stdout == "gemini-2.5-pro\n"
         result = models(*arguments)
         assert result.exit_code == 2
@@ -214,7 +214,7 @@ class TestRemote:
         assert models("--remote", "-m", "a", f"--proxy={server.url}").exit_code == 0
         assert server.heads[0].startswith("GET http://x.invalid/models HTTP/1.1\r\n")
 
-    def test_what_a_terminal_must_not_do(self, file: Path) -> None:
+    def test_control_characters_are_escaped(self, file: Path) -> None:
         with raw_site(sending(answer(200, {"data": [{"id": "a\x1b[2J\nb"}]}))) as server:
-            result = models("--remote", "-m", "openai", f"--url={server.url}")
+            result = models("--remote", "-m", "openai", f"--base-url={server.url}")
         assert result.stdout == "a [2J b\n"

@@ -20,11 +20,11 @@ import anyio
 import pytest
 import trustme
 from click.testing import CliRunner, Result
-from embedded_site import ROOT
-from model_servers import END as LAST
-from model_servers import HEAD as EVENTS
-from model_servers import answer, chunk, event, gemini, openai, stream
-from raw_site import (
+from support.embedded_site import ROOT
+from support.model_servers import END as LAST
+from support.model_servers import HEAD as EVENTS
+from support.model_servers import answer, chunk, event, gemini, openai, stream
+from support.raw_site import (
     BOUND,
     END,
     HEAD,
@@ -66,7 +66,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @contextmanager
 def held_site() -> Iterator[tuple[str, Callable[[], None]]]:
-    """A site that says "first", and "last" when it is let."""
+    """Run a site that sends "first", and then "last" once it is released."""
     go_on = threading.Event()
 
     def held(exchange: Exchange) -> None:
@@ -142,15 +142,15 @@ class TestAsk:
             (["--model=gemini"], "GEMINI_API_KEY"),
             (["--model=openai"], "--model-name"),
             (["--model=openai", "--model-name=m"], "OPENAI_API_KEY"),
-            (["--model=openai", "--model-name=m", "--url=ftp://x"], "base_url"),
-            (["--model=echo", "--model-name=m"], "takes no --url"),
-            (["--model=echo", "--proxy=http://127.0.0.1:9"], "takes no --url"),
+            (["--model=openai", "--model-name=m", "--base-url=ftp://x"], "base_url"),
+            (["--model=echo", "--model-name=m"], "takes no --base-url"),
+            (["--model=echo", "--proxy=http://127.0.0.1:9"], "takes no --base-url"),
             (["--model=gprochat"], "not one of"),
             (["--model-name=m"], "--model"),
-            (["--model=echo", "--site=x"], "--model asks no site"),
+            (["--model=echo", "--site=x"], "--model and --site exclude each other"),
         ],
     )
-    def test_settings_that_can_not_be(self, arguments: list[str], said: str) -> None:
+    def test_invalid_settings(self, arguments: list[str], said: str) -> None:
         result = run("ask", "Hi", *arguments)
         assert result.exit_code == 2
         assert said in result.stderr
@@ -181,6 +181,7 @@ async def test_a_model_has_time_to_think(model: str | None) -> None:
 
 
 class TestServe:
+    @pytest.mark.slow
     def test_a_gateway(self, backend: str) -> None:
         async def ask(url: str) -> str:
             async with Client(url, trust_env=False) as client:
@@ -197,6 +198,7 @@ class TestServe:
                 assert anyio.run(ask, url) == "from behind"
         assert site.bodies[0]["pass"] == "two words"
 
+    @pytest.mark.slow
     def test_a_gateway_passes_rate_limits_on(self) -> None:
         async def ask(url: str) -> None:
             async with Client(url, trust_env=False, retry=Retry(attempts=1)) as client:
@@ -216,16 +218,18 @@ class TestServe:
             (["--model=gprochat"], "--url"),
             (["--model=gprochat", "--url=http://127.0.0.1:9", "--model-name=m"], "--model-name"),
             (["--model=gprochat", "--url=x"], "absolute URL"),
-            (["--model=echo", "--url=http://127.0.0.1:9"], "takes no --url"),
+            (["--model=echo", "--base-url=http://127.0.0.1:9"], "takes no --base-url"),
+            (["--model=echo", "--url=http://127.0.0.1:9"], "--url is the site of --model gprochat"),
+            (["--model=gprochat", "--base-url=http://x"], "give its address as --url"),
             (["--max-at-once=0"], "--max-at-once"),
             (["--body-limit=0"], "--body-limit"),
             (["--grace=-1"], "--grace"),
             (["--keyfile=pyproject.toml"], "--certfile"),
-            (["--certfile=pyproject.toml"], "can not use the certificate"),
+            (["--certfile=pyproject.toml"], "cannot use the certificate"),
             (["--certfile=missing.pem"], "--certfile"),
         ],
     )
-    def test_settings_that_can_not_be(
+    def test_invalid_settings(
         self, arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
@@ -234,6 +238,7 @@ class TestServe:
         assert result.exit_code == 2
         assert said in result.stderr
 
+    @pytest.mark.slow
     def test_https_with_a_log(self, backend: str, tmp_path: Path) -> None:
         authority = trustme.CA()
         issued = authority.issue_cert("127.0.0.1")
@@ -256,9 +261,12 @@ class TestServe:
             assert process.stderr.readline() == b"gprochat: Ctrl-C stops it\n"
             assert anyio.run(ask, url) == "secret words"
             line = process.stderr.readline().decode()
-        assert '127.0.0.1 "POST /api/generate" 200 12 bytes ' in line
+        day, time, rest = line.split(" ", 2)
+        assert (len(day), len(time)) == (10, 8), "a usual line fits 80 columns"
+        assert rest.startswith('127.0.0.1 "POST /api/generate" 200 12 bytes ')
         assert "secret" not in line
 
+    @pytest.mark.slow
     @posix
     def test_sigterm_lets_replies_end(self, backend: str) -> None:
         with held_site() as (url, go_on):
@@ -270,13 +278,15 @@ class TestServe:
                 client.connect(("127.0.0.1", int(at.rpartition(":")[2])))
                 body = json.dumps({"messages": [{"role": "user", "content": "Hi"}], "stream": True})
                 client.sendall(
-                    b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\n"
+                    b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n"
                     b"Content-Type: application/json\r\n"
                     b"Content-Length: %d\r\n\r\n%b" % (len(body), body.encode())
                 )
                 got = b""
                 while b"first" not in got:
-                    got += client.recv(4096)
+                    piece = client.recv(4096)
+                    assert piece, got
+                    got += piece
                 process.send_signal(signal.SIGTERM)
                 go_on()
                 while part := client.recv(4096):
@@ -285,6 +295,7 @@ class TestServe:
                 assert got.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
                 assert process.wait(BOUND) == 0
 
+    @pytest.mark.slow
     @posix
     def test_sigterm_with_nothing_to_do(self, backend: str) -> None:
         with running("serve", "--port=0", backend) as process:
@@ -295,7 +306,7 @@ class TestServe:
 
 
 class TestServeInThisProcess:
-    """With a site that does not serve."""
+    """`gprochat serve` with a replaced `site.serve`."""
 
     @pytest.fixture(autouse=True)
     def served(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
@@ -315,7 +326,7 @@ class TestServeInThisProcess:
     def test_its_models(self, backend: str) -> None:
         for arguments in (
             ["--model=gprochat", "--url=http://127.0.0.1:9"],
-            ["--model=openai", "--url=http://127.0.0.1:9", "--model-name=m"],
+            ["--model=openai", "--base-url=http://127.0.0.1:9", "--model-name=m"],
             ["--model=gemini", "--model-name=gemini-2.5-pro"],
             [],
         ):
@@ -350,9 +361,9 @@ class TestServeInThisProcess:
 @pytest.mark.parametrize(
     ("file", "before"), [("gprochat.service", "ExecStart="), ("Containerfile", "ENTRYPOINT ")]
 )
-def test_the_deployment_examples_give_options_that_there_are(file: str, before: str) -> None:
-    lines = (ROOT / "examples" / "deploy" / file).read_text(encoding="utf-8").splitlines()
-    (line,) = (line.removeprefix(before) for line in lines if line.startswith(before))
+def test_the_deployment_examples_use_existing_options(file: str, before: str) -> None:
+    text = (ROOT / "examples" / "deploy" / file).read_text(encoding="utf-8").replace("\\\n", "")
+    (line,) = (line.removeprefix(before) for line in text.splitlines() if line.startswith(before))
     _, command, *arguments = json.loads(line) if line.startswith("[") else shlex.split(line)
     assert command == "serve"
     assert serve.make_context("serve", arguments).params["access_log"]

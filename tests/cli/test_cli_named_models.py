@@ -12,16 +12,17 @@ from pathlib import Path
 import anyio
 import pytest
 from click.testing import CliRunner, Result
-from model_servers import answer, gemini, openai, stream
-from raw_site import Exchange, RawSite, environment, raw_site, replying, running, sending
+from support.model_servers import answer, gemini, openai, stream
+from support.raw_site import Exchange, RawSite, environment, raw_site, replying, running, sending
 
 from gprochat_anyio import Client, Fleet
 from gprochat_anyio.cli._config import read_config
 from gprochat_anyio.cli._config_file import ConfigError
+from gprochat_anyio.cli._database import store_path
 from gprochat_anyio.cli._main import gprochat
 from gprochat_anyio.cli._model import GOOGLE
 from gprochat_anyio.cli._sites import named_site
-from gprochat_anyio.cli._store import Kept, Store, store_path
+from gprochat_anyio.cli._store import Kept, Store
 
 KEYS = {"OPENAI_API_KEY": "sk-of-openai", "GEMINI_API_KEY": "key-of-google", "FAST_KEY": "sk-fast"}
 
@@ -41,7 +42,7 @@ def file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def saying(exchange: Exchange) -> None:
-    """A server of both APIs that says how many messages it was sent, and by whom."""
+    """Reply as a server of both APIs, with the number of messages and the key."""
     if "contents" in exchange.body:
         exchange.send(stream(gemini("Hel"), gemini("lo", "STOP")))
     else:
@@ -70,7 +71,7 @@ def run(*arguments: str, lines: str = "", **env: str) -> Result:
 
 
 class TestFile:
-    def test_says_what_it_says(self, file: Path) -> None:
+    def test_is_read(self, file: Path) -> None:
         file.write_text(
             '[models.fast]\nkind = "openai"\nname = "m"\nbase_url = "http://h/v1"\n'
             'key_env = "FAST_KEY"\nsystem = "s"\nproxy = "http://p:1"\ntimeouts = { idle = 5 }\n'
@@ -102,7 +103,7 @@ class TestFile:
             ("[models.a]\nkind = 'openai'\nmodel = 'm'", 3, "unknown key 'model'; known are kind"),
             ("[models.a]\nname = 'm'", 1, 'kind must be "openai" or "gemini"'),
             ("[models.a]\nname = 'm'\nkind = 'claude'", 3, 'kind must be "openai" or "gemini"'),
-            ("[models.a]\nkind = 'gprochat'", 2, r"belongs into a table \[sites.NAME\]"),
+            ("[models.a]\nkind = 'gprochat'", 2, r"belongs in a table \[sites.NAME\]"),
             ("[models.a]\nkind = 1", 2, "kind must be a text"),
             ("[models.a]\nkind = 'openai'", 1, "needs a name, one of the server's models"),
             ("[models.echo]\nkind = 'gemini'", 1, "echo is a kind of --model; give"),
@@ -135,9 +136,7 @@ class TestFile:
             ),
         ],
     )
-    def test_that_is_wrong_is_told_with_its_line(
-        self, file: Path, text: str, line: int, said: str
-    ) -> None:
+    def test_errors_name_the_line(self, file: Path, text: str, line: int, said: str) -> None:
         file.write_text(text)
         with pytest.raises(ConfigError, match=f"config.toml, line {line}: .*{said}"):
             read_config()
@@ -156,7 +155,7 @@ class TestFile:
 
 
 class TestKeys:
-    """A key of the environment goes to the server that it is meant for, and to no other."""
+    """The environment's keys, each of which is sent only to its own server."""
 
     @pytest.mark.parametrize(
         ("text", "key"),
@@ -251,7 +250,7 @@ class TestAsk:
         with raw_site(sending(b"HTTP/1.1 502 E\r\nContent-Length: 0\r\n\r\n")) as proxy:
             text = file.read_text().replace("idle = 5", "idle = 5, total = 0")
             file.write_text(f"{text}proxy = '{proxy.url}'\n")
-            assert "Timeouts.total" in run("ask", "-m", "fast", "Hi").stderr
+            assert "(--timeout-total)" in run("ask", "-m", "fast", "Hi").stderr
             result = run("ask", "-m", "fast", "Hi", "--timeout-total=10")
             assert result.exit_code == 8
             assert proxy.heads[0].startswith(f"POST {fast.url}/v1/chat")
@@ -262,16 +261,16 @@ class TestAsk:
         ("arguments", "said"),
         [
             (["-m", "slow"], "'slow' is not one of offline, echo, gemini, openai, nor a model of"),
-            (["-m", "slow"], "(fast): add [models.slow]"),
+            (["-m", "slow"], ", which has fast; add [models.slow]"),
             (["-m", "home"], "--model: home is not a model but a site of"),
             (["-m", "all"], "--model: all is not a model but a fleet of"),
-            (["-m", "fast", "--base-url=http://x"], "leave --url and --model-name out"),
-            (["-m", "fast", "--model-name=m"], "leave --url and --model-name out"),
-            (["-m", "fast", "--site=home"], "--model asks no site"),
-            (["--site=slow"], "no site 'slow' (home, all, fast)"),
+            (["-m", "fast", "--base-url=http://x"], "leave --base-url and --model-name out"),
+            (["-m", "fast", "--model-name=m"], "leave --base-url and --model-name out"),
+            (["-m", "fast", "--site=home"], "--model and --site exclude each other"),
+            (["--site=slow"], "no site 'slow', only home, all, fast; add"),
         ],
     )
-    def test_names_and_options_that_can_not_be(
+    def test_invalid_names_and_options(
         self, file: Path, fast: RawSite, arguments: list[str], said: str
     ) -> None:
         file.write_text(
@@ -285,7 +284,7 @@ class TestAsk:
     def test_without_a_configuration(self) -> None:
         result = run("ask", "-m", "fast", "Hi")
         assert result.exit_code == 2
-        assert "(it has none): add [models.fast]" in result.stderr
+        assert ", which has none; add [models.fast]" in result.stderr
 
 
 async def test_a_model_has_time_to_think(fast: RawSite) -> None:
@@ -354,7 +353,7 @@ class TestChat:
         assert run("chat", "--continue", lines="two\n").stdout == "4: ok\n"
         assert [body["model"] for body in server.bodies] == ["llama3.2", "llama3.3"]
 
-    def test_whose_model_is_gone_sends_no_key_of_others(self, file: Path, fast: RawSite) -> None:
+    def test_with_a_removed_model_sends_no_other_key(self, file: Path, fast: RawSite) -> None:
         run("chat", "-m", "fast", lines="one\n")
         file.write_text("")
         result = run("chat", "--continue", lines="two\n", **KEYS)
@@ -392,12 +391,13 @@ class TestCompletion:
             assert self.complete(f"{command} -m", "") == ["gemini", "openai", "fast"]
         assert self.complete("ask -m", "f") == self.complete("ask --site", "f") == ["fast"]
 
-    def test_knows_kinds_with_a_wrong_file(self, file: Path) -> None:
+    def test_knows_kinds_despite_an_invalid_file(self, file: Path) -> None:
         file.write_text("nonsense")
         assert self.complete("ask -m", "e") == ["echo"]
 
 
 class TestServe:
+    @pytest.mark.slow
     def test_answers_with_it(self, fast: RawSite) -> None:
         async def ask(url: str) -> str:
             async with Client(url, trust_env=False) as client:
@@ -414,10 +414,10 @@ class TestServe:
         ("arguments", "said"),
         [
             (["-m", "slow"], "nor a model of"),
-            (["-m", "fast", "--url=http://x"], "leave --url and --model-name out"),
+            (["-m", "fast", "--base-url=http://x"], "leave --base-url and --model-name out"),
         ],
     )
-    def test_what_can_not_be(self, fast: RawSite, arguments: list[str], said: str) -> None:
+    def test_invalid_options(self, fast: RawSite, arguments: list[str], said: str) -> None:
         result = run("serve", "--port=0", *arguments)
         assert (result.stdout, result.exit_code) == ("", 2)
         assert said in result.stderr

@@ -7,9 +7,10 @@ import socket
 import sys
 
 import anyio
+import httpx
 import pytest
 from click.testing import CliRunner, Result
-from raw_site import environment, running
+from support.raw_site import environment, running
 
 from gprochat_anyio import AuthenticationError, Client
 from gprochat_anyio.cli._main import gprochat
@@ -27,6 +28,7 @@ def serve(*arguments: str) -> Result:
     return CliRunner().invoke(gprochat, ["serve", *arguments])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     ("options", "variables"),
@@ -51,13 +53,23 @@ def test_serves_at_the_url_it_prints(
             anyio.run(ask, url, "two")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("options", "status"), [([], 200), (["--no-page"], 404)])
+def test_the_chat_page_can_be_left_out(options: list[str], status: int) -> None:
+    with running("serve", "--port=0", *options, env=environment()) as process:
+        assert process.stdout
+        url = process.stdout.readline().decode().strip()
+        assert httpx.get(url, trust_env=False).status_code == status
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_port_in_use_is_an_error(backend: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = serve(f"--port={port}", f"--backend={backend}")
     assert (result.stdout, result.exit_code) == ("", 1)
-    assert result.stderr.startswith(f"gprochat: can not listen on 127.0.0.1, port {port}: ")
+    assert result.stderr.startswith(f"gprochat: cannot listen on 127.0.0.1, port {port}: ")
+    assert result.stderr.endswith("; choose another --port or --host\n")
     assert result.stderr.count("\n") == 1
 
 

@@ -1,10 +1,10 @@
-"""The response parser: the same result over any split, and one kind of error."""
+"""Fuzzer of the response parser: the same result for any split, and one kind of error."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from mutating import TRANSCRIPTS, fuzz
+from support.mutating import TRANSCRIPTS, fuzz
 
 from gprochat_anyio.testing._transcripts import transcripts_in
 from gprochat_anyio.transport._failures import ProtocolViolation
@@ -18,7 +18,7 @@ def parsed(data: bytes, size: int, *, bodiless: bool) -> Any:
     try:
         for start in range(0, len(data), size):
             if parser.complete:
-                break  # the client reads no further
+                break  # the client stops reading here
             parser.feed(data[start : start + size])
             while parser.pieces or parser.violation:
                 body += b"".join(parser.take())
@@ -34,7 +34,7 @@ def parsed(data: bytes, size: int, *, bodiless: bool) -> Any:
     return head, body, parser.complete, refused and not parser.complete
 
 
-def TestOneInput(data: bytes) -> None:  # noqa: N802 - atheris's name
+def TestOneInput(data: bytes) -> None:  # noqa: N802 - atheris requires the name
     if not data:
         return
     size, data = data[0] % 40 + 1, data[1:]

@@ -1,4 +1,4 @@
-"""Replies and errors of models' APIs: the same over any split, and never a defect.
+"""Fuzzer of replies and errors of model APIs: the same result for any split, and one kind of error.
 
 It imports from `tests/`: `PYTHONPATH=tests python tests/fuzz/api_replies.py`.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from mutating import fuzz
 from support.api_transcripts import ERRORS, REPLIES
 from support.decoding import KEY, WIRES, decode
+from support.mutating import fuzz
 
 from gprochat_anyio import AuthenticationError, RateLimitError, SiteError, UnexpectedResponseError
 
@@ -18,7 +18,7 @@ KINDS = {SiteError, AuthenticationError, RateLimitError, UnexpectedResponseError
 STATUSES = (400, 401, 403, 404, 429, 500, 502, 503, 504, 599, 100, 201)
 
 
-def TestOneInput(data: bytes) -> None:  # noqa: N802 - atheris's name
+def TestOneInput(data: bytes) -> None:  # noqa: N802 - atheris requires the name
     flags, size, most = (*data[:3], 0, 0, 0)[:3]
     body, api, limit = data[3:], APIS[flags & 1], most if flags & 4 else None
     end: Literal["finish", "cut"] = "cut" if flags & 2 else "finish"

@@ -1,10 +1,10 @@
-"""The reply decoder gives the text and the failure of a simple model, over any split."""
+"""Fuzzer of the reply decoder: for any split, the text and the failure of a simple model."""
 
 from __future__ import annotations
 
 import codecs
 
-from mutating import TRANSCRIPTS, fuzz
+from support.mutating import TRANSCRIPTS, fuzz
 
 from gprochat_anyio._wire.gprochat import FAILURE_MARKER
 from gprochat_anyio._wire.reply_decoder import TextDecoder
@@ -12,7 +12,7 @@ from gprochat_anyio.testing._transcripts import transcripts_in
 
 
 def model(body: bytes, *, complete: bool, limit: int | None) -> tuple[str, bool]:
-    """Return the text, and True if the reply is whole."""
+    """Return the text, and True if the reply is complete."""
     large = limit is not None and len(body) > limit
     body = body[:limit]
     failed = not large and body.endswith(FAILURE_MARKER)
@@ -27,7 +27,7 @@ def model(body: bytes, *, complete: bool, limit: int | None) -> tuple[str, bool]
     return text, complete and valid and not (large or failed or rest)
 
 
-def TestOneInput(data: bytes) -> None:  # noqa: N802 - atheris's name
+def TestOneInput(data: bytes) -> None:  # noqa: N802 - atheris requires the name
     flags, size, most = (*data[:3], 0, 0, 0)[:3]
     body, complete, limit = data[3:], bool(flags & 1), most if flags & 4 else None
     if flags & 2:

@@ -1,10 +1,10 @@
-"""An error answer becomes one typed error with a message, whatever it holds."""
+"""Fuzzer of error responses: any response becomes one typed error with a message."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 
-from mutating import TRANSCRIPTS, fuzz
+from support.mutating import TRANSCRIPTS, fuzz
 
 from gprochat_anyio import AuthenticationError, RateLimitError, SiteError, UnexpectedResponseError
 from gprochat_anyio._wire.error_responses import check_reply_head, read_error
@@ -15,7 +15,7 @@ STATUSES = (400, 401, 403, 404, 429, 500, 502, 503, 504, 599, 100, 201)
 KINDS = {SiteError, AuthenticationError, RateLimitError, UnexpectedResponseError}
 
 
-def TestOneInput(data: bytes) -> None:  # noqa: N802 - atheris's name
+def TestOneInput(data: bytes) -> None:  # noqa: N802 - atheris requires the name
     if not data:
         return
     status, data = STATUSES[data[0] % len(STATUSES)], data[1:]

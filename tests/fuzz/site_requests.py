@@ -1,4 +1,5 @@
-"""The site's gate lets in what is signed and has the password, and answers all else in JSON."""
+"""Fuzzer of the site's gate: it accepts signed requests with the password, and refuses others in
+JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from mutating import TRANSCRIPTS, fuzz
+from support.mutating import TRANSCRIPTS, fuzz
 
 from gprochat_anyio._wire.admission import Gate, Refusal, WireResponse
 from gprochat_anyio._wire.gprochat import sign
@@ -17,7 +18,7 @@ OPEN, CLOSED = Gate.of("", ()), Gate.of(KEY, (PASSWORD, "another"))
 
 
 def outcome_of(call: Callable[[], Any]) -> Any:
-    """What it gives, or the answer with which it refuses."""
+    """Return the call's result, or the response with which the gate refuses."""
     try:
         return call()
     except Refusal as refusal:
@@ -29,7 +30,7 @@ def outcome_of(call: Callable[[], Any]) -> Any:
 
 
 def signed(body: bytes, key: str) -> bytes:
-    """The body with a right signature and password, if it is like a request at all."""
+    """Return the body with a valid signature and password, if it resembles a request."""
     try:
         request = json.loads(body)
         request["sign"] = sign(
@@ -41,7 +42,7 @@ def signed(body: bytes, key: str) -> bytes:
         return body
 
 
-def TestOneInput(data: bytes) -> None:  # noqa: N802 - atheris's name
+def TestOneInput(data: bytes) -> None:  # noqa: N802 - atheris requires the name
     for gate, key in ((OPEN, ""), (CLOSED, KEY)):
         for body in (data, signed(data, key)):
             outcome = outcome_of(lambda gate=gate, body=body: gate.admit(body))  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Async generators around a stream that nobody finishes: the garbage collector finds them."""
+"""Async generators around a stream that are abandoned, and finalized by the garbage collector."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from transport.servers import open_sockets
+from support.servers import open_sockets
 
 from gprochat_anyio import Client, GPROChat
 from gprochat_anyio.testing import Hang, Request, Say, Script, ScriptedSite, live_site, no_leaks
@@ -34,7 +34,7 @@ async def nested(client: Client) -> Generator:
 
 
 async def in_a_scope(client: Client) -> Generator:
-    """What many applications do, although a scope should not be open across a `yield`."""
+    """Many applications keep a scope open across a `yield`, although they should not."""
     async with client.stream("text") as first, client.stream("text") as chunks:
         first.stop()
         async for piece in chunks:
@@ -46,7 +46,7 @@ GENERATORS = pytest.mark.parametrize("make", [plain, nested, in_a_scope])
 
 @asynccontextmanager
 async def asking(**settings: Any) -> AsyncIterator[tuple[Client, ScriptedSite]]:
-    """A site whose replies have one piece, the prompt, and no end; and a client of it."""
+    """Yield a client, and its site: a reply is one piece, the prompt, and does not end."""
 
     def reply(request: Request) -> Script:
         return "whole" if request.prompt == "whole" else [Say(request.prompt), Hang()]
@@ -58,7 +58,7 @@ async def asking(**settings: Any) -> AsyncIterator[tuple[Client, ScriptedSite]]:
 
 @contextmanager
 def resource_warnings() -> Iterator[list[str]]:
-    """Collect the warnings of the block, all of which must be ResourceWarnings."""
+    """Collect the warnings of the block. All must be ResourceWarnings."""
     found: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -68,22 +68,23 @@ def resource_warnings() -> Iterator[list[str]]:
 
 
 async def all_closed(site: ScriptedSite) -> None:
-    """Wait until the site has seen the end of every connection."""
+    """Wait until the site has seen every connection close."""
     await site.until(lambda: not site.open_connections)
-    for _ in range(3):  # the finalizer's own task ends a little later
+    for _ in range(3):  # the finalizer's own task ends slightly later
         await checkpoint()
 
 
 async def abandon(generator: Generator) -> None:
-    """Take one piece, and leave the rest to the garbage collector."""
+    """Receive one piece, and abandon the generator."""
     async for piece in generator:
         assert piece == "text"
         break
 
 
+@pytest.mark.slow
 @GENERATORS
 async def test_an_abandoned_generator(make: Make, anyio_backend_name: str) -> None:
-    """asyncio says nothing about it, and Trio one warning for each generator."""
+    """asyncio does not warn. Trio warns once for each generator."""
     async with asking(max_connections=2) as (client, site):
         async with no_leaks(client, grace=1):
             with resource_warnings() as warned:
@@ -99,6 +100,7 @@ async def test_an_abandoned_generator(make: Make, anyio_backend_name: str) -> No
                 pass
 
 
+@pytest.mark.slow
 @GENERATORS
 async def test_many_abandoned_generators_at_once(make: Make) -> None:
     async with asking() as (client, site):
@@ -111,8 +113,9 @@ async def test_many_abandoned_generators_at_once(make: Make) -> None:
         assert (await client.ask("whole")).text == "whole"
 
 
+@pytest.mark.slow
 async def test_an_abandoned_generator_in_a_reference_cycle(anyio_backend_name: str) -> None:
-    """The stream may be found first, and says what to do; Trio has its own warning as well."""
+    """The collector may find the stream first, which then warns. Trio warns as well."""
     async with asking(max_connections=1) as (client, site):
         cycle: list[Any] = []
 
@@ -135,6 +138,7 @@ async def test_an_abandoned_generator_in_a_reference_cycle(anyio_backend_name: s
         assert (await client.ask("whole")).text == "whole"
 
 
+@pytest.mark.slow
 async def test_a_generator_is_abandoned_by_a_task_that_has_ended() -> None:
     async with asking(max_connections=1) as (client, site):
         generators: list[Generator] = []
@@ -162,8 +166,9 @@ async def test_a_generator_is_closed_by_another_task() -> None:
         assert (await client.ask("whole")).text == "whole"
 
 
+@pytest.mark.slow
 async def test_an_abandoned_stream_without_a_generator() -> None:
-    """One warning, which says what to do; the event loop closes the connection in its next turn."""
+    """One warning says what to do. The event loop closes the connection in its next turn."""
     async with asking(max_connections=1) as (client, site):
         async with no_leaks(client, grace=1):
             chunks = await client.stream("text").__aenter__()
@@ -180,8 +185,9 @@ async def test_an_abandoned_stream_without_a_generator() -> None:
         assert (await client.ask("whole")).text == "whole"
 
 
+@pytest.mark.slow
 async def test_an_abandoned_stream_whose_reply_has_ended() -> None:
-    """There is nothing to close, and nothing to warn of."""
+    """Nothing is left to close, and nothing to warn of."""
     async with asking() as (client, _):
         with resource_warnings() as warned:
             chunks = await client.stream("whole").__aenter__()
@@ -191,6 +197,7 @@ async def test_an_abandoned_stream_whose_reply_has_ended() -> None:
         assert not warned
 
 
+@pytest.mark.slow
 async def test_an_abandoned_generator_of_the_original_interface() -> None:
     """Exactly one warning, on each event loop."""
     async with asking() as (_, site):

@@ -1,4 +1,4 @@
-"""Memory is bounded by the text, in whatever pieces it comes, and by 64 KiB where nobody reads."""
+"""Memory is proportional to the text, in any pieces, and limited to 64 KiB without a consumer."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from threading import Event, Thread
 
 import anyio
 import pytest
-from loops import VIRTUAL_LOOPS
-from transport.servers import client_context, server_context
+from support.loops import VIRTUAL_LOOPS
+from support.response_bytes import LAST_CHUNK, REPLY_HEAD, chunk
+from support.servers import client_context, server_context
 
 from gprochat_anyio import Client, Timeouts, fan_out
 from gprochat_anyio.testing import Hold, Request, Say, Step, scripted_site
-from gprochat_anyio.testing._steps import LAST_CHUNK, REPLY_HEAD, chunk
 
 LIMIT = 64 * 1024
 
 
 class TinyRecords:
-    """A TLS server in a thread, one record for each HTTP chunk of two bytes.
+    """A TLS server in a thread that sends one record for each two-byte HTTP chunk.
 
-    It encrypts all of them before it sends any, so that a test counts only what the client needs.
+    It encrypts all records before it sends the first, so that a test measures the client's memory
+    only.
     """
 
     def __init__(self, listener: socket.socket, count: int) -> None:
@@ -75,8 +76,9 @@ def tiny_records(count: int) -> Iterator[TinyRecords]:
             site.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["ask", "stream"])
-async def test_two_byte_records_take_no_more_than_their_text(way: str) -> None:
+async def test_two_byte_records_need_no_more_memory_than_their_text(way: str) -> None:
     count = 20_000
     lengths: list[int] = []
 
@@ -99,12 +101,12 @@ async def test_two_byte_records_take_no_more_than_their_text(way: str) -> None:
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
     assert lengths == [2 * count]
-    assert peak < 3 * 2 * count + 6 * LIMIT  # for what one read takes apart
+    assert peak < 3 * 2 * count + 6 * LIMIT  # for the parts of one read
 
 
 @pytest.fixture
 def _untraced() -> Iterator[None]:
-    """CPython extends a string in place, but not while it is traced, as for coverage."""
+    """Disable tracing, e.g. for coverage: CPython extends a traced string by copying it."""
     trace = sys.gettrace()
     sys.settrace(None)
     yield
@@ -114,10 +116,7 @@ def _untraced() -> Iterator[None]:
 @pytest.mark.usefixtures("_untraced")
 @pytest.mark.parametrize("size", [500_000, 2_000_000])
 async def test_reading_the_text_after_every_piece_copies_nothing(size: int) -> None:
-    """A copy at any piece would have all of the text in memory twice.
-
-    So the cost of a reply is linear in its length.
-    """
+    """A copy would hold all text in memory twice. Without copies, the cost is linear."""
     piece = "x" * 5_000
     async with scripted_site([Say(piece)] * (size // len(piece))) as site, site.client() as client:
         tracemalloc.start()
@@ -137,10 +136,10 @@ async def test_reading_the_text_after_every_piece_copies_nothing(size: int) -> N
 @pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 @pytest.mark.parametrize("way", ["stream", "stream_to", "fan_out"])
 async def test_at_most_64_kib_wait_for_the_consumer(way: str) -> None:
-    """Then the site waits, and goes on once half of that is taken."""
+    """The site then waits until the consumer has taken half of it."""
     sent = 0
     piece = "x" * 1_000
-    slack = 3 * len(piece)  # the one in the caller's channel, in the task that waits, and a read
+    slack = 3 * len(piece)  # in the channel, in the waiting task, and in a read
 
     def reply(request: Request) -> Iterator[Step | Hold]:
         nonlocal sent

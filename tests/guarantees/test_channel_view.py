@@ -9,6 +9,7 @@ from math import inf
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+from support.blocked import all_tasks_blocked
 
 from gprochat_anyio import ReplyInterruptedError, ReplyStream, RequestTimeoutError, Timeouts
 from gprochat_anyio.testing import Drop, Hang, Say, Script, ScriptedSite, live_site, scripted_site
@@ -23,13 +24,13 @@ async def streaming(script: Script) -> AsyncIterator[tuple[ReplyStream, Scripted
 
 
 async def arrived(chunks: ReplyStream, number: int) -> None:
-    """Wait until so many pieces have arrived, taken or not."""
+    """Wait until a number of pieces have arrived, received or not."""
     while chunks.timing.chunks < number:
         await checkpoint()
 
 
 async def ended(chunks: ReplyStream) -> None:
-    """Wait until the end of the reply has arrived: the sending end is closed then."""
+    """Wait until the end of the reply has arrived, which closes the sending end."""
     while chunks.statistics().open_send_streams:
         await checkpoint()
 
@@ -64,7 +65,7 @@ async def test_receive_nowait_and_receive_take_turns() -> None:
         assert await chunks.read() == ""
 
 
-async def test_receive_nowait_raises_a_failure_behind_all_text() -> None:
+async def test_receive_nowait_raises_a_failure_after_all_text() -> None:
     more = anyio.Event()
     async with streaming([Say("one"), more.wait, Say("two"), Drop()]) as (chunks, _):
         more.set()
@@ -88,7 +89,7 @@ async def test_receive_nowait_raises_a_missed_deadline() -> None:
             assert (caught.value.phase, caught.value.partial_text) == ("idle", "one")
 
 
-async def test_where_there_is_nothing_to_receive() -> None:
+async def test_nothing_to_receive() -> None:
     async with live_site([Say("one"), Hang()]) as site, site.client() as client:
         chunks = client.stream("hi")
         with pytest.raises(RuntimeError, match="entered first"):
@@ -105,7 +106,7 @@ async def test_where_there_is_nothing_to_receive() -> None:
 
 
 async def test_receive_nowait_beside_a_receiving_task() -> None:
-    """Either gets a piece, and the task goes on waiting if it was not the one."""
+    """One of them gets each piece. If it is not the task, the task continues to wait."""
     gates = [anyio.Event(), anyio.Event()]
     script: Script = [Say("a"), gates[0].wait, Say("b"), gates[1].wait, Say("c")]
     async with streaming(script) as (chunks, _):
@@ -117,7 +118,7 @@ async def test_receive_nowait_beside_a_receiving_task() -> None:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(receive)
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             with pytest.raises(anyio.WouldBlock):
                 chunks.receive_nowait()
             for gate in gates:
@@ -127,7 +128,7 @@ async def test_receive_nowait_beside_a_receiving_task() -> None:
                     try:
                         got.append(chunks.receive_nowait())
                     except anyio.WouldBlock:
-                        await anyio.wait_all_tasks_blocked()
+                        await all_tasks_blocked()
         assert "".join(got) + await chunks.read() == "bc"
 
 
@@ -144,7 +145,7 @@ async def test_statistics() -> None:
         assert chunks.statistics().current_buffer_used == 0
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(chunks.receive)
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             assert chunks.statistics().tasks_waiting_receive == 1
             assert chunks.statistics().current_buffer_used == 0
             gates[0].set()
@@ -164,7 +165,7 @@ async def test_a_cancelled_task_is_not_waiting() -> None:
         await chunks.receive()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(chunks.receive)
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             tasks.cancel_scope.cancel()
         assert chunks.statistics().tasks_waiting_receive == 0
 

@@ -1,4 +1,4 @@
-"""Streams end wherever they are closed: by any task or callback, in any order, at once."""
+"""Streams close wherever the call comes from: any task or callback, in any order, concurrently."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint, current_token
-from transport.servers import open_sockets
+from support.blocked import all_tasks_blocked
+from support.servers import open_sockets
 
 from gprochat_anyio import Client, ReplyStream
 from gprochat_anyio.testing import Hang, Request, Say, Script, ScriptedSite, live_site, no_leaks
@@ -21,7 +22,7 @@ Ending = Callable[[ReplyStream], Any]
 
 @asynccontextmanager
 async def asking(**settings: Any) -> AsyncIterator[tuple[Client, ScriptedSite]]:
-    """A site whose replies have one piece, the prompt, and no end; and a client of it."""
+    """Yield a client, and its site: a reply is one piece, the prompt, and does not end."""
 
     def reply(request: Request) -> Script:
         return "whole" if request.prompt == "whole" else [Say(request.prompt), Hang()]
@@ -32,12 +33,12 @@ async def asking(**settings: Any) -> AsyncIterator[tuple[Client, ScriptedSite]]:
 
 
 def connections_to(site: ScriptedSite) -> int:
-    """Return how many of the clients' sockets are open."""
+    """Return the number of open client sockets."""
     return open_sockets(int(site.url.rpartition(":")[2]))
 
 
 async def all_closed(site: ScriptedSite) -> None:
-    """Wait until the site has seen the end of every connection."""
+    """Wait until the site has seen every connection close."""
     await site.until(lambda: not site.open_connections)
 
 
@@ -53,7 +54,7 @@ async def test_streams_of_one_task_are_left_in_any_order(order: tuple[int, ...])
             for other in order[left:]:
                 if not streams[other].text:
                     assert await streams[other].receive() == f"{other}"
-        await checkpoint()  # the task is not cancelled, and no scope of it is broken
+        await checkpoint()  # neither the task nor any of its scopes is cancelled
         assert (await client.ask("whole")).text == "whole"
 
 
@@ -78,12 +79,12 @@ async def test_a_stream_is_left_by_another_task() -> None:
         async with no_leaks(client, grace=1), anyio.create_task_group() as tasks:
             tasks.start_soon(chunks.__aexit__, None, None, None)
         assert connections_to(site) == 0
-        assert (await client.ask("whole")).text == "whole"  # in its slot
+        assert (await client.ask("whole")).text == "whole"  # uses the freed slot
         assert chunks.text == "text"
 
 
 async def test_a_stream_is_entered_and_left_by_two_tasks_that_have_ended() -> None:
-    """As in a framework that runs set-up and tear-down in tasks of their own."""
+    """Frameworks may run setup and teardown in separate tasks."""
     async with asking(max_connections=1) as (client, site):
         chunks = client.stream("text")
         for step in (chunks.__aenter__, lambda: chunks.__aexit__(None, None, None)):
@@ -93,7 +94,7 @@ async def test_a_stream_is_entered_and_left_by_two_tasks_that_have_ended() -> No
         assert (await client.ask("whole")).text == "whole"
 
 
-async def test_leaving_twice_does_no_harm() -> None:
+async def test_leaving_twice() -> None:
     async with asking() as (client, site):
         async with client.stream("text") as chunks:
             await chunks.__aexit__(None, None, None)
@@ -119,7 +120,7 @@ async def test_another_task_ends_a_stream(end: Ending, *, receiving: bool) -> No
             async with anyio.create_task_group() as tasks:
                 if receiving:
                     tasks.start_soon(receive)
-                    await anyio.wait_all_tasks_blocked()
+                    await all_tasks_blocked()
                 ending = end(chunks)
                 if ending is not None:
                     await ending
@@ -127,13 +128,13 @@ async def test_another_task_ends_a_stream(end: Ending, *, receiving: bool) -> No
                 if not receiving:
                     tasks.start_soon(receive)
             assert outcomes == ["EndOfStream" if end is ReplyStream.stop else "ClosedResourceError"]
-            assert (await client.ask("whole")).text == "whole"  # still within the block
+            assert (await client.ask("whole")).text == "whole"  # within the block
             assert chunks.text == "text"
 
 
 @pytest.mark.parametrize("receiving", [True, False])
 async def test_a_callback_stops_a_stream(*, receiving: bool) -> None:
-    """It runs between two tasks, in an empty context, as a signal handler's does."""
+    """Like a signal handler's callback, it runs between two tasks, in an empty context."""
     async with asking(max_connections=1) as (client, site):
         async with client.stream("text") as chunks:
             assert await chunks.receive() == "text"
@@ -146,7 +147,7 @@ async def test_a_callback_stops_a_stream(*, receiving: bool) -> None:
                 called.set()
 
             async def call_soon() -> None:
-                await anyio.wait_all_tasks_blocked()
+                await all_tasks_blocked()
                 loop: Any = current_token().native_token
                 if hasattr(loop, "call_soon"):
                     loop.call_soon(stop, context=contextvars.Context())
@@ -162,8 +163,8 @@ async def test_a_callback_stops_a_stream(*, receiving: bool) -> None:
             assert (await client.ask("whole")).text == "whole"
 
 
-async def test_closing_is_over_when_the_call_returns() -> None:
-    """With a cancelled scope around it, and with the event loop never running in between."""
+async def test_closing_is_complete_when_the_call_returns() -> None:
+    """Even in a cancelled scope, and without a turn of the event loop."""
     async with asking(max_connections=1) as (client, site):
         for _ in range(3):
             with anyio.CancelScope() as scope:
@@ -182,8 +183,8 @@ async def test_closing_is_over_when_the_call_returns() -> None:
         assert (await client.ask("whole")).text == "whole"
 
 
-async def test_streams_are_closed_by_each_other_in_a_crowd() -> None:
-    """Each task closes the stream of its neighbour, which is receiving."""
+async def test_tasks_close_each_others_streams() -> None:
+    """Each task closes another task's stream while that one receives."""
     async with asking() as (client, site):
         streams = [client.stream(f"{n}") for n in range(20)]
         endings: list[int] = []
@@ -200,7 +201,7 @@ async def test_streams_are_closed_by_each_other_in_a_crowd() -> None:
         async with anyio.create_task_group() as tasks:
             for number in range(20):
                 tasks.start_soon(receive, number)
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             await streams[0].aclose()
         assert endings == [number * 7 % 20 for number in range(20)]
         assert connections_to(site) == 0

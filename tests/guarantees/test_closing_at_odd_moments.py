@@ -1,4 +1,4 @@
-"""A stream that is closed while it is entered, by another thread, or by a finalizer."""
+"""Streams closed while they are entered, by another thread, or by a finalizer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import anyio
 import pytest
 from anyio import to_thread
 from anyio.lowlevel import checkpoint
-from prompted import closed, prompted
+from support.prompted import closed, prompted
 
 from gprochat_anyio.testing import Hang, Say
 
@@ -68,7 +68,8 @@ async def test_not_from_another_thread() -> None:
         await closed(site)
 
 
-async def test_a_warning_that_is_an_error_does_not_keep_the_connection(
+@pytest.mark.slow
+async def test_a_warning_raised_as_an_error_does_not_leak_the_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     raised: list[Any] = []

@@ -1,11 +1,12 @@
-"""Deadlines fire on time wherever the caller is, and `idle` spares a slow consumer."""
+"""Deadlines fire on time while the caller awaits something else, and `idle` tolerates slow
+consumers."""
 
 from __future__ import annotations
 
 import anyio
 import pytest
-from loops import VIRTUAL_LOOPS
 from support.apis import Api, every_api
+from support.loops import VIRTUAL_LOOPS
 
 from gprochat_anyio import Reply, RequestTimeoutError, Timeouts, as_completed
 from gprochat_anyio.testing import Hang, Pause, Say, ScriptedSite, live_site, scripted_site
@@ -21,7 +22,7 @@ PIECE = "x" * 1000
 
 
 async def all_closed(site: ScriptedSite) -> float:
-    """Wait until the site has seen the end of every connection, and return the time of that."""
+    """Wait until the site has seen every connection close, and return the time."""
     with anyio.fail_after(10_000, shield=True):
         await site.until(lambda: not site.open_connections)
     return anyio.current_time()
@@ -37,7 +38,7 @@ async def all_closed(site: ScriptedSite) -> float:
 async def test_deadlines_fire_while_the_caller_is_elsewhere(
     api: Api, reads: int, limits: Timeouts, phase: str, after: float
 ) -> None:
-    """The site sees the end on time; the caller gets all text first, and then the error."""
+    """The site sees the end on time. The caller gets all text, then the error."""
     texts = [step for n in range(5) for step in (Say(f"{n}"), Pause(0.1))]
     async with (
         scripted_site([*texts, Hang()]) as site,
@@ -89,8 +90,8 @@ async def test_total_fires_in_a_fan_out_whose_consumer_is_elsewhere(api: Api) ->
 
 
 @IN_VIRTUAL_TIME
-async def test_idle_stands_still_while_the_socket_is_paused() -> None:
-    """With more than 64 KiB waiting, it is the consumer that is slow, however long."""
+async def test_idle_stops_while_the_socket_is_paused() -> None:
+    """While more than 64 KiB wait, the consumer is the slow one, not the site."""
     script = [step for _ in range(200) for step in (Say(PIECE), Pause(0.01))]
     async with scripted_site(script) as site:
         async with site.client(timeouts=Timeouts(idle=30, total=None)) as client:
@@ -102,7 +103,7 @@ async def test_idle_stands_still_while_the_socket_is_paused() -> None:
 
 
 @IN_VIRTUAL_TIME
-async def test_idle_begins_anew_when_the_socket_goes_on() -> None:
+async def test_idle_starts_again_when_the_socket_resumes() -> None:
     script = [*[Say(PIECE)] * 66, Hang()]
     async with scripted_site(script) as site:
         async with site.client(timeouts=Timeouts(idle=30, total=None)) as client:
@@ -118,7 +119,7 @@ async def test_idle_begins_anew_when_the_socket_goes_on() -> None:
 
 @IN_VIRTUAL_TIME
 async def test_idle_runs_while_the_consumer_is_behind_and_the_socket_is_not_paused() -> None:
-    """The silence is the site's: it is reported behind all text."""
+    """The site is silent. The error comes after all text."""
     script = [*[Say(PIECE)] * 60, Hang()]
     async with scripted_site(script) as site:
         async with site.client(timeouts=Timeouts(idle=30, total=None)) as client:

@@ -1,4 +1,5 @@
-"""Deadlines in a shielded scope whose caller was cancelled: nobody else would end the wait."""
+"""Deadlines in a shielded scope whose caller was cancelled, where nothing else would end the
+wait."""
 
 from __future__ import annotations
 
@@ -6,8 +7,8 @@ from typing import Any
 
 import anyio
 import pytest
-from loops import VIRTUAL_LOOPS
 from support.apis import Api, every_api
+from support.loops import VIRTUAL_LOOPS
 
 from gprochat_anyio import RequestTimeoutError, Timeouts
 from gprochat_anyio.testing import Hang, Pause, Say, live_site, scripted_site
@@ -67,7 +68,7 @@ async def test_deadlines_fire_in_a_shielded_scope_on_a_socket() -> None:
 
 @every_api
 @IN_VIRTUAL_TIME
-async def test_a_reply_goes_on_in_a_shielded_scope(api: Api) -> None:
+async def test_a_reply_continues_in_a_shielded_scope(api: Api) -> None:
     texts = [step for n in range(9) for step in (Say(f"{n}"), Pause(20))]
     async with scripted_site(texts) as site:
         async with api.client(site.url, timeouts=Timeouts(idle=30, total=None)) as client:

@@ -1,4 +1,4 @@
-"""A reply of a model's API is whole with its finish reason, whatever the connection does then."""
+"""A model API's reply is complete with its finish reason, however the connection ends."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 
 import anyio
 import pytest
-from faults import WAYS, receive_by
-from loops import VIRTUAL_LOOPS
-from prompted import pool_of
 from support.apis import GPROCHAT, OPENAI, USAGE, Api, every_api, every_model_api
 from support.decoding import event, said
+from support.faults import WAYS, receive_by
+from support.loops import VIRTUAL_LOOPS
+from support.prompted import pool_of
+from support.response_bytes import LAST_CHUNK, chunk
 
 from gprochat_anyio import Client, ReplyStream, Retry, Timeouts, gather
 from gprochat_anyio.testing import (
@@ -25,7 +26,6 @@ from gprochat_anyio.testing import (
     live_site,
     scripted_site,
 )
-from gprochat_anyio.testing._steps import LAST_CHUNK, chunk
 from gprochat_anyio.transport._reactor import current_reactor
 
 virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
@@ -34,8 +34,8 @@ ONCE = Retry(attempts=1)
 NO_LIMITS = Timeouts(connect=None, first_chunk=None, idle=None, total=None)
 
 
-def whole_but_its_end(api: Api, *texts: str) -> bytes:
-    """Return a response with all events of a reply, whose body does not end."""
+def without_its_end(api: Api, *texts: str) -> bytes:
+    """Return a response with all events of a reply, but without the end of its body."""
     return api.reply(*texts).removesuffix(LAST_CHUNK)
 
 
@@ -49,10 +49,10 @@ async def seconds_of(operation: Callable[[], Awaitable[object]]) -> float:
 @every_model_api
 @pytest.mark.parametrize("way", WAYS[:3])
 @pytest.mark.parametrize("limits", [Timeouts(), NO_LIMITS, Timeouts(idle=0.2)], ids=str)
-async def test_a_body_that_does_not_end_is_waited_for_a_second(
+async def test_an_unfinished_body_is_awaited_for_one_second(
     api: Api, way: str, limits: Timeouts
 ) -> None:
-    script = [Raw(whole_but_its_end(api, "one", "two")), Hang()]
+    script = [Raw(without_its_end(api, "one", "two")), Hang()]
     async with scripted_site(script) as site, api.client(site.url, timeouts=limits) as client:
         began = anyio.current_time()
         assert await receive_by(way, client) == "onetwo"
@@ -63,17 +63,17 @@ async def test_a_body_that_does_not_end_is_waited_for_a_second(
 
 @virtual
 @every_model_api
-async def test_comments_behind_the_end_do_not_prolong_it(api: Api) -> None:
+async def test_comments_after_the_end_do_not_extend_the_wait(api: Api) -> None:
     comments = [Raw(chunk(b": keep-alive\n\n")), Pause(0.3)]
-    script = [Raw(whole_but_its_end(api, "one")), *comments * 99]
+    script = [Raw(without_its_end(api, "one")), *comments * 99]
     async with scripted_site(script) as site, api.client(site.url) as client:
         assert await seconds_of(lambda: client.ask("hi")) == pytest.approx(1)
         assert not site.open_connections
 
 
 @virtual
-async def test_usage_that_comes_a_little_later_counts() -> None:
-    whole = whole_but_its_end(OPENAI, "one")
+async def test_usage_that_arrives_slightly_later() -> None:
+    whole = without_its_end(OPENAI, "one")
     place = whole.index(b'data: {"choices": [], "usage"')
     script = [Raw(whole[:place]), Pause(0.9), Raw(whole[place:] + LAST_CHUNK)]
     async with scripted_site(script) as site, OPENAI.client(site.url) as client:
@@ -85,7 +85,7 @@ async def test_usage_that_comes_a_little_later_counts() -> None:
 @virtual
 @every_model_api
 async def test_total_ends_the_wait_for_the_end(api: Api) -> None:
-    script = [Raw(whole_but_its_end(api, "one")), Hang()]
+    script = [Raw(without_its_end(api, "one")), Hang()]
     async with scripted_site(script) as site, api.client(site.url) as client:
         limits = Timeouts(total=0.4)
         seconds = await seconds_of(lambda: client.ask("hi", timeouts=limits))
@@ -107,9 +107,9 @@ AFTER: dict[str, Script] = {
 @every_model_api
 @pytest.mark.parametrize("after", AFTER)
 @pytest.mark.parametrize("way", WAYS[:3])
-async def test_what_comes_behind_the_end_changes_nothing(api: Api, way: str, after: str) -> None:
+async def test_data_after_the_end_changes_nothing(api: Api, way: str, after: str) -> None:
     rest: Any = AFTER[after]
-    whole = whole_but_its_end(api, "one", "two")
+    whole = without_its_end(api, "one", "two")
     for start in ([Raw(whole)], [Raw(whole), Pause(0.5)]):
         script = [*start, *(rest if isinstance(rest, list) else [rest])]
         async with scripted_site(script) as site:
@@ -118,7 +118,7 @@ async def test_what_comes_behind_the_end_changes_nothing(api: Api, way: str, aft
 
 
 async def leave(chunks: ReplyStream) -> None:
-    """Do nothing: the block is left."""
+    """Do nothing: the caller leaves the block."""
 
 
 async def stop(chunks: ReplyStream) -> None:
@@ -137,10 +137,10 @@ async def be_cancelled(chunks: ReplyStream) -> None:
 @virtual
 @every_model_api
 @pytest.mark.parametrize("ending", [leave, stop, close, be_cancelled])
-async def test_nobody_has_to_wait_for_the_end(
+async def test_the_caller_need_not_wait_for_the_end(
     api: Api, ending: Callable[[ReplyStream], Awaitable[None]]
 ) -> None:
-    script = [Raw(whole_but_its_end(api, "one")), Hang()]
+    script = [Raw(without_its_end(api, "one")), Hang()]
     async with scripted_site(script) as site, api.client(site.url, max_connections=1) as client:
         began = anyio.current_time()
         async with client.stream("hi") as chunks:
@@ -154,8 +154,8 @@ async def test_nobody_has_to_wait_for_the_end(
 
 @virtual
 @every_model_api
-async def test_a_slow_consumer_gets_all_of_it(api: Api) -> None:
-    """Also with so much text waiting that the connection is paused."""
+async def test_a_slow_consumer_gets_all_text(api: Api) -> None:
+    """Even if so much text waits that the connection is paused."""
     texts = ["x" * 30_000] * 5
     pieces = [Raw(api.head), *[Raw(api.said(text)) for text in texts]]
     script = [*pieces, Raw(api.end.removesuffix(LAST_CHUNK)), Hang()]
@@ -171,8 +171,8 @@ async def test_a_slow_consumer_gets_all_of_it(api: Api) -> None:
 
 @virtual
 @every_model_api
-async def test_a_text_in_the_last_event_is_not_lost(api: Api) -> None:
-    """Nor is a reply of one event that comes with the end of the connection."""
+async def test_text_in_the_last_event_is_not_lost(api: Api) -> None:
+    """Neither is a reply of one event that arrives together with the end of the connection."""
     last = said("all", "stop")
     if api is not OPENAI:
         parts = [{"text": "all"}]
@@ -184,7 +184,7 @@ async def test_a_text_in_the_last_event_is_not_lost(api: Api) -> None:
 
 
 @every_api
-async def test_a_connection_is_kept_behind_a_body_that_ends(api: Api) -> None:
+async def test_a_connection_is_reused_after_a_body_that_ends(api: Api) -> None:
     script = [Say("one"), Stop(usage=USAGE)]
     with anyio.fail_after(20):
         async with live_site(script) as site, api.client(site.url) as client:
@@ -201,14 +201,14 @@ async def test_a_connection_is_kept_behind_a_body_that_ends(api: Api) -> None:
 
 
 @every_model_api
-async def test_a_body_that_does_not_end_on_a_socket(api: Api) -> None:
+async def test_an_unfinished_body_on_a_socket(api: Api) -> None:
     async def ask(client: Client) -> None:
         assert (await client.ask("hi")).text == "onetwo"
 
-    script = [Raw(whole_but_its_end(api, "one", "two")), Hang()]
+    script = [Raw(without_its_end(api, "one", "two")), Hang()]
     with anyio.fail_after(20):
         async with live_site(script) as site, api.client(site.url) as client:
-            async with anyio.create_task_group() as tasks:  # all of them in the same second
+            async with anyio.create_task_group() as tasks:  # all wait at the same time
                 for _ in range(5):
                     tasks.start_soon(ask, client)
             assert site.connections == len(site.requests) == 5
@@ -217,14 +217,14 @@ async def test_a_body_that_does_not_end_on_a_socket(api: Api) -> None:
 
 @virtual
 @every_model_api
-async def test_a_consumer_that_has_left_waits_for_no_end(api: Api) -> None:
-    """Not even where the text that tells of it, and the finish reason, came in one read."""
-    script = [Raw(whole_but_its_end(api, "one")), Hang()]
+async def test_a_consumer_that_has_left_does_not_wait_for_the_end(api: Api) -> None:
+    """Even if one read held both the text, whose delivery fails, and the finish reason."""
+    script = [Raw(without_its_end(api, "one")), Hang()]
     async with scripted_site(script) as site, api.client(site.url) as client:
         send, receive = anyio.create_memory_object_stream[str](1)
         receive.close()
         reactor = current_reactor()
-        reactor.join()  # it would end with the connection
+        reactor.join()  # it would stop with the connection
         assert (await client.stream_to("hi", send)).text == "one"
         assert not reactor._live
         assert not site.open_connections

@@ -1,4 +1,4 @@
-"""Host names resolve while every thread of the application's is busy."""
+"""Host names are resolved even if all of the application's worker threads are busy."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from threading import Event
 import anyio
 import pytest
 from anyio import to_thread
-from loops import LOOPS
-from scripted import reply
-from transport.servers import Server, repeating, serving
+from support.blocked import all_tasks_blocked
+from support.loops import LOOPS
+from support.scripted import reply
+from support.servers import Server, repeating, serving
 
 from gprochat_anyio import Client, Retry, Timeouts
 
@@ -22,7 +23,7 @@ ON_ASYNCIO = pytest.mark.parametrize(
 
 
 def client_of(server: Server) -> Client:
-    """Return a client that knows a server by name, and has little time to connect."""
+    """Return a client of a server given by name, with a short connect timeout."""
     return Client(
         f"http://localhost:{server.port}",
         trust_env=False,
@@ -37,7 +38,7 @@ async def wait_in_a_thread(leave: Event) -> None:
 
 @asynccontextmanager
 async def default_limiter_in_use() -> AsyncIterator[None]:
-    """Occupy every thread that AnyIO has for an application that asks for no limiter of its own."""
+    """Occupy every thread of AnyIO's default limiter."""
     limiter = to_thread.current_default_thread_limiter()
     leave = Event()
     async with anyio.create_task_group() as tasks:
@@ -46,7 +47,7 @@ async def default_limiter_in_use() -> AsyncIterator[None]:
         for _ in range(3):  # one of them waits
             tasks.start_soon(wait_in_a_thread, leave)
         while limiter.available_tokens or not limiter.statistics().tasks_waiting:
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
         try:
             yield
         finally:
@@ -56,10 +57,10 @@ async def default_limiter_in_use() -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def default_executor_in_use() -> AsyncIterator[None]:
-    """Occupy every thread that asyncio has for `run_in_executor(None, ...)`."""
+    """Occupy every thread of asyncio's default executor."""
     loop = asyncio.get_running_loop()
     leave = Event()
-    busy = [loop.run_in_executor(None, leave.wait) for _ in range(64)]  # it has 32 at most
+    busy = [loop.run_in_executor(None, leave.wait) for _ in range(64)]  # it has at most 32
     try:
         yield
     finally:

@@ -1,4 +1,5 @@
-"""Responses that are not HTTP/1.1: one typed error, of the one request that got them."""
+"""Responses that are not HTTP/1.1: each raises one typed error, and affects only its own
+request."""
 
 from __future__ import annotations
 
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import anyio
 import pytest
-from http_libraries import httpx
-from scripted import reply
-from transport.servers import authority, closing, repeating, serving
+from support.http_libraries import httpx
+from support.response_bytes import REPLY_HEAD
+from support.scripted import reply
+from support.servers import authority, closing, repeating, serving
 
 from gprochat_anyio import (
     Client,
@@ -23,7 +25,6 @@ from gprochat_anyio import (
 )
 from gprochat_anyio.batch import run_batch
 from gprochat_anyio.testing import Drop, Raw, Request, Script, scripted_site
-from gprochat_anyio.testing._steps import REPLY_HEAD
 from gprochat_anyio.transport import AnyIOTransport
 
 BADLY_ENDED = pytest.mark.parametrize(
@@ -34,7 +35,7 @@ BADLY_ENDED = pytest.mark.parametrize(
         pytest.param(b"1\r\nI\r\nI\r\nn", id="the next size is not a number"),
     ],
 )
-"""Bodies that begin like the failure marker, so that all of them is looked at closely."""
+"""Bodies that begin like the failure marker, which the decoder inspects completely."""
 
 NOT_HTTP = pytest.mark.parametrize(
     "status_line",
@@ -48,12 +49,12 @@ NOT_HTTP = pytest.mark.parametrize(
 
 
 def spoilt_by(body: bytes) -> Script:
-    """Return a reply with this body, all of it in one read."""
+    """Return a reply with this body, in a single read."""
     return [Raw(REPLY_HEAD + body), Drop()]
 
 
 def spoiling_one(body: bytes) -> Callable[[Request], Script]:
-    """Return a site's replies: each prompt, but for one that gets this body."""
+    """Return the replies of a site that sends this body for one prompt only."""
 
     def reply_to(request: Request) -> Script:
         return spoilt_by(body) if request.prompt == "40" else request.prompt
@@ -95,7 +96,7 @@ async def test_a_badly_ended_chunk_fails_one_line_of_a_batch(tmp_path: Path) -> 
 
 @NOT_HTTP
 @pytest.mark.parametrize("size", [1, 10_000], ids=["bytewise", "whole"])
-async def test_what_is_not_http_is_not_a_reply(status_line: bytes, size: int) -> None:
+async def test_other_protocols_are_not_a_reply(status_line: bytes, size: int) -> None:
     whole = reply("text").replace(b"HTTP/1.1 200 OK", status_line)
     script = [Raw(whole[start : start + size]) for start in range(0, len(whole), size)]
     async with scripted_site(script) as site, site.client(retry=Retry(attempts=3)) as client:
@@ -105,7 +106,7 @@ async def test_what_is_not_http_is_not_a_reply(status_line: bytes, size: int) ->
 
 
 @NOT_HTTP
-async def test_what_is_not_http_is_not_a_response_to_httpx(status_line: bytes) -> None:
+async def test_other_protocols_are_not_a_response_to_httpx(status_line: bytes) -> None:
     whole = status_line + b"\r\nContent-Length: 2\r\n\r\nok"
     with anyio.fail_after(10):
         async with serving(closing(whole)) as server:
@@ -115,7 +116,7 @@ async def test_what_is_not_http_is_not_a_response_to_httpx(status_line: bytes) -
 
 
 async def test_a_context_that_negotiates_http_2() -> None:
-    """The error names the mistake and its cure, and nothing is tried again."""
+    """The error names the mistake and its remedy. There is no retry."""
     servers = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority().issue_cert("127.0.0.1").configure_cert(servers)
     servers.set_alpn_protocols(["h2", "http/1.1"])

@@ -1,4 +1,4 @@
-"""A reply that ends with the failure marker has failed, wherever proxies cut it into chunks."""
+"""A reply that ends with the failure marker has failed, however proxies split it into chunks."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 import anyio
 import pytest
-from http_libraries import EACH_LIBRARY
-from transport.servers import Peer, Server, serving
+from support.http_libraries import EACH_LIBRARY
+from support.response_bytes import LAST_CHUNK, REPLY_HEAD, chunk
+from support.servers import Peer, Server, serving
 
 from gprochat_anyio import Client, ReplyInterruptedError
 from gprochat_anyio.testing import Hold, Raw, Request, Script, Step, scripted_site
-from gprochat_anyio.testing._steps import LAST_CHUNK, REPLY_HEAD, chunk
 
 MARKER = b"Internal server error"
 TEXT = "Привет. In 1"
-"""It ends with what could begin the marker, but for the `1`."""
+"""Except for its `1`, its end could be the beginning of the marker."""
 
 FAILED = TEXT.encode() + MARKER
 
@@ -39,7 +39,7 @@ Pieces = tuple[bytes, ...]
 
 
 def cuts(body: bytes) -> Iterator[Pieces]:
-    """Yield the body in one piece, in two pieces cut anywhere, in single bytes, and in threes."""
+    """Yield the body in one piece, in two pieces for any cut, in single bytes, and in threes."""
     yield (body,)
     for at in range(1, len(body)):
         yield body[:at], body[at:]
@@ -48,14 +48,14 @@ def cuts(body: bytes) -> Iterator[Pieces]:
 
 
 async def assert_failed(client: Client, *, ask: bool) -> None:
-    """Get a reply, and assert that it failed behind its text, of which nothing is missing."""
+    """Receive a reply, and assert that it fails after its complete text."""
     pieces: list[str] = []
     with pytest.raises(ReplyInterruptedError, match="failure_marker=False") as caught:
         if ask:
             await client.ask("hi")
         async with client.stream("hi") as chunks:
             async for piece in chunks:
-                pieces.append(piece)  # noqa: PERF401 - until it fails
+                pieces.append(piece)  # noqa: PERF401 - until the failure
     assert caught.value.partial_text == TEXT
     assert ask or "".join(pieces) == TEXT
 
@@ -65,7 +65,7 @@ def chunked(pieces: Pieces) -> bytes:
 
 
 async def test_over_the_librarys_own_connections() -> None:
-    """Cut into HTTP chunks that come in one read, into reads of one chunk, and into both."""
+    """Split into HTTP chunks within one read, into reads of one chunk each, and into both."""
     bodies = [[REPLY_HEAD + chunked(pieces)] for pieces in cuts(FAILED)]
     whole = REPLY_HEAD + chunked((FAILED,))
     bodies += [[whole[:at], whole[at:]] for at in range(len(REPLY_HEAD), len(whole))]
@@ -103,7 +103,7 @@ async def test_over_a_mock_transport(library: ModuleType) -> None:
 
 @asynccontextmanager
 async def cutting(bodies: Iterator[Pieces]) -> AsyncIterator[Server]:
-    """A server on a socket that sends each piece of a body by itself."""
+    """Serve a body on a socket, each piece in its own write."""
 
     async def handle(peer: Peer) -> None:
         while True:
@@ -136,7 +136,7 @@ async def test_over_a_socket() -> None:
 
 
 @pytest.mark.parametrize("body", NOT_THE_MARKER, ids=repr)
-async def test_text_that_only_looks_like_it(body: bytes) -> None:
+async def test_similar_text(body: bytes) -> None:
     scripts = iter([[REPLY_HEAD, *map(chunk, pieces), LAST_CHUNK] for pieces in cuts(body)])
     async with scripted_site(lambda _: [Raw(data) for data in next(scripts)]) as site:
         async with site.client() as client:
@@ -144,7 +144,7 @@ async def test_text_that_only_looks_like_it(body: bytes) -> None:
                 assert (await client.ask("hi")).text == body.decode()
 
 
-async def test_text_that_only_looks_like_it_is_not_held_back_until_the_end() -> None:
+async def test_similar_text_is_not_held_back_until_the_end() -> None:
     more = anyio.Event()
     first: list[Step | Hold] = [
         Raw(REPLY_HEAD + chunk(b"An Int")),
@@ -160,7 +160,7 @@ async def test_text_that_only_looks_like_it_is_not_held_back_until_the_end() -> 
                 assert await chunks.read() == " whole"
 
 
-async def test_the_marker_is_text_if_the_client_says_so() -> None:
+async def test_the_marker_is_text_if_switched_off() -> None:
     scripts = iter([[REPLY_HEAD, *map(chunk, pieces), LAST_CHUNK] for pieces in cuts(FAILED)])
     async with scripted_site(lambda _: [Raw(data) for data in next(scripts)]) as site:
         async with site.client(failure_marker=False) as client:

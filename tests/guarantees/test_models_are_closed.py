@@ -1,8 +1,9 @@
-"""A model in this process: its generator is closed before a cancellation, or a block, leaves."""
+"""Models in this process: their generator is closed before a cancellation or a block leaves."""
 
 from __future__ import annotations
 
 import gc
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from cancelling import ENDING, ask, stream, turns_until
-from loops import VIRTUAL_LOOPS
+from support.blocked import all_tasks_blocked
+from support.cancelling import ENDING, ask, stream, turns_until
+from support.loops import VIRTUAL_LOOPS
 from support.models import Saying
 
 from gprochat_anyio import Client, Fleet, ReplyStream
@@ -37,6 +39,7 @@ async def test_at_every_suspension(operation: Callable[[Client], Awaitable[None]
         assert began >= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", ENDING)
 async def test_at_every_pair_of_suspensions(
     operation: Callable[[Client], Awaitable[None]],
@@ -60,7 +63,7 @@ async def next_second() -> None:
 @virtual
 @pytest.mark.parametrize("operation", [ask, stream])
 async def test_hedges_at_every_suspension(operation: Callable[[Any], Awaitable[None]]) -> None:
-    """Both say their texts in the same moment."""
+    """Both models yield their texts in the same moment."""
     model = Saying("one", "two", pause=next_second, clean_up=partial(anyio.sleep, 0.1))
     async with Fleet([Client.of(model), Client.of(model)], hedge_after=0.5) as fleet:
         for cancel in at_every_checkpoint():
@@ -71,7 +74,7 @@ async def test_hedges_at_every_suspension(operation: Callable[[Any], Awaitable[N
 
 
 async def leave(chunks: ReplyStream) -> None:
-    """Do nothing: the block is left."""
+    """Do nothing: the caller leaves the block."""
 
 
 async def stop(chunks: ReplyStream) -> None:
@@ -87,7 +90,7 @@ async def close(chunks: ReplyStream) -> None:
 async def test_a_stream_that_is_left(
     ending: Callable[[ReplyStream], Awaitable[None]], texts: int
 ) -> None:
-    """While the model waits, while it is on its way, and while it is paused."""
+    """While the model waits, while it is being started, and while it is paused."""
     waits = iter([checkpoint] * texts)
 
     async def pause() -> None:
@@ -96,7 +99,7 @@ async def test_a_stream_that_is_left(
     model = Saying("x" * 1000, pause=pause, endless=True)
     async with Client.of(model) as client:
         async with client.stream("hi") as chunks:
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             assert model.running == 1
             await ending(chunks)
         assert model.running == 0
@@ -117,12 +120,13 @@ async def test_a_stream_that_is_closed_while_it_is_entered() -> None:
         chunks = client.stream("hi")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(enter)
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             await chunks.aclose()
             go_on.set()
     assert entered == [0]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:a ReplyStream was dropped:ResourceWarning")
 async def test_a_stream_that_is_dropped() -> None:
     model = Saying("x", pause=checkpoint, endless=True)
@@ -140,7 +144,9 @@ async def test_a_model_that_never_waits_can_be_cancelled() -> None:
     async def restless(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
         nonlocal closed
         try:
-            while True:
+            for sent in itertools.count():
+                if sent == 1000:
+                    scope.cancel()
                 yield "x"
         finally:
             closed = True
@@ -148,13 +154,13 @@ async def test_a_model_that_never_waits_can_be_cancelled() -> None:
     async with Client.of(restless, max_reply_size=None) as client:
         for operation in ENDING:
             closed = False
-            with anyio.move_on_after(0.01) as scope:
+            with anyio.CancelScope() as scope:
                 await operation(client)
             assert scope.cancelled_caught
             assert closed
 
 
-async def test_others_have_their_turns_beside_a_model_that_never_waits() -> None:
+async def test_other_tasks_run_beside_a_model_that_never_waits() -> None:
     async def restless(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
         for _ in range(100):
             yield "x"

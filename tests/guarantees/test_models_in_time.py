@@ -1,4 +1,5 @@
-"""A model in this process: deadlines fire, and it is not asked for more than its consumer takes."""
+"""Models in this process: deadlines fire, and a model runs only as far ahead as its consumer
+allows."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ from typing import Any
 
 import anyio
 import pytest
-from faults import WAYS, assert_ours, receive_by
-from loops import VIRTUAL_LOOPS
+from support.faults import WAYS, assert_ours, receive_by
+from support.loops import VIRTUAL_LOOPS
 from support.models import Saying
 
 from gprochat_anyio import Client, RequestTimeoutError, Retry, Timeouts, fan_out
@@ -22,7 +23,7 @@ LIMITS = Timeouts(connect=1, first_chunk=60, idle=30, total=600)
 
 
 class After:
-    """Waits so many seconds before each text, and then the last of them for ever."""
+    """A model that waits a number of seconds before each text, the last of them for ever."""
 
     def __init__(self, *seconds: float) -> None:
         self._seconds: Iterator[float] = iter(seconds)
@@ -93,7 +94,7 @@ async def test_deadlines_fire_while_the_caller_is_elsewhere() -> None:
 
 
 async def test_total_runs_while_the_model_waits_for_its_consumer() -> None:
-    """All text that it gave comes before the error."""
+    """All text of the model comes before the error."""
     model = Saying(PIECE, endless=True)
     async with Client.of(model, timeouts=Timeouts(idle=1, total=50)) as client:
         async with client.stream("hi") as chunks:
@@ -106,7 +107,7 @@ async def test_total_runs_while_the_model_waits_for_its_consumer() -> None:
         assert (caught.value.phase, len(caught.value.partial_text)) == ("total", model.said)
 
 
-async def test_a_retry_after_is_waited_for() -> None:
+async def test_retry_after() -> None:
     began: list[float] = []
 
     async def busy(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
@@ -123,7 +124,8 @@ async def test_a_retry_after_is_waited_for() -> None:
 
 @pytest.mark.parametrize("way", ["stream", "stream_to", "fan_out"])
 async def test_at_most_64_kib_wait_for_the_consumer(way: str) -> None:
-    """Then the model waits, on no clock but `total`, and goes on once half of that is taken."""
+    """Then the model waits until the consumer has taken half of it. Only `total` limits the
+    wait."""
     model = Saying(*[PIECE] * 300)
     slack = 3 * len(PIECE)
     limits = Timeouts(idle=30, total=None)

@@ -1,4 +1,4 @@
-"""Models that clean up slowly, cannot be closed, or are interrupted themselves."""
+"""Models that clean up slowly, cannot be closed, or are interrupted."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from cancelling import ENDING
-from loops import VIRTUAL_LOOPS
+from support.cancelling import ENDING
+from support.loops import VIRTUAL_LOOPS
 
 from gprochat_anyio import Client, ReplyInterruptedError, Retry, SiteError
 from gprochat_anyio.site import Turn
@@ -20,7 +20,7 @@ virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
 
 class Cleaning:
-    """A model that cleans up for so many seconds, whatever happens."""
+    """A model whose cleanup takes a number of seconds, even if cancelled."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -38,7 +38,7 @@ class Cleaning:
 
 @virtual
 @pytest.mark.parametrize(("seconds", "waited"), [(0.5, 0.5), (50, 1)])
-async def test_cleaning_up_is_waited_for_at_most_a_second(seconds: float, waited: float) -> None:
+async def test_cleanup_is_awaited_for_at_most_one_second(seconds: float, waited: float) -> None:
     model = Cleaning(seconds)
     async with Client.of(model) as client:
         for operation in ENDING:
@@ -53,7 +53,7 @@ async def test_cleaning_up_is_waited_for_at_most_a_second(seconds: float, waited
 
 
 class Refusing:
-    """An iterator that cannot be closed, or fails when it is."""
+    """An iterator without `aclose`, or whose `aclose` fails."""
 
     def __init__(self, turns: tuple[Turn, ...]) -> None:
         self._texts = iter(["one", turns[-1].text])
@@ -100,7 +100,7 @@ async def test_an_iterator_that_is_too_slow_to_close(caplog: pytest.LogCaptureFi
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("texts", [(), ("one",)])
-async def test_an_interrupt_in_a_model_is_the_callers(
+async def test_an_interrupt_in_a_model_reaches_the_caller(
     kind: type[BaseException], texts: tuple[str, ...]
 ) -> None:
     interrupt = kind("by hand")
@@ -118,7 +118,7 @@ async def test_an_interrupt_in_a_model_is_the_callers(
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_model_whose_own_task_is_cancelled() -> None:
-    """The caller is not: it gets an error."""
+    """The caller is not cancelled: it gets an error."""
 
     async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
         yield "one"
@@ -133,8 +133,8 @@ async def test_a_model_whose_own_task_is_cancelled() -> None:
 
 
 @virtual
-async def test_a_deadline_of_the_models_own_that_passes_while_the_consumer_is_behind() -> None:
-    """Its cancellation is the model's to take notice of, and nothing else's."""
+async def test_a_models_own_deadline_expires_while_the_consumer_is_behind() -> None:
+    """The model alone has to handle its scope's cancellation."""
 
     async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
         with anyio.move_on_after(1) as scope:
@@ -149,7 +149,7 @@ async def test_a_deadline_of_the_models_own_that_passes_while_the_consumer_is_be
 
 
 @virtual
-async def test_a_task_of_the_models_own_that_fails() -> None:
+async def test_a_models_own_task_fails() -> None:
     async def fail() -> None:
         await anyio.sleep(1)
         raise ValueError("canary")
@@ -168,7 +168,7 @@ async def test_a_task_of_the_models_own_that_fails() -> None:
 
 
 @virtual
-async def test_a_model_that_takes_no_notice_of_its_own_deadline() -> None:
+async def test_a_model_that_ignores_its_own_deadline() -> None:
     async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
         with anyio.move_on_after(0):
             while True:

@@ -1,4 +1,4 @@
-"""Plain or under TLS, by name or by address, data takes the same way: what must hold on each."""
+"""Data takes the same path, plain or with TLS, by name or by address: the properties of each."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import anyio
 import pytest
 from anyio.abc import SocketAttribute
 from anyio.lowlevel import checkpoint
-from raw_site import Exchange, raw_site
-from scripted import reply
-from transport.servers import Handler, Peer, Server, client_context, server_context, serving
+from support.raw_site import Exchange, raw_site
+from support.response_bytes import LAST_CHUNK, REPLY_HEAD, chunk
+from support.scripted import reply
+from support.servers import Handler, Peer, Server, client_context, server_context, serving
 
 from gprochat_anyio import Client
-from gprochat_anyio.testing._steps import LAST_CHUNK, REPLY_HEAD, chunk
 
 WAYS = pytest.mark.parametrize(
     ("host", "tls"),
@@ -31,7 +31,7 @@ READ = 64 * 1024
 async def connected(
     handler: Handler, host: str, *, tls: bool
 ) -> AsyncIterator[tuple[Client, Server]]:
-    """A server, and a client that knows it by a name or by its address."""
+    """Yield a client that has the server's name or address, for this handler."""
     with anyio.fail_after(10):
         async with serving(handler, tls=server_context() if tls else None) as server:
             url = f"{'https' if tls else 'http'}://{host}:{server.port}"
@@ -42,7 +42,7 @@ async def connected(
 
 @WAYS
 async def test_receive_is_always_a_checkpoint(host: str, *, tls: bool) -> None:
-    """Text that is there already lets other tasks run all the same, and cancellations in."""
+    """Even if text is available, other tasks run, and cancellations are delivered."""
     records = 300
     all_sent, all_received = anyio.Event(), anyio.Event()
 
@@ -83,7 +83,7 @@ async def test_receive_is_always_a_checkpoint(host: str, *, tls: bool) -> None:
 
 @WAYS
 async def test_nothing_is_read_ahead_of_the_consumer(host: str, *, tls: bool) -> None:
-    """What the site can send is what the kernel holds, and two reads of 64 KiB."""
+    """The site can send only as much as the kernel buffers, and two reads of 64 KiB."""
     sent = 0
     block = chunk(b"x" * READ)
 
@@ -100,7 +100,7 @@ async def test_nothing_is_read_ahead_of_the_consumer(host: str, *, tls: bool) ->
     async with connected(handle, host, tls=tls) as (client, _):
         async with client.stream("hi"):
             before = -1
-            while sent > before:  # it is stuck once nothing more goes out
+            while sent > before:  # it is blocked once no more data goes out
                 before = sent
                 for _ in range(200):
                     await checkpoint()
@@ -108,8 +108,8 @@ async def test_nothing_is_read_ahead_of_the_consumer(host: str, *, tls: bool) ->
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-async def test_nothing_of_a_flood_is_read_ahead(host: str) -> None:
-    """However much the kernel has: it comes from a thread, which fills all buffers there are."""
+async def test_a_flood_is_not_read_ahead(host: str) -> None:
+    """A thread fills the kernel's buffers continuously."""
     block = b"%x\r\n%b\r\n" % (READ, b"x" * READ) * 16
     sent = 0
 
@@ -126,7 +126,7 @@ async def test_nothing_of_a_flood_is_read_ahead(host: str) -> None:
             tracemalloc.start()
             try:
                 async with client.stream("hi") as chunks:
-                    for _ in range(3):  # each time with the kernel's buffers full
+                    for _ in range(3):  # each time with full kernel buffers
                         await chunks.receive()
                         before = -1
                         while sent > before:
@@ -140,7 +140,7 @@ async def test_nothing_of_a_flood_is_read_ahead(host: str) -> None:
 
 @WAYS
 async def test_unsolicited_data_is_not_the_next_response(host: str, *, tls: bool) -> None:
-    """The connection that it comes on is closed at once, not when it is wanted."""
+    """Its connection is closed immediately, rather than at the next request."""
     replied = anyio.Event()
 
     async def handle(peer: Peer) -> None:
@@ -162,8 +162,8 @@ async def test_unsolicited_data_is_not_the_next_response(host: str, *, tls: bool
 
 
 @WAYS
-async def test_unsolicited_data_behind_a_response(host: str, *, tls: bool) -> None:
-    """In the same write as a response, which fills a read exactly."""
+async def test_unsolicited_data_after_a_response(host: str, *, tls: bool) -> None:
+    """It arrives with the response, in one write that fills a read exactly."""
     asked = 0
 
     async def handle(peer: Peer) -> None:

@@ -1,4 +1,4 @@
-"""A proxy that asks for credentials is named, and asked once: neither is the site blamed for it."""
+"""A proxy that asks for credentials: the error names the proxy, not the site, without a retry."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
-from transport.servers import Handler, Peer, client_context, serving
+from support.servers import Handler, Peer, client_context, serving
 
 from gprochat_anyio import Client, Failed, Retry, SiteConnectionError, fan_out
 
@@ -14,10 +14,10 @@ HEAD = b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic
 
 
 def responding(*parts: bytes, read_body: bool, then: str) -> Handler:
-    """A proxy's way to refuse.
+    """Return the handler of a proxy that refuses.
 
-    :param read_body: True if it reads the whole request first, as few do
-    :param then: `wait` for the client to close, `close`, or `reset`
+    :param read_body: True if it reads the complete request first, as few proxies do.
+    :param then: `wait` for the client to close, `close`, or `reset`.
     """
 
     async def handle(peer: Peer) -> None:
@@ -53,7 +53,7 @@ REFUSALS: dict[str, Handler] = {
 SITES = pytest.mark.parametrize("site", ["http://site.test", "https://site.test"])
 
 PROMPT = "x" * 1_000_000
-"""More than a socket takes at once, so that sending goes on when the refusal comes."""
+"""More than a socket buffers, so that the client is still sending when the refusal arrives."""
 
 
 async def ask(client: Client, prompt: str) -> object:
@@ -89,7 +89,7 @@ async def test_the_error_names_the_proxy(
             assert proxy.accepted == 1
     message = str(caught.value)
     assert f"the proxy 127.0.0.1:{proxy.port}" in message
-    assert ("refused the credentials" if credentials else "asks for credentials") in message
+    assert ("refused the credentials" if credentials else "requires credentials") in message
     assert "secret" not in message
     assert caught.value.__context__ is None
 
@@ -109,7 +109,7 @@ async def test_every_way_to_ask(site: str, way: Any) -> None:
 
 
 @SITES
-async def test_each_prompt_of_a_fan_out_asks_the_proxy_once(site: str) -> None:
+async def test_each_prompt_of_a_fan_out_connects_to_the_proxy_once(site: str) -> None:
     handler = responding(WHOLE, read_body=False, then="reset")
     with anyio.fail_after(10):
         async with serving(handler) as proxy:
@@ -121,8 +121,8 @@ async def test_each_prompt_of_a_fan_out_asks_the_proxy_once(site: str) -> None:
     assert [type(event) for event in failed] == [Failed] * 3
 
 
-async def test_a_407_of_the_site_itself_is_the_sites() -> None:
-    """Without a proxy that reads the request, nobody else can have said it."""
+async def test_a_407_response_of_the_site_is_a_site_error() -> None:
+    """Without a proxy that reads the request, only the site can have sent it."""
     handler = responding(WHOLE, read_body=True, then="wait")
     with anyio.fail_after(10):
         async with serving(handler) as server:

@@ -1,4 +1,4 @@
-"""Streams under the structures that callers bring: asyncio's and Trio's own, and guest mode."""
+"""Streams within the callers' structures: asyncio's and Trio's own, and guest mode."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import anyio
 import pytest
 import trio
 from anyio.lowlevel import checkpoint
-from loops import LOOPS
+from support.loops import LOOPS
 
 from gprochat_anyio import Client, ReplyStream, RequestTimeoutError, Timeouts
 from gprochat_anyio.testing import Hang, Request, Say, Script, ScriptedSite, live_site
@@ -27,7 +27,7 @@ ON_TRIO = pytest.mark.parametrize(
 
 
 async def all_closed(site: ScriptedSite) -> None:
-    """Wait until the site has seen the end of every connection."""
+    """Wait until the site has seen every connection close."""
     with anyio.fail_after(5, shield=True):
         await site.until(lambda: not site.open_connections)
 
@@ -55,7 +55,7 @@ async def test_asyncio_timeout_around_a_stream() -> None:
 
 @ON_ASYNCIO
 async def test_asyncio_timeout_within_a_stream() -> None:
-    """It ends the wait; the stream goes on, and nothing is lost."""
+    """It ends the wait. The stream continues, and no text is lost."""
     more = anyio.Event()
     async with live_site([Say("one"), more.wait, Say("two")]) as site, site.client() as client:
         async with client.stream("hi") as chunks:
@@ -72,7 +72,7 @@ async def test_asyncio_timeout_within_a_stream() -> None:
 
 
 @ON_ASYNCIO
-async def test_a_native_cancellation_in_the_tick_of_an_arrival_loses_nothing() -> None:
+async def test_a_native_cancellation_in_the_turn_of_an_arrival_loses_nothing() -> None:
     gates = [anyio.Event() for _ in range(10)]
     script = [step for n, gate in enumerate(gates) for step in (Say(f"{n}"), gate.wait)]
     async with live_site(script) as site, site.client() as client:
@@ -94,7 +94,7 @@ async def test_a_native_cancellation_in_the_tick_of_an_arrival_loses_nothing() -
 
 @ON_ASYNCIO
 async def test_an_asyncio_task_group_that_fails() -> None:
-    """The other tasks' connections are closed, and the caller's exception is the only one."""
+    """The other tasks' connections are closed, and only the caller's exception is raised."""
     mine = ValueError("mine")
     async with live_site(OPEN_ENDED) as site, site.client() as client:
         receiving = 0
@@ -121,7 +121,7 @@ async def test_an_asyncio_task_group_that_fails() -> None:
 
 
 @ON_ASYNCIO
-async def test_a_stream_is_handed_to_the_tasks_of_an_asyncio_task_group() -> None:
+async def test_a_stream_is_passed_to_the_tasks_of_an_asyncio_task_group() -> None:
     async with live_site(lambda request: request.prompt) as site, site.client() as client:
         texts: list[str] = []
 
@@ -173,7 +173,7 @@ async def test_trio_move_on_after_within_a_stream() -> None:
 
 @ON_TRIO
 async def test_a_trio_nursery_that_ends_before_its_streams() -> None:
-    """Streams that were entered in its tasks outlive it, and are closed one by one."""
+    """Streams that its tasks have entered outlive it, and are closed individually."""
     async with live_site(OPEN_ENDED) as site, site.client() as client:
         async with AsyncExitStack() as stack:
             streams: list[ReplyStream] = []
@@ -191,7 +191,7 @@ async def test_a_trio_nursery_that_ends_before_its_streams() -> None:
 
 
 def run_as_guest_of_asyncio(main: Callable[[], Any]) -> None:
-    """Run Trio within an asyncio event loop, which stays responsive meanwhile."""
+    """Run Trio within an asyncio event loop, and check that the loop stays responsive."""
 
     async def host() -> None:
         loop = asyncio.get_running_loop()
@@ -212,7 +212,7 @@ def run_as_guest_of_asyncio(main: Callable[[], Any]) -> None:
 
 
 def test_in_guest_mode() -> None:
-    """Replies, backpressure's wake-ups, deadlines and closing, in a guest of asyncio's loop."""
+    """Replies, backpressure, deadlines and closing, in a guest of asyncio's loop."""
 
     async def main() -> None:
         def reply(request: Request) -> Script:

@@ -1,7 +1,7 @@
-"""Text that arrived before its deadline is never lost, however busy the event loop was.
+"""Text that arrives before its deadline is never lost, even if the event loop is busy.
 
-The event loop's clock jumps past the deadline while the text waits in the kernel: as if the loop
-had been blocked for so long.
+The event loop's clock jumps past the deadline while the text waits in the kernel, as if the loop
+had been blocked.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import anyio
 import pytest
 import trio
 from anyio.lowlevel import checkpoint
-from raw_site import Exchange, raw_site
 from support.apis import Api, every_api
+from support.raw_site import Exchange, raw_site
 
 from gprochat_anyio import Client, RequestTimeoutError, Timeouts
 
 
 class Clock(trio.abc.Clock):
-    """The system's time, which can be moved on."""
+    """The system clock, which a test can advance."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
 
     def start_clock(self) -> None:
-        """Do nothing: it runs already."""
+        """Do nothing: the clock runs already."""
 
     def current_time(self) -> float:
         return time.monotonic() + self.ahead
@@ -39,7 +39,7 @@ class Clock(trio.abc.Clock):
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
-    """An event loop by such a clock."""
+    """An event loop with such a clock."""
 
     def __init__(self, clock: Clock) -> None:
         self._by = clock
@@ -71,12 +71,12 @@ LIMITS = pytest.mark.parametrize(
 
 
 class BusySite:
-    """A site whose reply is all there before the event loop looks again.
+    """A site that sends its reply while the event loop is blocked.
 
-    :param api: that it speaks
-    :param before: what comes before that
-    :param late: the texts that come then
-    :param whole: True if the reply ends with them
+    :param api: The API that it speaks.
+    :param before: Data sent earlier.
+    :param late: Texts sent while the loop is blocked.
+    :param whole: True if the reply ends with them.
     """
 
     def __init__(self, api: Api, before: bytes, late: tuple[str, ...], *, whole: bool) -> None:
@@ -109,7 +109,7 @@ class BusySite:
 async def test_a_whole_reply_that_came_while_the_loop_was_busy(
     api: Api, clock: Clock, limits: Timeouts, size: int
 ) -> None:
-    """A large one takes several reads."""
+    """A large reply takes several reads."""
     opening = limits.first_chunk == 30
     late = ("x" * size,) * 2
     site = BusySite(api, b"" if opening else api.head + api.said("one"), late, whole=True)
@@ -124,7 +124,7 @@ async def test_a_whole_reply_that_came_while_the_loop_was_busy(
                 tasks.start_soon(ask, client)
                 while not raw.prompts:
                     await checkpoint()
-                await anyio.sleep(0.01)  # the first text is probably there
+                await anyio.sleep(0.01)  # the first text has probably arrived
                 site.send_while_the_loop_is_blocked()
                 clock.ahead += 100
     assert texts == [("" if opening else "one") + "".join(late)]
@@ -164,7 +164,7 @@ async def test_text_that_came_while_the_loop_was_busy_comes_before_the_error(
 
 @every_api
 async def test_the_error_if_nothing_came(api: Api, clock: Clock) -> None:
-    """A busy event loop does not put a deadline off either."""
+    """A busy event loop does not postpone a deadline either."""
     site = BusySite(api, api.head + api.said("one"), ("late",), whole=False)
     with raw_site(site) as raw, anyio.fail_after(math.inf):
         async with api.client(raw.url) as client:

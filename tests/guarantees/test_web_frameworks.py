@@ -1,4 +1,4 @@
-"""A streaming response of Starlette's or FastAPI's whose client leaves ends the reply behind it."""
+"""Streaming responses of Starlette and FastAPI: if the client leaves, the reply ends."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import uvicorn
 from anyio.lowlevel import checkpoint
 from fastapi import Depends, FastAPI
 from fastapi.responses import StreamingResponse as FastAPIStreamingResponse
-from loops import LOOPS
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
-from transport.servers import open_sockets
+from support.blocked import all_tasks_blocked
+from support.loops import LOOPS
+from support.servers import open_sockets
 
 from gprochat_anyio import Client, ReplyStream
 from gprochat_anyio.testing import Hang, Say, ScriptedSite, live_site, no_leaks
@@ -28,9 +29,9 @@ ON_ASYNCIO = pytest.mark.parametrize(
 )
 
 pytestmark = [
-    # Trio says so of a generator that a framework drops, whatever is in it
+    # Trio warns of any generator that a framework drops
     pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning"),
-    # and the stream, if it is found in a reference cycle together with its generator
+    # The stream warns too if it is found in a reference cycle together with its generator
     pytest.mark.filterwarnings("ignore:a ReplyStream was dropped:ResourceWarning"),
 ]
 
@@ -38,7 +39,7 @@ App = Callable[[Any, Any, Any], Any]
 
 
 def starlette_app(client: Client) -> App:
-    """An application whose generator is all there is around the stream."""
+    """Return an application that iterates over a generator around the stream."""
 
     async def answer(_: Request) -> StreamingResponse:
         async def pieces() -> AsyncGenerator[str, None]:
@@ -52,7 +53,7 @@ def starlette_app(client: Client) -> App:
 
 
 def fastapi_app(client: Client) -> App:
-    """The same with FastAPI."""
+    """Return the same with FastAPI."""
     app = FastAPI()
 
     @app.get("/")
@@ -68,7 +69,7 @@ def fastapi_app(client: Client) -> App:
 
 
 def fastapi_app_with_a_dependency(client: Client) -> App:
-    """An application whose stream is opened, and closed, by a dependency that yields."""
+    """Return an application whose dependency with `yield` opens and closes the stream."""
     app = FastAPI()
 
     async def opened() -> AsyncIterator[ReplyStream]:
@@ -88,11 +89,11 @@ APPS = pytest.mark.parametrize(
 
 
 class Browser:
-    """An ASGI server with one request, whose client leaves.
+    """A simulated ASGI server with one request, whose client leaves.
 
-    :param spec_version: from 2.4 on, a server's `send` raises once the client has left; before,
-        an application listens for that
-    :param blocks: True if `send` waits once the first text was sent, as for a slow client
+    :param spec_version: From 2.4 on, a server's `send` raises once the client has left. Before, an
+        application has to listen for it.
+    :param blocks: True if `send` blocks after the first text, as for a slow client.
     """
 
     def __init__(self, spec_version: str, *, blocks: bool = False) -> None:
@@ -143,7 +144,7 @@ class Browser:
 
 @asynccontextmanager
 async def upstream(*steps: Any) -> AsyncIterator[tuple[Client, ScriptedSite]]:
-    """A site with an open-ended reply, and a client of it with one connection."""
+    """Yield a client with one connection, and its site, whose reply does not end."""
     with anyio.fail_after(10):
         async with live_site([*steps, Hang()], "whole") as site:
             async with site.client(max_connections=1) as client:
@@ -151,7 +152,7 @@ async def upstream(*steps: Any) -> AsyncIterator[tuple[Client, ScriptedSite]]:
 
 
 async def assert_closed(site: ScriptedSite, client: Client) -> None:
-    """Assert that the connection to the site is closed, and its slot free."""
+    """Assert that the connection to the site is closed and its slot free."""
     assert open_sockets(int(site.url.rpartition(":")[2])) == 0
     await site.until(lambda: not site.open_connections)
     assert (await client.ask("next")).text == "whole"
@@ -160,7 +161,7 @@ async def assert_closed(site: ScriptedSite, client: Client) -> None:
 @APPS
 @pytest.mark.parametrize("blocks", [False, True], ids=["in receive", "in send"])
 async def test_the_client_disconnects(make_app: Callable[[Client], App], *, blocks: bool) -> None:
-    """The framework cancels the task that iterates, in either of the places where it waits."""
+    """The framework cancels the task that iterates, wherever that waits."""
     async with upstream(Say("one")) as (client, site):
         app = make_app(client)
         async with no_leaks(grace=1):
@@ -168,7 +169,7 @@ async def test_the_client_disconnects(make_app: Callable[[Client], App], *, bloc
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(browser.run, app)
                 await browser.has_text.wait()
-                await anyio.wait_all_tasks_blocked()
+                await all_tasks_blocked()
                 browser.leave()
             await ticks()
             assert open_sockets(int(site.url.rpartition(":")[2])) == 0
@@ -178,7 +179,7 @@ async def test_the_client_disconnects(make_app: Callable[[Client], App], *, bloc
 
 @APPS
 async def test_sending_to_the_client_fails(make_app: Callable[[Client], App]) -> None:
-    """The framework lets go of the iterator, without closing it."""
+    """The framework drops the iterator without closing it."""
     more = anyio.Event()
     async with upstream(Say("one"), more.wait, Say("two")) as (client, site):
         app = make_app(client)
@@ -198,16 +199,16 @@ async def test_sending_to_the_client_fails(make_app: Callable[[Client], App]) ->
 
 
 async def ticks() -> None:
-    """Let the event loop finalize what was dropped, however it is referred to."""
+    """Let the event loop finalize dropped objects, including those in reference cycles."""
     gc.collect()
     for _ in range(5):
-        await anyio.wait_all_tasks_blocked()
+        await all_tasks_blocked()
 
 
 @ON_ASYNCIO
 @APPS
 async def test_a_client_of_uvicorn_disconnects(make_app: Callable[[Client], App]) -> None:
-    """On real sockets, from the browser's to the site's."""
+    """Over real sockets, from the web client to the site."""
     async with upstream(Say("one")) as (client, site):
         config = uvicorn.Config(
             make_app(client), port=0, lifespan="off", log_config=None, timeout_graceful_shutdown=1

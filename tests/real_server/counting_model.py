@@ -1,11 +1,11 @@
-"""A language model of a few kilobytes, made here: whatever it is asked, it counts to ten.
+"""A language model of a few kilobytes, generated here: it answers any prompt by counting to ten.
 
-Its only layer adds nothing, so each token alone decides about the next one. The token that ends a
+Its only layer adds nothing, so each token alone determines the next one. The token that ends a
 prompt is followed by "one", "one" by "two", and "ten" by the end of the reply or, if a request
 forbids that (`ignore_eos`), by "one" again.
 """
 
-# Types are checked with and without what `nox -s real_server` installs.
+# Type checkers run with and without the packages of `nox -s real_server`.
 # mypy: disable-error-code="import-not-found, import-untyped"
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
@@ -18,10 +18,10 @@ from gguf import GGUFWriter, TokenType
 
 WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 CONTEXT = 1 << 16
-"""Tokens that a prompt and its reply may have."""
+"""Maximum number of tokens of a prompt and its reply."""
 
 TEMPLATE = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
-"""Of a chat. Each message ends with the token of the line feed."""
+"""The chat template. Each message ends with the line feed token."""
 
 _UNKNOWN, _BEGIN, _END = range(3)
 _SPECIAL = ["<unk>", "<s>", "</s>"]
@@ -29,12 +29,12 @@ _BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 _TOKENS = [*_SPECIAL, *_BYTES, *(f"\u2581{word}" for word in WORDS)]
 _FIRST = len(_SPECIAL) + len(_BYTES)
 _LINE_FEED = len(_SPECIAL) + ord("\n")
-_SIZE = 288  # of a state: one number a token, and a multiple of 32
+_SIZE = 288  # of a state: one number per token, rounded to a multiple of 32
 _HEADS = 2
 
 
 def write_counting_model(path: Path) -> None:
-    """Write the model as a file of the format GGUF."""
+    """Write the model as a GGUF file."""
     writer = GGUFWriter(path, "llama")
     writer.add_name("counting")
     writer.add_context_length(CONTEXT)

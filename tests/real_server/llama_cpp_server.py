@@ -1,6 +1,7 @@
-"""Serves the counting model by llama.cpp's own server, prints its address, and ends with stdin."""
+"""Serve the counting model with llama.cpp's own server, and print its address. It ends with
+stdin."""
 
-# Types are checked with and without what `nox -s real_server` installs.
+# Type checkers run with and without the packages of `nox -s real_server`.
 # mypy: disable-error-code="import-not-found, import-untyped"
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
@@ -24,7 +25,7 @@ def main() -> None:
         settings.port = 0
         settings.api_keys = [sys.argv[1]]
         settings.n_ctx = CONTEXT
-        settings.n_parallel = 1  # a request waits until the one before has ended
+        settings.n_parallel = 1  # a request waits until the previous one has ended
         settings.cpuparams.n_threads = 1
         settings.sampling.temp = 0
         server = xllamacpp.Server(settings)

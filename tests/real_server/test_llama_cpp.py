@@ -1,6 +1,6 @@
-"""llama.cpp's server, in C++ and with nothing of ours: what its users do, over the real API.
+"""Clients of llama.cpp's server, which is independent C++ code, over its real API.
 
-`nox -s real_server` installs it. Its model is made here, and counts to ten.
+`nox -s real_server` installs it. Its model is generated here, and counts to ten.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ from gprochat_anyio import (
 )
 from gprochat_anyio.site import serve
 
+pytestmark = pytest.mark.slow
+
 KEY = "a-made-up-key"
 TO_TEN = " one two three four five six seven eight nine ten"
 ENDLESS = {"ignore_eos": True}
-"""Fields of a request whose reply goes on for a minute."""
+"""Request fields for a reply that takes a minute."""
 
 if find_spec("xllamacpp") is None:
     pytest.skip("xllamacpp is not installed: nox -s real_server", allow_module_level=True)
@@ -43,13 +45,13 @@ if find_spec("xllamacpp") is None:
 
 @contextmanager
 def llama_cpp() -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run the server; its address, and its process."""
+    """Run the server. Yield its address and its process."""
     script = Path(__file__).with_name("llama_cpp_server.py")
     with (
         TemporaryFile("w+", encoding="utf-8") as log,
-        subprocess.Popen(  # noqa: S603 - our own
+        subprocess.Popen(  # noqa: S603 - our own code
             [sys.executable, str(script), KEY],
-            env={**os.environ, "PYTHONSAFEPATH": ""},  # it imports what is beside it
+            env={**os.environ, "PYTHONSAFEPATH": ""},  # it imports modules beside it
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -76,7 +78,7 @@ def url() -> Iterator[str]:
 async def opened(
     url: str, *, api_key: str | None = KEY, fields: Mapping[str, Any] | None = None
 ) -> AsyncIterator[Client]:
-    limits = Timeouts(total=20)  # a third of what an endless reply takes
+    limits = Timeouts(total=20)  # a third of an endless reply's duration
     async with Client.openai(
         url, model="counting", api_key=api_key, fields=fields, timeouts=limits, trust_env=False
     ) as client:
@@ -84,7 +86,7 @@ async def opened(
 
 
 def tokens_of(prompt: str) -> int:
-    """Return the number of tokens of a prompt: one to begin with, and one for each byte."""
+    """Return the number of tokens of a prompt: one at the beginning, and one for each byte."""
     return 1 + len(prompt.replace(" ", "\N{LOWER ONE EIGHTH BLOCK}").encode())
 
 
@@ -125,7 +127,7 @@ async def cancel(chunks: ReplyStream) -> None:
 
 
 @pytest.mark.parametrize("end", [leave, stop, cancel])
-async def test_whoever_leaves_frees_the_only_slot(url: str, end: Any) -> None:
+async def test_leaving_frees_the_only_slot(url: str, end: Any) -> None:
     async with opened(url, fields=ENDLESS) as client:
         async with client.stream("Hello") as chunks:
             assert (await chunks.receive()).startswith(" one")

@@ -1,4 +1,4 @@
-"""Any JSON in any place of a request is let in or refused as the wire has it; no I/O."""
+"""Requests with any JSON value in any place: the gate admits or refuses them; no I/O."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from site_wire import TIME, signed
+from support.site_wire import TIME, signed
 
 from gprochat_anyio._wire.admission import Gate, Refusal
 from gprochat_anyio._wire.gprochat import sign
@@ -49,7 +49,7 @@ REQUEST: dict[str, Any] = {
 
 
 def judged(body: bytes) -> tuple[Turn, ...] | int:
-    """The history, or the status of the refusal, whose text is one of the wire's."""
+    """Return the history, or the status of a refusal, whose text is one of the wire's."""
     try:
         turns = GATE.admit(body)
     except Refusal as refusal:
@@ -67,7 +67,7 @@ def judged(body: bytes) -> tuple[Turn, ...] | int:
     return answer.status
 
 
-def test_the_request_itself_is_let_in() -> None:
+def test_the_unchanged_request_is_admitted() -> None:
     assert judged(json.dumps(REQUEST).encode()) == (
         Turn("user", "a"),
         Turn("model", "b"),
@@ -123,13 +123,13 @@ def test_any_body(body: bytes) -> None:
         (b'"sign": "', b'"sign": "0', 401),
     ],
 )
-def test_tampered_with(one: bytes, other: bytes, outcome: int) -> None:
+def test_modified_bytes(one: bytes, other: bytes, outcome: int) -> None:
     body = signed("hello", secret_key="key", pass_="password")
     assert one in body
     found = judged(body.replace(one, other))
     assert found == (outcome if outcome != 200 else (Turn("user", "hello"),))
 
 
-def test_nul_arrives_at_the_model() -> None:
+def test_nul_reaches_the_model() -> None:
     body = signed("a\0b", secret_key="key", pass_="password")
     assert judged(body) == (Turn("user", "a\0b"),)

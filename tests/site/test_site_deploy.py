@@ -1,9 +1,8 @@
-"""What a site in service needs: limits, a log, a health check, TLS, an orderly end."""
+"""Features of deployed sites: limits, access log, health check, TLS, graceful shutdown."""
 
 from __future__ import annotations
 
 import logging
-import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -14,18 +13,18 @@ import anyio
 import pytest
 import trustme
 from anyio.streams.tls import TLSStream
-from site_wire import Wire, ask, connected, serving, signed
+from support.blocked import all_tasks_blocked
+from support.site_wire import Wire, ask, connected, serving, signed
 
 from gprochat_anyio import Client, RateLimitError, Retry
-from gprochat_anyio.site import ModelError, Turn, _hypercorn, create_app, echo_model, serve
-from gprochat_anyio.site._hypercorn_connection import _OnAsyncio
-from gprochat_anyio.site._limits import AtMost
+from gprochat_anyio.site import ModelError, Turn, create_app, echo_model, serve
+from gprochat_anyio.site._limited_model import LimitedModel
 
 ACCESS = "gprochat_anyio.site.access"
 
 
 class Held:
-    """A model that says `first`, then waits to be let go on."""
+    """A model that yields `first`, then waits for `go_on`."""
 
     def __init__(self) -> None:
         self.asked = anyio.Event()
@@ -43,7 +42,7 @@ class Held:
 
 
 class Texts:
-    """A model that is no generator."""
+    """A model that is not a generator."""
 
     def __init__(self, turns: tuple[Turn, ...]) -> None:
         self._texts = ["a", "b"]
@@ -57,8 +56,8 @@ class Texts:
         return self._texts.pop(0)
 
 
-class TestAtMost:
-    async def test_refuses_those_beyond(self) -> None:
+class TestLimitedModel:
+    async def test_refuses_requests_beyond_the_limit(self) -> None:
         held = Held()
         async with (
             serving(create_app(held, max_at_once=1)) as port,
@@ -74,7 +73,7 @@ class TestAtMost:
             held.go_on.set()
             assert (await client.ask("Hi")).text == "firstlast"
 
-    async def test_counts_those_that_left_no_more(self) -> None:
+    async def test_does_not_count_disconnected_clients(self) -> None:
         held = Held()
         async with serving(create_app(held, max_at_once=1)) as port:
             for _ in range(3):
@@ -87,21 +86,22 @@ class TestAtMost:
                     await held.stopped.wait()
 
     async def test_any_iterable(self) -> None:
-        assert [text async for text in AtMost(Texts, 1)((Turn("user", "x"),))] == ["a", "b"]
+        assert [text async for text in LimitedModel(Texts, 1)((Turn("user", "x"),))] == ["a", "b"]
 
     async def test_a_model_that_fails(self) -> None:
         async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
             raise ModelError("no")
             yield ""
 
-        limited = AtMost(model, 1)
+        limited = LimitedModel(model, 1)
         for _ in range(2):
             with pytest.raises(ModelError, match=r"^no$"):
                 await anext(limited((Turn("user", "x"),)))
 
-    def test_at_least_one(self) -> None:
-        with pytest.raises(ValueError, match="max_at_once"):
-            create_app(max_at_once=0)
+    def test_limits_are_at_least_one(self) -> None:
+        for limit in ("max_at_once", "body_limit"):
+            with pytest.raises(ValueError, match=limit):
+                create_app(**{limit: 0})  # type: ignore[arg-type]
 
 
 async def test_the_health_check_needs_no_password_and_no_model() -> None:
@@ -120,7 +120,7 @@ async def test_the_echo() -> None:
 
 
 class TestAccessLog:
-    async def test_has_a_line_a_request(self, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_has_a_line_per_request(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, ACCESS)
         async with serving(echo_model) as port:
             await ask(port, signed("secret words"))
@@ -131,7 +131,7 @@ class TestAccessLog:
         assert second.startswith(r'127.0.0.1 "GET /a%0Ab%22" 404 ')
         assert "secret" not in caplog.text
 
-    async def test_tells_what_was_cut_off(self, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_marks_incomplete_responses(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, ACCESS)
         held = Held()
         async with serving(held) as port:
@@ -144,18 +144,23 @@ class TestAccessLog:
         assert '"POST /api/generate" 200 5 bytes ' in line
         assert line.endswith(" s cut off")
 
-    async def test_of_a_client_without_an_address(self, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_a_client_without_an_address(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, ACCESS)
+
+        sent = []
 
         async def receive() -> Any:
             return {"type": "http.disconnect"}
 
-        scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "client": None}
-        await create_app()(scope, receive, receive)  # type: ignore[arg-type]
-        (line,) = (r.getMessage() for r in caplog.records if r.name == ACCESS)
-        assert line.startswith('- "GET /" - 0 bytes ')
+        async def send(event: Any) -> None:
+            sent.append(event)
 
-    async def test_is_off(self, caplog: pytest.LogCaptureFixture) -> None:
+        scope: Any = {"type": "http", "method": "GET", "path": "/", "client": None, "headers": []}
+        await create_app()(scope, receive, send)
+        (line,) = (r.getMessage() for r in caplog.records if r.name == ACCESS)
+        assert line.startswith('- "GET /" 403 ')
+
+    async def test_is_off_by_default(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.WARNING, ACCESS)
         async with serving(echo_model) as port:
             await ask(port, signed())
@@ -204,21 +209,15 @@ class TestTLS:
                 await held.stopped.wait()
                 tg.cancel_scope.cancel()
 
-    async def test_spares_those_who_speak_no_tls(self, authority: trustme.CA) -> None:
+    async def test_closes_connections_without_tls(self, authority: trustme.CA) -> None:
         async with serving(echo_model, ssl_context=context_of(authority)) as port:
             async with connected(port) as wire:
                 await wire.send(signed())
                 assert b"HTTP" not in await wire.read_to_close()
 
 
-class TestOrderlyEnd:
-    async def test_has_hypercorn_wait_as_long(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            server = _hypercorn.Server(create_app(), listener)
-            server.drain(50)
-        assert server._config.graceful_timeout > 50
-
-    async def test_lets_running_replies_end(self) -> None:
+class TestGracefulShutdown:
+    async def test_lets_open_replies_finish(self) -> None:
         held, until = Held(), anyio.Event()
         with anyio.fail_after(10):
             async with anyio.create_task_group() as tg:
@@ -236,7 +235,7 @@ class TestOrderlyEnd:
                     assert await wire.read_chunk() == b"last"
                     assert await wire.read_chunk() == b""
 
-    async def test_cuts_them_off_when_the_grace_is_over(self) -> None:
+    async def test_cuts_them_off_after_the_grace_period(self) -> None:
         held, until = Held(), anyio.Event()
         with anyio.fail_after(10):
             async with anyio.create_task_group() as tg:
@@ -248,7 +247,7 @@ class TestOrderlyEnd:
                     assert not (await wire.read_to_close()).endswith(b"0\r\n\r\n")
                 assert held.stopped.is_set()
 
-    async def test_is_over_at_once_when_nothing_runs(self) -> None:
+    async def test_is_immediate_without_open_requests(self) -> None:
         until = anyio.Event()
         with anyio.fail_after(5):
             async with anyio.create_task_group() as tg:
@@ -256,8 +255,10 @@ class TestOrderlyEnd:
                 until.set()
 
     @pytest.mark.parametrize("asked", [False, True], ids=["fresh", "kept"])
-    async def test_waits_for_no_farewell_of_tls(self, authority: trustme.CA, asked: bool) -> None:
-        """The clients of idle connections may say theirs when they like."""
+    async def test_does_not_wait_for_closure_alerts(
+        self, authority: trustme.CA, asked: bool
+    ) -> None:
+        """Clients of idle connections need not send a closure alert."""
         trusting = ssl.create_default_context()
         authority.configure_trust(trusting)
         until = anyio.Event()
@@ -277,32 +278,6 @@ class TestOrderlyEnd:
                         assert (await wire.read()).status == 200
                     until.set()
 
-    @pytest.mark.parametrize("unsent", [0, 1])
-    async def test_what_is_still_to_be_sent_is_sent_first(self, unsent: int) -> None:
-        """By asyncio, to a client that reads slowly, of a connection that is idle otherwise."""
-        told: list[object] = []
-
-        class Writer:
-            transport = property(lambda self: self)
-
-            def close(self) -> None:
-                told.append("close")
-
-            def get_write_buffer_size(self) -> int:
-                return unsent
-
-            def abort(self) -> None:
-                told.append("abort")
-
-        class Protocol:
-            async def handle(self, event: object) -> None:
-                told.append(type(event).__name__)
-
-        connection: Any = _OnAsyncio.__new__(_OnAsyncio)
-        connection.protocol, connection.writer = Protocol(), Writer()
-        await connection._initiate_server_close()
-        assert told == ["Closed", "close"] + ["abort"] * (not unsent)
-
     async def test_can_be_cancelled(self) -> None:
         held, until = Held(), anyio.Event()
         with anyio.fail_after(5):
@@ -312,19 +287,19 @@ class TestOrderlyEnd:
                     await wire.send(signed())
                     await held.asked.wait()
                     until.set()
-                    await anyio.wait_all_tasks_blocked()
+                    await all_tasks_blocked()
                     tg.cancel_scope.cancel()
 
 
-def test_a_rate_limit_goes_to_every_wire() -> None:
+def test_every_wire_reports_a_rate_limit() -> None:
     assert str(ModelError("slow", status=429)) == "[429 Too Many Requests] slow"
     assert str(ModelError("[429 x] slow", status=429)) == "[429 x] slow"
 
 
 @pytest.mark.parametrize("max_at_once", [None, 1])
-async def test_a_model_has_its_time_to_clean_up_under_a_limit(max_at_once: int | None) -> None:
+async def test_a_limited_model_has_time_to_clean_up(max_at_once: int | None) -> None:
     class Texts:
-        """No generator, which a cancellation would end by itself."""
+        """Not a generator: a cancellation does not end it."""
 
         def __init__(self) -> None:
             self.asked = anyio.Event()
@@ -355,12 +330,12 @@ async def test_a_model_has_its_time_to_clean_up_under_a_limit(max_at_once: int |
 
 
 @pytest.mark.parametrize("grace", [-1, float("nan")])
-async def test_a_grace_that_can_not_be(grace: float) -> None:
+async def test_an_invalid_grace(grace: float) -> None:
     with pytest.raises(ValueError, match="grace"), anyio.fail_after(5):
         await serve(echo_model, grace=grace)
 
 
-async def test_a_model_without_a_close_under_a_limit() -> None:
+async def test_a_limited_model_without_aclose() -> None:
     async with serving(create_app(Texts, max_at_once=1)) as port:
         for _ in range(2):
             assert (await ask(port, signed())).body == b"ab"

@@ -1,4 +1,4 @@
-"""Which requests a site lets in, and with what history; no I/O."""
+"""The gate: the requests that a site admits, and their histories; no I/O."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from site_wire import TIME, signed
+from support.site_wire import TIME, signed
 
 from gprochat_anyio._wire.admission import Gate, Refusal, WireResponse
 from gprochat_anyio._wire.gprochat import sign
@@ -37,7 +37,7 @@ def asking(*messages: object, text: str = "a") -> bytes:
     return signed(text, messages=messages)
 
 
-def test_a_request_that_is_let_in() -> None:
+def test_an_admitted_request() -> None:
     body = signed(
         "bc",
         secret_key="ключ",
@@ -53,26 +53,26 @@ def test_a_request_that_is_let_in() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'"\xff"', b"nul", b"[" * 200_000, b"[NaN]"])
-def test_no_json(body: bytes) -> None:
+def test_a_body_that_is_not_json(body: bytes) -> None:
     assert refused(OPEN, body) == UNREADABLE
     with pytest.raises(Refusal) as refusal:
         OPEN.check_password(body)
     assert refusal.value.response == WireResponse(500)
 
 
-def test_a_number_beyond_all_bounds() -> None:
+def test_an_infinite_number() -> None:
     assert refused(OPEN, b'{"time": %s}' % (b"9" * 100_000)) == UNREADABLE
 
 
 @pytest.mark.parametrize("request_", [None, 1, True, "x", [], {}, [{}]])
-def test_no_object(request_: object) -> None:
+def test_a_body_that_is_not_an_object(request_: object) -> None:
     assert refused(OPEN, json.dumps(request_).encode()) == (400, HISTORY)
 
 
 @pytest.mark.parametrize(
     "messages", [None, 1, True, "user", {}, {"0": USER}, [], [None], [1], [[]]]
 )
-def test_no_messages(messages: object) -> None:
+def test_missing_messages(messages: object) -> None:
     assert refused(OPEN, signed(messages=messages)) == (400, HISTORY)
 
 
@@ -84,13 +84,13 @@ def test_the_last_message_is_not_the_user_s(role: object) -> None:
 @pytest.mark.parametrize(
     "parts", [None, 1, "a", {}, {"text": "a"}, ["a"], [None], [{}], [{"text": None}], [{"text": 1}]]
 )
-def test_parts_that_can_not_be_read(parts: object) -> None:
+def test_unreadable_parts(parts: object) -> None:
     assert refused(OPEN, asking({"role": "user", "parts": parts})) == UNREADABLE
     assert refused(OPEN, asking({"role": "user", "parts": parts}, USER)) == UNREADABLE
 
 
 @pytest.mark.parametrize("message", [None, 1, "x", [], {}, {"role": "user"}])
-def test_a_message_that_can_not_be_read(message: object) -> None:
+def test_an_unreadable_message(message: object) -> None:
     assert refused(OPEN, asking(message, USER)) == UNREADABLE
 
 
@@ -156,7 +156,7 @@ def test_the_order_of_the_checks() -> None:
     assert gate.admit(signed("a", **wrong)) == (Turn("model", ""), Turn("user", "a"))
 
 
-def test_half_a_surrogate_pair_is_signed_as_browsers_do() -> None:
+def test_a_lone_surrogate_is_signed_as_in_browsers() -> None:
     message = {"role": "user", "parts": [{"text": "a\ud83d"}, {"text": "\ude00"}]}
     body = signed("a\ufffd\ufffd", messages=[message])
     assert OPEN.admit(body) == (Turn("user", "a\ufffd\ufffd"),)
@@ -175,8 +175,6 @@ def test_secrets_and_prompts_stay_out_of_reprs() -> None:
         ({"secret_key": "\udc80"}, ValueError, "Unicode"),
     ],
 )
-def test_settings_that_can_not_be_meant(
-    options: dict[str, Any], error: type[Exception], told: str
-) -> None:
+def test_invalid_settings(options: dict[str, Any], error: type[Exception], told: str) -> None:
     with pytest.raises(error, match=told):
         create_app(**options)

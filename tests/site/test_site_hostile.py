@@ -1,4 +1,4 @@
-"""Clients that mean no good, on the wire: the site goes on, and tells them nothing."""
+"""Hostile clients: the site keeps serving, and reveals nothing to them."""
 
 from __future__ import annotations
 
@@ -6,43 +6,43 @@ import hmac
 import logging
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
 from anyio.abc import SocketAttribute
-from hypercorn.protocol.h11 import H11Protocol
-from site_wire import Wire, ask, connected, serving, signed
+from support.site_wire import Wire, ask, connected, limit, serving, signed
 
 from gprochat_anyio._wire import admission
-from gprochat_anyio._wire.gprochat import AUTH_PATH
-from gprochat_anyio.site import Turn, _hypercorn, _intake
-from gprochat_anyio.site._hypercorn_connection import PIPELINED
+from gprochat_anyio._wire.gprochat import AUTH_PATH, GENERATE_PATH
+from gprochat_anyio.site import Turn, _intake
+from gprochat_anyio.site._http1 import Http1
+from gprochat_anyio.site._serving import LIMITS
 
-POST = b"POST /api/auth HTTP/1.1\r\nHost: a\r\n"
-UPGRADE = b"GET /api/auth HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: "
+POST = b"POST /api/auth HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+UPGRADE = b"GET /api/auth HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: "
 PRIOR = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 
 REFUSED = {
     "h2c": (UPGRADE + b"h2c\r\nHTTP2-Settings: \r\n\r\n", 405),
-    "h2c, settings that are no base64": (UPGRADE + b"h2c\r\nHTTP2-Settings: AAA\r\n\r\n", 405),
-    "h2c, settings that can not be": (UPGRADE + b"h2c\r\nHTTP2-Settings: AAUAAAAB\r\n\r\n", 405),
+    "h2c, settings that are not base64": (UPGRADE + b"h2c\r\nHTTP2-Settings: AAA\r\n\r\n", 405),
+    "h2c, invalid settings": (UPGRADE + b"h2c\r\nHTTP2-Settings: AAUAAAAB\r\n\r\n", 405),
     "HTTP/2": (PRIOR, 505),
     "HTTP/2, no frames": (PRIOR + b"\xff" * 100, 505),
-    "HTTP/3": (b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505),
+    "HTTP/3": (b"GET / HTTP/3.0\r\nHost: 127.0.0.1\r\n\r\n", 505),
     "a WebSocket": (UPGRADE + b"websocket\r\n" + KEY, 405),
     "a WebSocket that hurries": (UPGRADE + b"websocket\r\n" + KEY + b"\x81\x05hello\xff\xff", 405),
     "a WebSocket's half": (UPGRADE + b"websocket\r\n\r\n\xff\xff", 405),
     "no host": (b"POST /api/auth HTTP/1.1\r\n\r\n", 400),
-    "no method": (b"\xff / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "no path": (b"POST ? HTTP/1.1\r\nHost: a\r\n\r\n", 404),
-    "no text in the path": (b"GET /%ff%00%0d%0a HTTP/1.1\r\nHost: a\r\n\r\n", 404),
-    "a path that goes up": (b"GET /../../etc/passwd HTTP/1.1\r\nHost: a\r\n\r\n", 404),
-    "a slash too many": (b"POST /api/auth/ HTTP/1.1\r\nHost: evil.test\r\n\r\n", 404),
-    "a tunnel": (b"CONNECT b:80 HTTP/1.1\r\nHost: a\r\n\r\n", 404),
+    "no method": (b"\xff / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400),
+    "no path": (b"POST ? HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 404),
+    "no text in the path": (b"GET /%ff%00%0d%0a HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 404),
+    "a path that goes up": (b"GET /../../etc/passwd HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 404),
+    "a slash too many": (b"POST /api/auth/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 404),
+    "a host of somebody else": (b"POST /api/auth/ HTTP/1.1\r\nHost: evil.test\r\n\r\n", 403),
+    "a tunnel": (b"CONNECT b:80 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 404),
     "two lengths": (POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", 400),
     "no length": (POST + b"Content-Length: -1\r\n\r\n{}", 400),
     "a length beyond all bounds": (POST + b"Content-Length: 1" + b"0" * 40 + b"\r\n\r\n{}", 400),
@@ -60,7 +60,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-async def test_what_is_no_request(case: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_bytes_that_are_not_a_request(case: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     sent, status = REFUSED[case]
     async with serving() as port:
@@ -77,7 +77,7 @@ async def test_what_is_no_request(case: str, caplog: pytest.LogCaptureFixture) -
     "body",
     [b"[" * 1_000_000, b'{"a":' * 200_000, b'{"messages":' + b"[" * 500 + b"]" * 500 + b"}", b"\0"],
 )
-async def test_bodies_that_no_parser_likes(body: bytes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_bodies_that_strain_the_parser(body: bytes, caplog: pytest.LogCaptureFixture) -> None:
     async with serving() as port:
         for path in ("/api/generate", AUTH_PATH):
             seen = await ask(port, body, path=path)
@@ -87,7 +87,7 @@ async def test_bodies_that_no_parser_likes(body: bytes, caplog: pytest.LogCaptur
 
 
 async def trickle(wire: Wire, data: bytes) -> bytes:
-    """Send byte after byte until the site ends the connection; what it said before that."""
+    """Send byte after byte until the site closes the connection. Return its response."""
     said = bytearray()
     while True:
         try:
@@ -102,7 +102,7 @@ async def trickle(wire: Wire, data: bytes) -> bytes:
 async def test_a_head_that_trickles_is_cut_off(
     before: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_hypercorn, "KEEP_ALIVE_SECONDS", 0.2)
+    limit(monkeypatch, idle_seconds=0.2, head_seconds=0.2)
     async with serving() as port, connected(port) as wire:
         if before:
             await wire.stream.send(before)
@@ -111,7 +111,7 @@ async def test_a_head_that_trickles_is_cut_off(
 
 
 async def test_a_second_head_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_hypercorn, "KEEP_ALIVE_SECONDS", 0.2)
+    limit(monkeypatch, idle_seconds=0.2, head_seconds=0.2)
     async with serving() as port, connected(port) as wire:
         await wire.send(signed())
         assert (await wire.read()).status == 200
@@ -130,8 +130,8 @@ async def test_a_body_that_trickles_is_cut_off(
         assert (await ask(port, signed())).status == 200
 
 
-async def test_a_connection_that_says_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_hypercorn, "KEEP_ALIVE_SECONDS", 0.05)
+async def test_a_silent_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit(monkeypatch, idle_seconds=0.05)
     async with serving() as port, connected(port) as wire:
         assert await wire.read_to_close() == b""
 
@@ -140,8 +140,9 @@ def descriptors() -> int:
     return len(list(Path("/dev/fd").iterdir()))
 
 
+@pytest.mark.slow
 async def test_many_silent_connections() -> None:
-    async with serving():  # the loop opens some descriptors of its own
+    async with serving() as port, connected(port):  # the loop opens descriptors of its own
         pass
     before = descriptors()
     async with serving() as port, AsyncExitStack() as stack:
@@ -153,7 +154,7 @@ async def test_many_silent_connections() -> None:
 
 
 class TestPipelined:
-    async def test_requests_are_answered_in_turn(self) -> None:
+    async def test_requests_are_served_in_order(self) -> None:
         async with serving() as port, connected(port) as wire:
             for text in ("one", "two", "three"):
                 await wire.send(signed(text))
@@ -161,9 +162,7 @@ class TestPipelined:
                 assert (await wire.read()).body.endswith(answer)
 
     @pytest.mark.parametrize("resetting", [False, True])
-    async def test_a_client_that_leaves_requests_behind_stops_the_model(
-        self, resetting: bool
-    ) -> None:
+    async def test_a_client_that_disconnects_cancels_the_model(self, resetting: bool) -> None:
         model = Silent()
         async with serving(model) as port:
             async with connected(port) as wire:
@@ -176,7 +175,7 @@ class TestPipelined:
             with anyio.fail_after(5):
                 await model.stopped.wait()
 
-    async def test_requests_without_end_are_cut_off(self) -> None:
+    async def test_endless_requests_are_cut_off(self) -> None:
         model = Silent()
         async with serving(model) as port, connected(port) as wire:
             await wire.send(signed())
@@ -188,15 +187,15 @@ class TestPipelined:
             await model.stopped.wait()
             assert (await ask(port, b"[]")).status == 400
 
-    async def test_a_large_body_is_not_taken_for_them(self) -> None:
+    async def test_a_large_body_is_not_cut_off(self) -> None:
         async with serving() as port, connected(port) as wire:
-            body = signed().ljust(2 * PIPELINED * 64 * 1024)
+            body = signed().ljust(20 * LIMITS.pipelined_bytes)
             await wire.send(body)
             assert (await wire.read()).status == 200
 
 
 class Silent:
-    """A model that says nothing, and tells when it starts and stops."""
+    """A model without text, with events for its start and end."""
 
     def __init__(self) -> None:
         self.started = anyio.Event()
@@ -211,18 +210,18 @@ class Silent:
             self.stopped.set()
 
 
-@pytest.mark.parametrize("failure", [ValueError("canary"), OSError("canary")])
-async def test_a_connection_that_fails_fails_alone(
+@pytest.mark.parametrize("failure", [ValueError("canary"), LookupError("canary")])
+async def test_a_failing_connection_affects_no_other(
     failure: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    handle = H11Protocol.handle
+    receive = Http1.receive
 
-    async def failing(self: H11Protocol, event: Any) -> None:
-        if b"canary" in getattr(event, "data", b""):
+    def failing(self: Http1, data: bytes) -> None:
+        if b"canary" in data:
             raise failure
-        await handle(self, event)
+        receive(self, data)
 
-    monkeypatch.setattr(H11Protocol, "handle", failing)
+    monkeypatch.setattr(Http1, "receive", failing)
     model = Silent()
     async with serving(model) as port, connected(port) as innocent:
         await innocent.send(signed())
@@ -238,6 +237,7 @@ async def test_a_connection_that_fails_fails_alone(
     assert "Traceback" not in caplog.text
 
 
+@pytest.mark.slow
 async def test_wrong_passwords_at_speed(caplog: pytest.LogCaptureFixture) -> None:
     async def guess(number: int) -> None:
         async with connected(port) as wire:
@@ -254,7 +254,7 @@ async def test_wrong_passwords_at_speed(caplog: pytest.LogCaptureFixture) -> Non
     async with serving(passwords=["right"]) as port, anyio.create_task_group() as tg:
         for number in range(10):
             tg.start_soon(guess, number)
-        # Nobody is locked out meanwhile: behind a proxy, all clients have one address.
+        # There is no lock-out: behind a proxy, all clients have one address.
         assert (await ask(port, signed(pass_="right"))).status == 200
     assert caplog.text == ""
 
@@ -272,12 +272,12 @@ async def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyP
             compared.clear()
             answer = await ask(port, signed(pass_=password, sign="0"))
             assert answer.status == 401
-            # Each password, whichever matched, and the signature once one has.
+            # Each password, even after a match, and then the signature.
             assert compared == [(32, 32)] * (4 if b"signature" in answer.body else 3)
 
 
-async def test_a_replay_is_let_in_as_the_wire_has_it() -> None:
-    # The protocol has no window of time and no nonce: what was signed once stays signed.
+async def test_a_replay_is_admitted() -> None:
+    # The protocol has neither a time window nor a nonce: a signature stays valid.
     body = signed(secret_key="k")
     async with serving(secret_key="k") as port:
         for _ in range(2):
@@ -287,9 +287,10 @@ async def test_a_replay_is_let_in_as_the_wire_has_it() -> None:
 @pytest.mark.parametrize("path", ["/api/generate", AUTH_PATH, "/v1/chat/completions", "/none"])
 @pytest.mark.parametrize("who", ["cross-site", "same-site"])
 async def test_pages_of_other_sites(path: str, who: str) -> None:
-    """A browser tells who asks. A page of the site's own, and what is no browser, get through."""
+    """Browsers report the requesting page. The site's own page and other clients are admitted."""
     body = signed()
-    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\nSec-Fetch-Site: "
+    fields = f"Host: 127.0.0.1\r\nContent-Length: {len(body)}\r\nSec-Fetch-Site: "
+    head = f"POST {path} HTTP/1.1\r\n{fields}"
     async with serving() as port:
         for value, refused in ((who, True), ("same-origin", False), ("none", False)):
             async with connected(port) as wire:
@@ -302,6 +303,35 @@ async def test_pages_of_other_sites(path: str, who: str) -> None:
 async def test_other_pages_may_link_to_the_site() -> None:
     async with serving() as port, connected(port) as wire:
         await wire.stream.send(
-            b"GET /healthz HTTP/1.1\r\nHost: a\r\nSec-Fetch-Site: cross-site\r\n\r\n"
+            b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nSec-Fetch-Site: cross-site\r\n\r\n"
         )
         assert (await wire.read()).status == 200
+
+
+@pytest.mark.parametrize("path", [GENERATE_PATH, "/v1/chat/completions"])
+async def test_a_model_that_yields_within_a_cancel_scope_affects_no_other_request(
+    path: str,
+) -> None:
+    """Its own reply may break off: its scope also cancels the site's waits."""
+
+    async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
+        if turns[-1].text != "hello":
+            yield "hello"
+            return
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            yield "a"
+        yield "end"
+
+    body = (
+        signed()
+        if path == GENERATE_PATH
+        else b'{"messages": [{"role": "user", "content": "hello"}]}'
+    )
+    async with serving(model) as port:
+        for _ in range(3):
+            async with connected(port) as wire:
+                await wire.send(body, path=path)
+                with suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.IncompleteRead):
+                    await wire.read()
+        assert (await ask(port, signed("another"))).body == b"hello"

@@ -1,4 +1,4 @@
-"""Clients as the models of a site, against servers that speak their APIs byte for byte."""
+"""Clients as the models of a site, against scripted servers of their APIs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,22 @@ from typing import Any
 
 import anyio
 import pytest
-from model_servers import END, HEAD, QUESTION, answer, chunk, event, gemini, openai, stream, told
-from prompted import closed, pool_of
-from site_wire import connected, serving, signed
-from transport import servers
+from support import servers
+from support.blocked import all_tasks_blocked
+from support.model_servers import (
+    END,
+    HEAD,
+    QUESTION,
+    answer,
+    chunk,
+    event,
+    gemini,
+    openai,
+    stream,
+    told,
+)
+from support.prompted import closed, pool_of
+from support.site_wire import connected, serving, signed
 
 from gprochat_anyio import Client, Fleet, Retry, Timeouts, Usage
 from gprochat_anyio.site import ModelError, Turn
@@ -45,7 +57,7 @@ def played(*script: bytes | Step | Hold) -> Script:
 
 
 async def asked(kind: str, *script: bytes | Step) -> Any:
-    """Return what a client gives as a model whose server follows a script."""
+    """Return the result of a client as a model, with a scripted server."""
     async with (
         live_site(played(*script), strict=False) as site,
         client_of(kind, site.url) as client,
@@ -54,7 +66,7 @@ async def asked(kind: str, *script: bytes | Step) -> Any:
 
 
 @BOTH
-async def test_the_turns_are_as_models_want_them(kind: str) -> None:
+async def test_turns_are_converted_for_models(kind: str) -> None:
     turns = (
         Turn("system", "Be brief"),
         Turn("user", "One"),
@@ -110,7 +122,7 @@ async def test_the_reason_and_the_usage_are_passed_on(kind: str) -> None:
     assert (reply.text, reply.finish_reason, reply.usage) == ("So", "length", Usage(9, 4))
 
 
-async def test_a_fleet_has_no_one_name() -> None:
+async def test_a_fleet_has_no_model_name() -> None:
     async with client_of("openai", "http://127.0.0.1:9") as client, Fleet([client]) as fleet:
         model = ClientModel(fleet)
         assert model.name == "gprochat"
@@ -139,7 +151,7 @@ async def test_failures(
     assert KEY not in str(error)
 
 
-async def test_a_silence() -> None:
+async def test_a_timeout() -> None:
     async with live_site(played(Hang()), strict=False) as site:
         limits = Timeouts(first_chunk=0.01)
         async with Client.openai(site.url, model="m", timeouts=limits) as client:
@@ -150,7 +162,7 @@ async def test_a_silence() -> None:
 
 @BOTH
 @pytest.mark.parametrize("when", ["before the head", "before the text", "after it"])
-async def test_a_client_that_leaves_stops_the_request(
+async def test_a_client_that_disconnects_cancels_the_request(
     kind: str, when: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -176,7 +188,7 @@ async def test_a_client_that_leaves_stops_the_request(
 
 
 @BOTH
-async def test_a_cancellation_at_whatever_point_closes_the_connection(kind: str) -> None:
+async def test_a_cancellation_at_any_point_closes_the_connection(kind: str) -> None:
     both = gemini("Hi", "STOP") | {"choices": openai("Hi", "stop")["choices"]}
     script = played(HEAD, chunk(event(both)), END)
     async with scripted_site(script, strict=False) as upstream:
@@ -184,6 +196,6 @@ async def test_a_cancellation_at_whatever_point_closes_the_connection(kind: str)
             model = ClientModel(client)
             for cancel in at_every_checkpoint(twice=True):
                 await cancel(lambda: told(model(QUESTION)))
-                await anyio.wait_all_tasks_blocked()
+                await all_tasks_blocked()
                 assert pool_of(client).statistics().available == 1000, cancel
             assert upstream.connections > 5

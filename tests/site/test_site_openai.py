@@ -1,4 +1,4 @@
-"""OpenAI's API in front of a site, as its own client and plain sockets see it."""
+"""The OpenAI endpoint, tested with OpenAI's client and with plain sockets."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 
 import anyio
 import pytest
-from loops import VIRTUAL_LOOPS
-from prompted import closed
-from site_wire import Seen, connected, serving
+from support.blocked import all_tasks_blocked
+from support.loops import VIRTUAL_LOOPS
+from support.prompted import closed
+from support.site_wire import Seen, connected, serving
 
 from gprochat_anyio import Retry, Timeouts
 from gprochat_anyio.site import Finish, ModelError, Turn, create_app, echo_model
@@ -27,7 +28,7 @@ HELLO = [{"role": "user", "content": "Hello you"}]
 
 @asynccontextmanager
 async def client_of(port: int, key: str = "unused", **options: Any) -> AsyncIterator[Any]:
-    """OpenAI's own client. It takes httpx's connections, whatever the event loop."""
+    """Return OpenAI's client, with httpx's connections on every event loop."""
     http = openai.DefaultAsyncHttpxClient(trust_env=False)
     url = f"http://127.0.0.1:{port}/v1"
     with anyio.fail_after(10):
@@ -41,7 +42,7 @@ def request(body: Any = None, path: str = "/v1/chat/completions", *, key: str = 
     data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
     fields = [
         f"{'GET' if body is None else 'POST'} {path} HTTP/1.1",
-        "Host: site.test",
+        "Host: 127.0.0.1",
         "Content-Type: application/json; charset=utf-8",
         f"Content-Length: {len(data)}",
     ]
@@ -61,7 +62,7 @@ async def ask(port: int, *given: Any, **options: Any) -> Seen:
 
 
 def model_of(*steps: Any) -> Any:
-    """A model that says texts, awaits functions and raises errors, in turn."""
+    """Return a model that yields texts, awaits functions and raises errors, in order."""
 
     async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
         for step in steps:
@@ -76,7 +77,7 @@ def model_of(*steps: Any) -> Any:
 
 
 class Watched:
-    """A model that says `before`, then waits for ever, and tells when it starts and stops."""
+    """A model that yields `before`, then waits forever, with events for its start and end."""
 
     def __init__(self, *before: str) -> None:
         self.started = anyio.Event()
@@ -93,9 +94,10 @@ class Watched:
             self.stopped.set()
 
 
-# What OpenAI's client and httpx leave to the garbage collector at the end of a stream.
+# Warnings about generators that OpenAI's client and httpx leave to the garbage collector.
 @pytest.mark.filterwarnings("ignore:Async generator '(openai|httpx|httpcore)")
 class TestOpenAIsClient:
+    @pytest.mark.slow
     async def test_a_stream(self) -> None:
         async with serving(echo_model) as port, client_of(port) as client:
             async with await client.chat.completions.create(
@@ -113,7 +115,7 @@ class TestOpenAIsClient:
         assert got[0].id.startswith("chatcmpl-")
         assert {c.model for c in got} == {"gprochat"}
 
-    async def test_a_whole_answer(self) -> None:
+    async def test_a_whole_reply(self) -> None:
         async with serving(echo_model) as port, client_of(port) as client:
             answer = await client.chat.completions.create(
                 model="gpt-4o", messages=HELLO, temperature=0, max_tokens=5, seed=1
@@ -122,7 +124,7 @@ class TestOpenAIsClient:
         (choice,) = answer.choices
         assert (choice.message.role, choice.message.content) == ("assistant", "Hello you")
         assert answer.usage.to_dict() == {
-            "prompt_tokens": 3,  # an estimate: the model does not tell
+            "prompt_tokens": 3,  # an estimate: the model reports no usage
             "completion_tokens": 3,
             "total_tokens": 6,
         }
@@ -233,7 +235,7 @@ class TestOpenAIsClient:
         assert "interrupted" in caplog.text
         assert "secret" not in caplog.text
 
-    async def test_a_failure_of_a_whole_answer(self) -> None:
+    async def test_a_failure_of_a_whole_reply(self) -> None:
         async with serving(model_of("so far", ValueError("secret"))) as port:
             seen = await ask(port, asking())
         assert seen.status == 500
@@ -280,11 +282,11 @@ class TestRequests:
     @pytest.mark.parametrize(
         ("body", "said", "param"),
         [
-            (b"{", "no JSON", None),
-            (b"", "no JSON", None),
-            (b"\xff", "no JSON", None),
-            (b"[" * 100_000, "no JSON", None),
-            ([], "no JSON object", None),
+            (b"{", "not JSON", None),
+            (b"", "not JSON", None),
+            (b"\xff", "not JSON", None),
+            (b"[" * 100_000, "not JSON", None),
+            ([], "not a JSON object", None),
             ({"messages": None}, "list", "messages"),
             ({"messages": []}, "list", "messages"),
             ({"messages": "Hi"}, "list", "messages"),
@@ -297,7 +299,7 @@ class TestRequests:
             ({"messages": [{"role": "user", "content": "\ud800"}]}, "surrogate", "messages"),
             (
                 {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
-                "nothing else",
+                "not supported",
                 "messages",
             ),
             (asking(stream="yes"), "true or false", "stream"),
@@ -309,7 +311,7 @@ class TestRequests:
             (asking(modalities=["audio"]), "one text", "modalities"),
         ],
     )
-    async def test_that_can_not_be_answered(self, body: Any, said: str, param: str | None) -> None:
+    async def test_invalid_requests(self, body: Any, said: str, param: str | None) -> None:
         async with serving(echo_model) as port:
             seen = await ask(port, body)
         assert seen.status == 400
@@ -318,7 +320,7 @@ class TestRequests:
         assert error["type"] == "invalid_request_error"
         assert error["param"] == param
 
-    async def test_that_ask_for_nothing_special(self) -> None:
+    async def test_default_parameters(self) -> None:
         asked = asking(
             n=1,
             tools=[],
@@ -332,7 +334,7 @@ class TestRequests:
             assert (await ask(port, asked)).status == 200
 
     @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
-    async def test_that_a_foreign_web_page_could_send(self, kind: str) -> None:
+    async def test_content_types_of_foreign_web_pages(self, kind: str) -> None:
         sent = request(asking()).replace(b"application/json; charset=utf-8", kind.encode())
         async with serving(echo_model) as port, connected(port) as wire:
             await wire.stream.send(sent)
@@ -341,7 +343,7 @@ class TestRequests:
         assert b"application/json" in seen.body
 
     @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/", "/v1/chat/completions/"])
-    async def test_for_what_there_is_not(self, path: str) -> None:
+    async def test_unknown_paths(self, path: str) -> None:
         async with serving(echo_model) as port:
             seen = await ask(port, {}, path)
         assert seen.status == 404
@@ -360,8 +362,8 @@ class TestRequests:
         assert right.status in (200, 404)
 
 
-class TestLeaving:
-    """A client that leaves stops the model, on plain sockets."""
+class TestDisconnecting:
+    """A client that disconnects cancels the model; with plain sockets."""
 
     @pytest.mark.parametrize("streamed", [False, True])
     @pytest.mark.parametrize("before", [(), ("some", "text")])
@@ -378,7 +380,7 @@ class TestLeaving:
                 await model.stopped.wait()
         assert caplog.text == ""
 
-    async def test_while_a_full_pipe_is_not_read(self) -> None:
+    async def test_while_a_full_buffer_is_not_read(self) -> None:
         stopped = anyio.Event()
 
         async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
@@ -392,7 +394,7 @@ class TestLeaving:
             async with connected(port) as wire:
                 await wire.stream.send(request(asking(stream=True)))
                 await wire.read_head()
-                await anyio.wait_all_tasks_blocked()
+                await all_tasks_blocked()
             with anyio.fail_after(5):
                 await stopped.wait()
 
@@ -423,7 +425,7 @@ class TestLeaving:
 
 
 class Exchange:
-    """An ASGI server for one request, with the events the application sends."""
+    """An ASGI server for one request. It collects the application's events."""
 
     def __init__(self, **fields: Any) -> None:
         self.gone = anyio.Event()
@@ -447,7 +449,7 @@ class Exchange:
             "http_version": "1.1",
             "method": "POST",
             "path": "/v1/chat/completions",
-            "headers": [(b"content-type", b"application/json")],
+            "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
             "query_string": b"",
         }
         await create_app(model)(scope, self.receive, self.send)
@@ -473,7 +475,7 @@ class TestSilence:
             *(data, data, b"data: [DONE]", b""),
         ]
 
-    async def test_before_a_refusal_makes_it_an_event(self) -> None:
+    async def test_turns_a_later_refusal_into_an_event(self) -> None:
         async def pause() -> None:
             await anyio.sleep(completion.KEEP_ALIVE_SECONDS + 1)
 
@@ -485,7 +487,7 @@ class TestSilence:
         assert end == b""
 
 
-async def test_a_send_that_fails_stops_the_model() -> None:
+async def test_a_failing_send_cancels_the_model() -> None:
     model = Watched("so", " far")
 
     class Left(Exchange):
@@ -515,9 +517,7 @@ class TestGateway:
             ([Say("Hi"), Drop()], 500, "broke off"),
         ],
     )
-    async def test_what_the_site_behind_answers(
-        self, script: Reply, status: int, said: str
-    ) -> None:
+    async def test_errors_of_the_site_behind(self, script: Reply, status: int, said: str) -> None:
         async with (
             live_site(script) as upstream,
             upstream.client(retry=Retry(attempts=1)) as client,
@@ -527,7 +527,7 @@ class TestGateway:
         assert (seen.status, said in seen.body.decode()) == (status, True)
         assert seen.headers.get("retry-after") == ("9" if status == 429 else None)
 
-    async def test_a_site_that_is_silent(self) -> None:
+    async def test_a_silent_site(self) -> None:
         async with (
             live_site(Hang()) as upstream,
             upstream.client(timeouts=Timeouts(total=0.01)) as client,
@@ -537,7 +537,7 @@ class TestGateway:
 
 
 @pytest.mark.parametrize("before", [(), ("so far",)])
-async def test_a_model_that_is_cancelled_by_another_is_no_answer(
+async def test_a_model_that_something_else_cancels_is_not_a_complete_reply(
     before: tuple[str, ...], anyio_backend_name: str
 ) -> None:
     if anyio_backend_name == "trio":
@@ -549,7 +549,7 @@ async def test_a_model_that_is_cancelled_by_another_is_no_answer(
         await future
 
     class AtOnce(Exchange):
-        async def send(self, event: Any) -> None:  # with no checkpoint, as when a socket has room
+        async def send(self, event: Any) -> None:  # without a checkpoint, as if the socket had room
             self.sent.append(event)
 
     exchange = AtOnce()
@@ -566,7 +566,7 @@ async def test_a_model_that_is_cancelled_by_another_is_no_answer(
         {"functions": [{"name": "f"}], "function_call": "none"},
     ],
 )
-async def test_tools_that_are_not_to_be_called(fields: Any) -> None:
+async def test_disabled_tools_are_accepted(fields: Any) -> None:
     async with serving(echo_model) as port:
         assert (await ask(port, asking(**fields))).status == 200
         seen = await ask(port, asking(**{**fields, "tool_choice": "auto", "function_call": "auto"}))
@@ -582,7 +582,7 @@ async def test_tools_that_are_not_to_be_called(fields: Any) -> None:
         {"role": "system", "content": [{"type": "text", "text": ""}]},
     ],
 )
-async def test_messages_that_say_nothing_are_left_out(silent: Any) -> None:
+async def test_blank_messages_are_omitted(silent: Any) -> None:
     async with serving(echo_model) as port:
         seen = await ask(port, asking(messages=[silent, *HELLO]))
     assert (seen.status, b"Hello you" in seen.body) == (200, True)
@@ -592,6 +592,6 @@ async def test_messages_that_say_nothing_are_left_out(silent: Any) -> None:
     "message",
     [{"role": "user"}, {"role": "user", "content": ["", 1]}, {"role": "user", "content": 0}],
 )
-async def test_messages_that_are_none_are_refused(message: Any) -> None:
+async def test_invalid_messages_are_refused(message: Any) -> None:
     async with serving(echo_model) as port:
         assert (await ask(port, asking(messages=[message, *HELLO]))).status == 400

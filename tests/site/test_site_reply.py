@@ -1,4 +1,4 @@
-"""What becomes of a model's texts and failures, on the ASGI application itself."""
+"""Responses to a model's texts and failures; with the ASGI application alone."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 
 import anyio
 import pytest
-from loops import VIRTUAL_LOOPS
-from site_wire import signed
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
+from support.blocked import all_tasks_blocked
+from support.loops import VIRTUAL_LOOPS
+from support.site_wire import signed
 
 from gprochat_anyio._wire.gprochat import FAILURE_MARKER, GENERATE_PATH
 from gprochat_anyio.site import Model, ModelError, Turn, create_app, echo_model, offline_model
@@ -22,7 +23,7 @@ Event = MutableMapping[str, Any]
 
 
 class Exchange:
-    """An ASGI server for one request, with the events the application sends."""
+    """An ASGI server for one request. It collects the application's events."""
 
     def __init__(self, *events: Event) -> None:
         whole = {"type": "http.request", "body": signed("secret"), "more_body": False}
@@ -53,7 +54,7 @@ class Exchange:
             "http_version": "1.1",
             "method": "POST",
             "path": path,
-            "headers": list(fields),
+            "headers": [(b"host", b"127.0.0.1"), *fields],
             "query_string": b"",
         }
         with anyio.fail_after(100):
@@ -68,7 +69,7 @@ class Exchange:
         return [event["body"] for event in self.sent[1:] if event["body"]]
 
 
-async def test_a_model_that_answers_nothing() -> None:
+async def test_a_model_without_text() -> None:
     async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
         return
         yield ""
@@ -78,7 +79,7 @@ async def test_a_model_that_answers_nothing() -> None:
     assert (exchange.status, exchange.texts) == (200, [])
 
 
-async def test_a_refusal_names_its_reason() -> None:
+async def test_a_refusal_contains_its_reason() -> None:
     async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
         raise ModelError("[429 Too Many Requests] Квота \ud800")
         yield ""
@@ -119,7 +120,7 @@ def no_iterable(turns: tuple[Turn, ...]) -> Any:
 @pytest.mark.parametrize(
     "model", [failing, failing_group, no_text, half_a_surrogate_pair, failing_at_once, no_iterable]
 )
-async def test_a_failure_says_nothing_of_its_cause(
+async def test_a_failure_does_not_reveal_its_cause(
     model: Model, caplog: pytest.LogCaptureFixture
 ) -> None:
     exchange = Exchange()
@@ -129,7 +130,7 @@ async def test_a_failure_says_nothing_of_its_cause(
     (record,) = caplog.records
     assert record.name == "gprochat_anyio.site"
     assert record.levelno == logging.ERROR
-    assert re.search("Error at |ExceptionGroup at |it gave |it returned ", record.getMessage())
+    assert re.search("Error at |ExceptionGroup at |it yielded |it returned ", record.getMessage())
     assert "secret" not in caplog.text
 
 
@@ -145,7 +146,11 @@ async def test_a_failure_after_the_first_text(
     await exchange.run(model)
     assert exchange.status == 200
     assert exchange.texts == [b"so far", FAILURE_MARKER]
-    assert exchange.sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+    assert exchange.sent[-1]["more_body"]  # so the server sends no last chunk
+    browser = Exchange()
+    await browser.run(model, fields=[(b"user-agent", b"Mozilla/5.0 (X11; Linux)")])
+    assert browser.texts == exchange.texts
+    assert browser.sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
     assert "interrupted" in caplog.text
     assert "secret" not in caplog.text
 
@@ -168,14 +173,14 @@ async def test_a_model_need_not_be_a_generator() -> None:
     assert exchange.texts == [b"secret"]
 
 
-async def test_the_model_is_closed_when_the_client_leaves_while_it_is_sent_to() -> None:
+async def test_the_model_is_closed_when_the_client_disconnects_during_send() -> None:
     closed = anyio.Event()
 
     async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
         try:
             yield "so far"
         finally:
-            # Cleaning up may take its time.
+            # Cleaning up may take a while.
             await anyio.lowlevel.checkpoint()
             closed.set()
 
@@ -189,7 +194,7 @@ async def test_the_model_is_closed_when_the_client_leaves_while_it_is_sent_to() 
 
 
 @pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
-async def test_the_time_to_clean_up_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_time_to_clean_up_is_limited(caplog: pytest.LogCaptureFixture) -> None:
     async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
         try:
             yield "so far"
@@ -220,7 +225,7 @@ async def test_a_model_that_fails_to_close(caplog: pytest.LogCaptureFixture) -> 
     assert "secret" not in caplog.text
 
 
-async def test_a_client_that_leaves_before_its_body_is_complete() -> None:
+async def test_a_client_that_disconnects_within_its_body() -> None:
     part = {"type": "http.request", "body": b"{", "more_body": True}
     exchange = Exchange(part, {"type": "http.disconnect"})
     await exchange.run()
@@ -247,7 +252,7 @@ async def test_a_body_that_does_not_end(size: int) -> None:
             return {"type": "http.request", "body": b" " * size, "more_body": True}
 
         async def send(self, event: Event) -> None:
-            await anyio.sleep(5)  # what arrives meanwhile is read, too
+            await anyio.sleep(5)  # the body that arrives meanwhile is still read
             await super().send(event)
 
     exchange = Endless()
@@ -257,9 +262,9 @@ async def test_a_body_that_does_not_end(size: int) -> None:
     assert told in exchange.texts[0]
 
 
-async def test_the_end_of_an_answer_is_not_cut_short() -> None:
+async def test_the_end_of_a_response_is_not_cancelled() -> None:
     class Tidy(Exchange):
-        """Reports the client gone as soon as the answer is complete, and tidies up after that."""
+        """A server that reports a disconnect at the end of the response, during `send`."""
 
         tidied = False
 
@@ -267,7 +272,7 @@ async def test_the_end_of_an_answer_is_not_cut_short() -> None:
             await super().send(event)
             if not event.get("more_body", True):
                 self.gone.set()
-                await anyio.wait_all_tasks_blocked()
+                await all_tasks_blocked()
                 self.tidied = True
 
     exchange = Tidy()
@@ -305,16 +310,16 @@ async def test_offline_model() -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
-async def test_offline_model_speaks_at_once_and_then_slowly() -> None:
+async def test_offline_model_yields_its_first_text_immediately() -> None:
     texts = offline_model((Turn("user", "Hello"),), delay=3600)
     assert await anext(texts) == "This"
     with pytest.raises(TimeoutError), anyio.fail_after(3599):
         await anext(texts)
 
 
-async def test_what_middleware_writes_into_an_answer_stays_in_it() -> None:
+async def test_middleware_may_modify_messages() -> None:
     class Marks:
-        """Writes into messages in place, as middleware for cookies, compression and CORS does."""
+        """Middleware that modifies messages, as those for cookies, compression and CORS do."""
 
         def __init__(self, app: Any) -> None:
             self._app = app

@@ -1,4 +1,4 @@
-"""Serving: where, from when, and how it ends."""
+"""`serve`: addresses, startup and shutdown."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from typing import Any
 import anyio
 import pytest
 from anyio.abc import SocketAttribute, SocketStream
-from site_wire import Wire, ask, connected, serving, signed
 from starlette.applications import Starlette
+from support.blocked import all_tasks_blocked
+from support.site_wire import Wire, ask, connected, serving, signed
 
 from gprochat_anyio._request import model_texts as texts
-from gprochat_anyio.site import Turn, _hypercorn, create_app, serve
+from gprochat_anyio.site import Turn, create_app, serve
 
 
 async def waiting(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
@@ -91,7 +92,7 @@ async def test_an_app_has_its_own_secrets(options: dict[str, Any]) -> None:
         await serve(create_app(), **options)
 
 
-async def test_an_address_that_is_taken() -> None:
+async def test_an_address_in_use() -> None:
     async with serving() as port:
         before = descriptors()
         with pytest.raises(OSError, match=r"[Aa]ddress already in use"):
@@ -99,7 +100,7 @@ async def test_an_address_that_is_taken() -> None:
         assert descriptors() == before
 
 
-async def test_a_port_can_be_used_again_at_once() -> None:
+async def test_a_port_can_be_reused_immediately() -> None:
     async with serving() as port:
         assert (await ask(port, signed())).status == 200
     async with serving(port=port) as again:
@@ -107,25 +108,18 @@ async def test_a_port_can_be_used_again_at_once() -> None:
         assert (await ask(port, signed())).status == 200
 
 
-@pytest.fixture
-def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing may rely on the time that Hypercorn gives to what is open."""
-    monkeypatch.setattr(_hypercorn, "_GRACE_SECONDS", 60)
-
-
-@pytest.mark.usefixtures("no_grace")
 @pytest.mark.parametrize("model", [silent, waiting, flooding])
-async def test_cancellation_cuts_off_what_is_open(
+async def test_cancellation_closes_every_connection(
     model: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
     body = signed()
     streams: list[SocketStream] = []
-    port = 0
     whole = (
-        b"POST /api/generate HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        b"POST /api/generate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(body)
+        + body
     )
-    async with serving():  # the loop opens some descriptors of its own
+    async with serving() as port, connected(port):  # the loop opens descriptors of its own
         pass
     before = descriptors()
     with anyio.fail_after(5):
@@ -133,12 +127,12 @@ async def test_cancellation_cuts_off_what_is_open(
             url: str = await tg.start(serve, model)
             port = int(url.rpartition(":")[2])
             streams += [await anyio.connect_tcp("127.0.0.1", port) for _ in range(5)]
-            # Idle, half a head, half a body, a whole request, and one that was answered.
+            # Idle, half a head, half a body, a whole request, and a finished exchange.
             sent = [b"\r\n", whole[:20], whole[:-1], whole, whole.replace(b"{", b"[")]
             for stream, data in zip(streams, sent, strict=True):
                 await stream.send(data)
             assert (await Wire(streams[-1]).read()).status == 500
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             tg.cancel_scope.cancel()
     with anyio.fail_after(5):
         for stream in streams:
@@ -151,20 +145,7 @@ async def test_cancellation_cuts_off_what_is_open(
     assert caplog.text == ""
 
 
-async def test_a_pipelining_client_is_left_behind_after_the_grace_period(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # Hypercorn's reader never wakes up from behind a cut reply: it has to be cancelled.
-    monkeypatch.setattr(_hypercorn, "_GRACE_SECONDS", 0.05)
-    with anyio.fail_after(5):
-        async with serving(waiting) as port, connected(port) as wire:
-            await wire.send(signed())
-            await wire.send(signed())
-            await wire.read_head()
-            await wire.read_chunk()
-
-
-async def test_a_model_that_resists_is_left_behind_after_the_grace_period(
+async def test_a_model_that_resists_is_abandoned_after_the_grace_period(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(texts, "CLOSING_SECONDS", 0.01)
@@ -187,23 +168,7 @@ async def test_a_model_that_resists_is_left_behind_after_the_grace_period(
     assert resisted
 
 
-async def test_a_request_that_arrives_while_stopping_is_cut_off() -> None:
-    called = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        called.append(scope)
-        await anyio.sleep_forever()
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = _hypercorn.Server(app, listener)
-        server.stop()
-        with anyio.fail_after(5):
-            await server._call({"type": "http", "http_version": "2"}, None, None)  # type: ignore[arg-type]
-    assert called == [{"type": "http", "http_version": "2"}]
-
-
-async def test_cancellation_before_it_is_ready() -> None:
+async def test_cancellation_before_startup() -> None:
     starting = anyio.Event()
 
     @asynccontextmanager
@@ -249,36 +214,6 @@ async def test_an_app_that_fails_to_start(caplog: pytest.LogCaptureFixture) -> N
     assert descriptors() == before
 
 
-async def test_hanging_up_spares_other_sockets() -> None:
-    with socket.socket() as listener, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        address = listener.getsockname()
-        # One that only shares the port, and one that shares the whole address.
-        datagrams.bind(address)
-        datagrams.connect(address)
-        client = socket.create_connection(address)
-        accepted, _ = listener.accept()
-        one, other = socket.socketpair()
-        with client, accepted, one, other:
-            _hypercorn._hang_up(address)
-            assert client.recv(1) == b""
-            with pytest.raises(BrokenPipeError):
-                accepted.send(b"x")
-            one.send(b"x")
-            assert other.recv(1) == b"x"
-            datagrams.send(b"x")
-            assert datagrams.recv(1) == b"x"
-        with socket.create_connection(address):
-            listener.accept()[0].close()
-
-
-async def test_hanging_up_where_descriptors_are_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_hypercorn, "_DESCRIPTORS", Path("/nowhere"))
-    async with serving() as port:
-        assert (await ask(port, signed())).status == 200
-
-
 def test_cancelling_its_task_on_asyncio() -> None:
     async def main() -> None:
         task = asyncio.create_task(serve(flooding, port=port))
@@ -308,7 +243,7 @@ def test_cancelling_its_task_on_asyncio() -> None:
     assert descriptors() == before
 
 
-@pytest.mark.parametrize("missing", ["starlette", "hypercorn"])
+@pytest.mark.parametrize("missing", ["starlette", "h11"])
 def test_without_the_extra(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("gprochat_anyio.site")]:
         monkeypatch.delitem(sys.modules, name)
@@ -318,7 +253,7 @@ def test_without_the_extra(missing: str, monkeypatch: pytest.MonkeyPatch) -> Non
         importlib.import_module("gprochat_anyio.site")
 
 
-def test_another_module_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_missing_module(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("gprochat_anyio.site")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "ipaddress", None)
@@ -327,9 +262,9 @@ def test_another_module_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="the site's own end is found among these")
-async def test_texts_are_sent_at_once() -> None:
-    """Without Nagle's algorithm, which would hold all but the first back for what was sent before
-    to be confirmed: 40 ms, by clients that are in no hurry with that."""
+async def test_texts_are_sent_immediately() -> None:
+    """Nagle's algorithm would delay all but the first until the client acknowledges the previous
+    text, which can take 40 ms."""
     async with serving(waiting) as port, connected(port) as wire:
         await wire.send(signed())
         await wire.read_head()
@@ -337,7 +272,7 @@ async def test_texts_are_sent_at_once() -> None:
 
 
 def delays_of(port: int) -> dict[int, bool]:
-    """Which connections from this port are delayed, by the port at their other end."""
+    """Return a flag for each connection from this port, by its other port: True if delayed."""
     found = {}
     for entry in Path("/dev/fd").iterdir():
         with suppress(OSError), socket.socket(fileno=os.dup(int(entry.name))) as sock:

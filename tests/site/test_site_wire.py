@@ -1,4 +1,4 @@
-"""The site on the wire, byte for byte, against the recorded exchanges."""
+"""The site's responses, compared byte by byte with recorded exchanges."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 import anyio
 import pytest
-from site_wire import ask, connected, serving, signed
+from support.site_wire import ask, connected, limit, serving, signed
 
 from gprochat_anyio._wire.gprochat import AUTH_PATH, FAILURE_MARKER, encode_auth, encode_generate
 from gprochat_anyio._wire.messages import history
-from gprochat_anyio.site import Model, ModelError, Turn, _hypercorn, create_app
+from gprochat_anyio.site import Model, ModelError, Turn, create_app
 
 TRANSCRIPTS = sorted((Path(__file__).parents[1] / "transcripts").glob("*.json"))
 
 
 def recorded(path: Path) -> tuple[dict[str, Any], int, str | None, list[bytes]]:
-    """A transcript, and its answer's status, content type and chunks."""
+    """Return a transcript, and its response's status, content type and chunks."""
     transcript = json.loads(path.read_bytes())
     wire = b"".join(bytes.fromhex(read["hex"]) for read in transcript["response"])
     head, _, body = wire.partition(b"\r\n\r\n")
@@ -37,32 +37,35 @@ def recorded(path: Path) -> tuple[dict[str, Any], int, str | None, list[bytes]]:
 
 
 def model_of(status: int, chunks: list[bytes]) -> Model:
-    """A model that behaves as the one behind the recorded site did."""
+    """Return a model that behaves like that of the recorded site."""
 
     async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
         if status == 500:
             raise ModelError(json.loads(chunks[0])["error"]["message"])
         for chunk in chunks:
             if chunk == FAILURE_MARKER:
-                yield ""  # the recorded site sends its head before it knows
+                yield ""  # the recorded site sends its head before the failure
                 raise OSError("the model's connection broke")
             yield chunk.decode()
 
     return model
 
 
-def test_all_transcripts_are_here() -> None:
+def test_all_transcripts_were_found() -> None:
     assert len(TRANSCRIPTS) == 16
 
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
-async def test_answers_as_recorded(path: Path) -> None:
+async def test_responses_equal_the_recorded_ones(path: Path) -> None:
     transcript, status, kind, chunks = recorded(path)
     passwords = ["another", "hunter2"]
     options = {"secret_key": transcript["secret_key"], "passwords": passwords}
     async with serving(model_of(status, chunks), **options) as port:
         seen = await ask(port, json.dumps(transcript["request"]).encode())
     assert (seen.status, seen.headers.get("content-type"), seen.chunks) == (status, kind, chunks)
+    assert seen.complete is (
+        FAILURE_MARKER not in chunks
+    )  # the recorded site ends its response normally
 
 
 async def test_the_head_of_a_reply() -> None:
@@ -78,7 +81,7 @@ async def test_the_head_of_a_reply() -> None:
     }
 
 
-async def test_each_text_is_sent_at_once_as_one_chunk() -> None:
+async def test_each_text_is_sent_immediately_as_one_chunk() -> None:
     go_on = anyio.Event()
 
     async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
@@ -109,7 +112,7 @@ async def test_an_empty_text_opens_the_reply() -> None:
         assert (await wire.read_head()).status == 200
         go_on.set()
         assert await wire.read_chunk() == FAILURE_MARKER
-        assert await wire.read_chunk() == b""
+        assert await wire.read_to_close() == b""
 
 
 async def test_one_connection_carries_any_number_of_exchanges() -> None:
@@ -125,7 +128,7 @@ async def test_one_connection_carries_any_number_of_exchanges() -> None:
             assert (await wire.read()).status == status
 
 
-async def test_a_client_s_history_arrives_at_the_model() -> None:
+async def test_the_history_reaches_the_model() -> None:
     heard: list[tuple[Turn, ...]] = []
 
     async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
@@ -163,7 +166,7 @@ async def test_the_password_check(passwords: list[str], given: bytes, answer: by
     assert seen.chunks == [answer]
 
 
-async def test_a_password_check_that_is_no_json() -> None:
+async def test_a_password_check_that_is_not_json() -> None:
     async with serving() as port:
         seen = await ask(port, b"{", path=AUTH_PATH)
     assert (seen.status, seen.chunks) == (500, [])
@@ -172,7 +175,7 @@ async def test_a_password_check_that_is_no_json() -> None:
 
 async def test_other_paths_and_methods() -> None:
     async with serving() as port:
-        assert (await ask(port, b"", path="/")).status == 404
+        assert (await ask(port, b"", path="/other")).status == 404
         assert (await ask(port, b"", method="GET")).status == 405
 
 
@@ -182,7 +185,7 @@ async def test_a_body_that_is_too_large(path: str) -> None:
     async with serving(create_app(body_limit=limit)) as port, connected(port) as wire:
         await wire.send(signed())
         assert (await wire.read()).status == 200
-        # Read to its end: the connection is as good as before.
+        # The body has been read, so the connection can be reused.
         await wire.send(b" " * 5_000_000, path=path)
         seen = await wire.read()
         assert (seen.status, seen.body) == (
@@ -193,7 +196,7 @@ async def test_a_body_that_is_too_large(path: str) -> None:
         assert (await wire.read()).status == 200
 
 
-async def test_something_that_is_no_http() -> None:
+async def test_bytes_that_are_not_http() -> None:
     async with serving() as port:
         async with connected(port) as wire:
             await wire.stream.send(b"\x16\x03\x01\r\n\r\n")
@@ -204,7 +207,7 @@ async def test_something_that_is_no_http() -> None:
 async def test_a_client_without_keep_alive() -> None:
     async with serving() as port, connected(port) as wire:
         body = signed()
-        head = "POST /api/generate HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        head = "POST /api/generate HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
         await wire.stream.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         seen = await wire.read()
         assert seen.headers["connection"] == "close"
@@ -234,7 +237,7 @@ async def test_many_replies_at_once() -> None:
 
 
 async def test_an_idle_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_hypercorn, "KEEP_ALIVE_SECONDS", 0.05)
+    limit(monkeypatch, idle_seconds=0.05)
     async with serving() as port, connected(port) as wire:
         await wire.send(b"[]")
         assert (await wire.read()).status == 400

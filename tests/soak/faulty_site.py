@@ -1,6 +1,6 @@
-"""A site for the soak run, in a process of its own: now and then it does something wrong.
+"""A site for the soak run, in its own process, that fails at random.
 
-`python faulty_site.py SEED` prints the port that it listens on.
+`python faulty_site.py SEED` prints its port.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class FaultySite:
             while await self._answer(stream, received):
                 pass
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.IncompleteRead, OSError):
-            pass  # the client has left
+            pass  # the client has closed the connection
         finally:
             await anyio.aclose_forcefully(stream)
 

@@ -1,8 +1,8 @@
-"""Thousands of requests with random faults and random cancels; nothing may pile up.
+"""Soak run: thousands of requests with random faults and random cancellations must not leak.
 
-`python tests/soak/soak.py --seconds 60 --seed 1` runs on each event loop, in a process of its
-own; `nox -s soak` does it for minutes. It fails if at the end a descriptor, task or slot is left,
-if memory has grown, or if anything but the library's own errors came out.
+`python tests/soak/soak.py --seconds 60 --seed 1` runs on each event loop, in a process of its own;
+`nox -s soak` runs for minutes. It fails if descriptors, tasks or slots are left at the end, if
+memory has grown, or if an exception other than the library's own was raised.
 """
 
 from __future__ import annotations
@@ -28,18 +28,20 @@ from gprochat_anyio import Client, GPROChatError, Retry, Timeouts, fan_out, gath
 from gprochat_anyio._request.chat_client import opener_of
 
 WORKERS = 40
-CONNECTIONS = 60  # fewer than are asked for at times
+CONNECTIONS = 60  # sometimes fewer than the concurrent requests
 GROWTH = 8 * 2**20
-"""Bytes that the process may have grown by since its first third."""
+"""Maximum growth of the process since the first third of the run, in bytes."""
 
 
 class _OwnError(Exception):
-    """Of the caller's own block."""
+    """An exception of the caller's own block."""
 
 
 class Soak:
-    """:param url: of the faulty site
-    :param until: when to start no more, by the event loop's clock
+    """Workers that send requests in all ways, with random cancellations.
+
+    :param url: The URL of the faulty site.
+    :param until: The time of the last start, by the event loop's clock.
     """
 
     def __init__(self, url: str, chance: random.Random, until: float, *, native: bool) -> None:
@@ -84,7 +86,7 @@ class Soak:
             self.counts["ended well"] += 1
 
     async def _cancelled(self, operation: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run it; every other time cancelled, in one of the ways that there are."""
+        """Run the operation. In three of five runs, cancel it in a random way."""
         after = self.chance.random() ** 2 / 10
         kind = self.chance.choice(("none", "none", "scope", "native", "both"))
         if kind == "none":
@@ -187,11 +189,11 @@ async def soak(url: str, seconds: float, seed: int, loop: str) -> dict[str, Any]
         available, _, waiting = pool.statistics()
         assert (available, waiting) == (CONNECTIONS, 0), (available, waiting)
         await run.client.aclose()
-        for _ in range(2):  # on Trio the reactor's task ends in the turn after its last connection
+        for _ in range(2):  # on Trio the reactor's task ends one turn after its last connection
             await checkpoint()
         counts += run.counts
         held_now = held()
-        before = before or held_now  # the loop's own descriptors are open by now
+        before = before or held_now  # includes the loop's own descriptors, which are open by now
         assert held_now == before, f"descriptors and tasks: {before} before, {held_now} after"
         del run
         gc.collect()

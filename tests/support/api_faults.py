@@ -1,4 +1,4 @@
-"""Faults of models' APIs: those in which the body counts. The others are alike for all APIs."""
+"""Faults of model APIs in response bodies. Other faults are the same for all APIs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
-
-from faults import Fault
-from scripted import Endless
 
 from gprochat_anyio import (
     AuthenticationError,
@@ -20,10 +17,12 @@ from gprochat_anyio import (
     UnexpectedResponseError,
 )
 from gprochat_anyio.testing import Drop, Hang, Pause, Raw, Refuse
-from gprochat_anyio.testing._steps import LAST_CHUNK, answer, chunk
 
 from .apis import MODEL_APIS, OPENAI, Api
 from .decoding import event, said, told
+from .faults import Fault
+from .response_bytes import LAST_CHUNK, answer, chunk
+from .scripted import Endless
 
 _LOST, _CUT, _ODD, _LATE = (
     SiteConnectionError,
@@ -125,7 +124,7 @@ def faults_of(api: Api) -> Iterator[Fault]:
 
 
 def _body_faults(start: bytes, clock: Any, *, attempts: int, text: str) -> Iterator[Any]:
-    """Return the faults of a body that are the same before the first text and behind it."""
+    """Return the faults of a body that are the same before and after the first text."""
     yield "stall", _LATE, [Raw(start + b"5;"), Hang()], 1, clock, text
     yield "trickle", _LATE, [Raw(start + b"5;"), *[Raw(b"a"), Pause(1)] * 1000], 1, clock, text
     for kind, end in (("FIN", Drop()), ("RST", Drop(reset=True))):

@@ -1,4 +1,4 @@
-"""Responses of models' APIs, byte for byte as their documentation and their servers have them."""
+"""Responses of model APIs, byte for byte as their documentation and their servers have them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ JSON = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True, slots=True)
 class ApiTranscript:
-    """One response of an API, and what a client makes of it.
+    """One response of an API, and the client's result.
 
-    :param usage: input and output tokens
-    :param error: the error's exact type, if the response leads to one
+    :param usage: The numbers of input and output tokens.
+    :param error: The error's exact type, if the response is an error.
     """
 
     name: str
@@ -34,11 +34,11 @@ class ApiTranscript:
 
     @property
     def fields(self) -> dict[str, str]:
-        """The header fields by lower-case name."""
+        """The header fields, by lower-case name."""
         return {name.lower(): value for name, value in self.headers}
 
     def response(self, *, chunk_size: int = 1 << 20) -> bytes:
-        """Return the whole HTTP response, chunked."""
+        """Return the complete HTTP response, chunked."""
         lines = [f"HTTP/1.1 {self.status} Status", *(f"{n}: {v}" for n, v in self.headers)]
         head = "\r\n".join([*lines, "Transfer-Encoding: chunked", "", ""]).encode()
         parts = [self.body[i : i + chunk_size] for i in range(0, len(self.body), chunk_size)]

@@ -1,4 +1,4 @@
-"""The APIs that a client speaks, as a scripted site plays them: for tests over all wires."""
+"""The APIs that clients speak, as scripted sites serve them: for tests over all APIs."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import pytest
 
 from gprochat_anyio import Client
 from gprochat_anyio._wire.usage import Usage
-from gprochat_anyio.testing._steps import LAST_CHUNK, REPLY_HEAD, chunk, reply_head
 
 from .decoding import event, events, said, told
+from .response_bytes import LAST_CHUNK, REPLY_HEAD, chunk, reply_head
 
 EVENTS_HEAD = reply_head("text/event-stream")
 USAGE = Usage(4, 2)
-"""Of every reply of an API that counts tokens."""
+"""The token counts of every reply of an API that counts tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """An API under test: its client, and how a server encodes a reply.
+    """An API under test: its client, and the encoding of its replies.
 
-    :param head: of a reply
-    :param piece: encodes a text as a part of a reply's body
-    :param ending: the end of a reply's body
-    :param make: makes a client, of an address and settings
+    :param head: The head of a reply.
+    :param piece: Encodes a text as a part of a reply's body.
+    :param ending: The end of a reply's body.
+    :param make: Makes a client, from a URL and settings.
     """
 
     name: str
@@ -43,16 +43,16 @@ class Api:
         return self.make(url, **{"trust_env": False, **settings})
 
     def said(self, *texts: str) -> bytes:
-        """Return the texts as they are sent, each as one HTTP chunk."""
+        """Return the texts, each encoded in one HTTP chunk."""
         return b"".join(chunk(self.piece(text)) for text in texts)
 
     @property
     def end(self) -> bytes:
-        """The end of a response that is a reply."""
+        """The end of a reply's response."""
         return (chunk(self.ending) if self.ending else b"") + LAST_CHUNK
 
     def reply(self, *texts: str) -> bytes:
-        """Return a whole response."""
+        """Return a complete response."""
         return self.head + self.said(*texts) + self.end
 
 

@@ -1,4 +1,4 @@
-"""Replies of models' APIs, decoded in any number of parts."""
+"""Replies of model APIs, decoded in any number of parts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WIRES: dict[str, ApiWire] = {
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """All that a decoder tells of a reply."""
+    """The complete results of a decoder."""
 
     text: str
     finish_reason: str | None = None
@@ -32,7 +32,7 @@ class Decoded:
 
     @property
     def error(self) -> tuple[type, str, dict[str, Any]]:
-        """The type, the message and the attributes of the error that the reply tells of."""
+        """The type, the message and the attributes of the reply's error."""
         assert isinstance(self.failure, tuple)
         return self.failure
 
@@ -72,7 +72,7 @@ def events(*values: Any) -> bytes:
 
 
 def halves(body: bytes) -> Iterator[list[bytes]]:
-    """Return the body split at every place."""
+    """Return the body split at every offset."""
     for place in range(len(body) + 1):
         yield [body[:place], body[place:]]
 

@@ -1,4 +1,4 @@
-"""A server with Gemini's API, whose model says what the embedded site's does."""
+"""A server with Gemini's API, whose model replies like the embedded site's."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from model_servers import gemini, stream
-from raw_site import Exchange, raw_site
+from .model_servers import gemini, stream
+from .raw_site import Exchange, raw_site
 
 
 @contextmanager
 def gemini_server() -> Iterator[str]:
-    """The URL of a server on loopback, for the time of the block."""
+    """Serve it on loopback. Yield the URL."""
     with raw_site(_reply) as server:
         yield f"{server.url}/v1beta"
 

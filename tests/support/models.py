@@ -11,11 +11,11 @@ from gprochat_anyio.site import Turn
 
 
 class Saying:
-    """A model that says its texts again and again, and knows what is going on.
+    """A model that yields given texts, and records its use.
 
-    :param pause: awaited before each text
-    :param clean_up: awaited in the end, in a shielded scope
-    :param endless: True to begin anew after the last text
+    :param pause: Awaited before each text.
+    :param clean_up: Awaited at the end, in a shielded scope.
+    :param endless: True to start again after the last text.
     """
 
     name = "saying"
@@ -28,13 +28,13 @@ class Saying:
         endless: bool = False,
     ) -> None:
         self.histories: list[tuple[Turn, ...]] = []
-        """Each that it was given."""
+        """The history of each request."""
         self.running = 0
-        """Iterations that have begun, and are not closed."""
+        """Number of iterations that have started but are not closed."""
         self.most = 0
-        """The most that there were at a time."""
+        """Maximum number of concurrent iterations."""
         self.said = 0
-        """Characters."""
+        """Number of characters yielded."""
         self._texts = texts
         self._pause = pause
         self._clean_up = clean_up
@@ -59,7 +59,7 @@ class Saying:
 
 
 async def shout(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
-    """Say the last message in capitals, word by word."""
+    """Yield the last message in capitals, word by word."""
     for word in turns[-1].text.upper().split(" "):
         await checkpoint()
         yield word

@@ -1,4 +1,4 @@
-"""Responses as they were recorded, of all APIs, and what a client makes of any part of one."""
+"""Recorded responses of all APIs, and the expected result of any part of one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from faults import assert_ours
 
 from gprochat_anyio import (
     AuthenticationError,
@@ -26,12 +24,13 @@ from .api_transcripts import ERRORS as API_ERRORS
 from .api_transcripts import REPLIES as API_REPLIES
 from .api_transcripts import ApiTranscript
 from .apis import APIS, GPROCHAT, Api
+from .faults import assert_ours
 
 TRANSCRIPTS = [
     json.loads(path.read_bytes())
     for path in sorted((Path(__file__).parents[1] / "transcripts").glob("*.json"))
 ]
-"""Of GPROChat sites."""
+"""Recordings of GPROChat sites."""
 
 TEXTS = {
     "reply_1000_tokens": "".join(f"token-{n:010}" for n in range(1000)),
@@ -70,17 +69,17 @@ ERRORS: dict[str, tuple[type[GPROChatError], dict[str, Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a client makes of a response, or of a part of one: its text, and an error if any."""
+    """The expected result of a response, or of a part of one: its text, and an error if any."""
 
     text: str = ""
     error: type[GPROChatError] | None = None
 
     @contextmanager
     def by(self, pieces: list[str] | None, *, exact: bool = True) -> Iterator[list[GPROChatError]]:
-        """Assert that the block receives that, and nothing else. Gives a list for the error.
+        """Assert that the block receives this result. Yield a list that gets the error.
 
-        :param pieces: gets the text in the block; None if the block returns it
-        :param exact: False if the end of the connection may overtake what came before
+        :param pieces: Gets the text in the block. None if the block returns the text.
+        :param exact: False if the end of the connection may overtake earlier data.
         """
         caught: list[GPROChatError] = []
         try:
@@ -100,11 +99,11 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One recorded response.
+    """A recorded response.
 
-    :param reads: as it came
-    :param whole: what it stands for
-    :param facts: the attributes of the error
+    :param reads: The response, in its original reads.
+    :param whole: The expected result of the complete response.
+    :param facts: The attributes of the error.
     """
 
     api: Api
@@ -122,7 +121,7 @@ class Recording:
 
     @property
     def start(self) -> int:
-        """The place at which the body begins."""
+        """The offset at which the body begins."""
         return self.wire.index(b"\r\n\r\n") + 4
 
     @property
@@ -130,14 +129,14 @@ class Recording:
         return self.wire.startswith(b"HTTP/1.1 200")
 
     def cut(self, place: int) -> Expected:
-        """Return what is expected if the connection ends after so many bytes."""
+        """Return the expected result if the connection ends after a number of bytes."""
         if not place:
             return Expected("", SiteConnectionError)
         wire = self.wire[:place]
         if place < self.start:
             return Expected("", ReplyInterruptedError)
         if wire.startswith(b"HTTP/1.1 429"):
-            return Expected("", RateLimitError)  # the head says it all
+            return Expected("", RateLimitError)  # the head suffices
         if not self.is_reply:
             return Expected("", ReplyInterruptedError)
         body = _dechunked(wire)
@@ -150,7 +149,7 @@ class Recording:
 
 
 def _dechunked(wire: bytes) -> bytes:
-    """Return what there is of the data of a response's chunks."""
+    """Return the data of a possibly truncated chunked response."""
     _, _, rest = wire.partition(b"\r\n\r\n")
     chunks = []
     while rest:
@@ -164,7 +163,8 @@ def _dechunked(wire: bytes) -> bytes:
 
 
 def _read_events(body: bytes) -> tuple[str, bool]:
-    """Return the text in the whole events of a body, and whether the last of a reply is there.
+    """Return the text in the complete events of a body, and True if a reply's last event is among
+    them.
 
     A model of the decoders, for well-formed events with one line of data.
     """

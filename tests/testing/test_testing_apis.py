@@ -1,4 +1,4 @@
-"""Scripted sites speak the API of each request: GPROChat's, OpenAI's and Gemini's."""
+"""Scripted sites speak the API of each request: GPROChat's, OpenAI's or Gemini's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from loops import VIRTUAL_LOOPS
+from support.loops import VIRTUAL_LOOPS
 
 from gprochat_anyio import (
     AuthenticationError,
@@ -68,7 +68,7 @@ def client_of(site: ScriptedSite, api: str, **settings: Any) -> Client:
 async def raw_reply(
     site: ScriptedSite, api: str, body: bytes, *headers: str
 ) -> tuple[bytes, list[bytes]]:
-    """Send a request, and return the head of the response and the HTTP chunks or the body."""
+    """Send a request. Return the response head, and the HTTP chunks or the body."""
     connection = site.connect()
     fields = "".join(f"{header}\r\n" for header in headers)
     head = f"POST {PATHS[api]} HTTP/1.1\r\n{fields}Content-Length: {len(body)}\r\n\r\n"
@@ -115,7 +115,7 @@ async def test_a_script_is_the_same_reply_in_every_api(api: str) -> None:
 
 @every_api
 @pytest.mark.parametrize("pass_", [None, "pass"])
-async def test_a_request_is_told_alike_in_every_api(api: str, pass_: str | None) -> None:
+async def test_a_request_is_reported_alike_in_every_api(api: str, pass_: str | None) -> None:
     async with scripted_site("ok", secret_key="key", password=pass_) as site:
         async with client_of(site, api) as client:
             await client.ask(HISTORY)
@@ -225,9 +225,7 @@ async def test_a_malformed_body_is_refused(api: str, body: Any, says: str) -> No
         ),
     ],
 )
-async def test_a_history_is_understood_as_far_as_it_can_be(
-    api: str, body: Any, messages: object
-) -> None:
+async def test_histories(api: str, body: Any, messages: object) -> None:
     with scripted_site("ok", strict=False) as site:
         await raw_reply(site, api, json.dumps(body).encode())
         assert site.requests[0].messages == messages
@@ -271,7 +269,7 @@ async def test_a_refusal_without_a_body(api: str) -> None:
 @pytest.mark.parametrize(
     ("wait", "delay"), [(7, "7s"), (0.25, "0.25s"), (100, "100s"), (1 / 3, "0.333333333s")]
 )
-async def test_gemini_tells_the_delay_in_its_error_too(wait: float, delay: str) -> None:
+async def test_gemini_sends_the_delay_in_its_error_too(wait: float, delay: str) -> None:
     body = json.dumps({"contents": [PARTS]}).encode()
     with scripted_site(Refuse(429, "slow", retry_after=wait), Refuse(418, "tea")) as site:
         head, (answer,) = await raw_reply(site, "gemini", body)
@@ -327,7 +325,7 @@ async def test_half_characters_and_empty_texts(api: str) -> None:
 
 @event_apis
 @pytest.mark.parametrize("script", [[Say(b"\xff")], [Say("a"), Say(b"\xc3")]])
-async def test_what_is_no_text_is_an_error_of_the_script(api: str, script: list[Say]) -> None:
+async def test_invalid_text_is_an_error_of_the_script(api: str, script: list[Say]) -> None:
     async with scripted_site(script) as site, client_of(site, api) as client:
         with pytest.raises(ValueError, match="not UTF-8"):
             await client.ask("Hi")
@@ -336,7 +334,7 @@ async def test_what_is_no_text_is_an_error_of_the_script(api: str, script: list[
 
 @event_apis
 @pytest.mark.parametrize("reason", ["stop", "length"])
-async def test_the_reason_and_the_tokens(api: str, reason: str) -> None:
+async def test_the_finish_reason_and_the_usage(api: str, reason: str) -> None:
     async with scripted_site([Say("a"), Stop(reason, Usage(3, 4))]) as site:
         async with client_of(site, api) as client:
             reply = await client.ask("Hi")
@@ -352,11 +350,11 @@ async def test_a_filter_ends_the_reply(api: str) -> None:
                 with pytest.raises(SiteError) as filtered:
                     await chunks.read()
             assert (filtered.value.code, chunks.text) == ("content_filter", "a")
-            with pytest.raises(SiteError, match="gave the reply up"):
+            with pytest.raises(SiteError, match="abandoned the reply"):
                 await client.ask("Hi")
 
 
-async def test_a_gprochat_site_has_no_place_for_a_reason() -> None:
+async def test_a_gprochat_site_cannot_send_a_finish_reason() -> None:
     async with scripted_site([Say("a"), Stop("length", Usage(3, 4))], "b") as site:
         async with site.client() as client:
             reply = await client.ask("Hi")
@@ -384,7 +382,7 @@ async def test_openais_events() -> None:
         assert done == b"[DONE]"
         body["stream_options"] = None
         _, chunks = await raw_reply(site, "openai", json.dumps(body).encode())
-        assert len(chunks) == len(events) + 1  # the usage was not asked for
+        assert len(chunks) == len(events) + 1  # no usage, which was not requested
 
 
 async def test_geminis_events() -> None:
@@ -412,7 +410,7 @@ async def test_geminis_events() -> None:
 
 
 @every_api
-async def test_steps_behind_a_head_of_ones_own(api: str) -> None:
+async def test_steps_after_a_raw_head(api: str) -> None:
     kind = "text/plain" if api == "gprochat" else "text/event-stream"
     head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
     script = [Raw(head.encode()), Say("a"), Stop()]
@@ -425,18 +423,18 @@ async def test_steps_behind_a_head_of_ones_own(api: str) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: Stop(""), "Stop takes"),
-        (lambda: Stop(7), "Stop takes"),  # type: ignore[arg-type]
-        (lambda: Stop("stop", 7), "usage is a Usage, not int"),  # type: ignore[arg-type]
+        (lambda: Stop(""), "Stop requires"),
+        (lambda: Stop(7), "Stop requires"),  # type: ignore[arg-type]
+        (lambda: Stop("stop", 7), "usage must be a Usage, not int"),  # type: ignore[arg-type]
         (lambda: scripted_site([Stop(), Say("a")]), "Stop ends a script"),
     ],
 )
-def test_a_stop_that_is_invalid(make: Any, says: str) -> None:
+def test_an_invalid_stop(make: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         make()
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)  # as its HTTP library has it
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)  # like its HTTP library
 async def test_openais_own_client_understands_it() -> None:
     script = [Say("Hel"), Say("lo"), Stop("length", Usage(3, 4))]
     with anyio.fail_after(10):

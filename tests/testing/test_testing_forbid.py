@@ -1,4 +1,4 @@
-"""The switch that keeps tests from the network."""
+"""The pytest plugin's option that forbids network access."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_a_proxy_elsewhere_is_refused(proxy: str) -> None:
                 await client.ask("Hi")
 
 
-async def test_httpx_too() -> None:
+async def test_httpx() -> None:
     with forbid_network():
         async with httpx.AsyncClient(transport=AnyIOTransport()) as other:
             with pytest.raises(NetworkForbiddenError):
@@ -61,7 +61,7 @@ async def test_httpx_too() -> None:
             assert (await client.ask("Hi")).text == "ok"
 
 
-async def test_sites_of_ones_own_are_allowed() -> None:
+async def test_local_sites_are_allowed() -> None:
     with forbid_network():
         async with scripted_site("memory") as site, site.client() as client:
             assert (await client.ask("Hi")).text == "memory"
@@ -83,7 +83,7 @@ async def test_it_can_be_allowed_again() -> None:
     assert not switches
 
 
-async def test_it_is_not_taken_for_a_failed_request() -> None:
+async def test_it_is_not_reported_as_a_failed_request() -> None:
     with forbid_network():
         async with Client(ELSEWHERE) as client:
             with pytest.raises(NetworkForbiddenError):
@@ -102,7 +102,7 @@ async def test_it_is_not_taken_for_a_failed_request() -> None:
         ("10.0.0.1", False),
         ("example.org", False),
         ("localhost.example.org", False),
-        ("0.0.0.0", False),  # noqa: S104 - nothing listens there
+        ("0.0.0.0", False),  # noqa: S104 - no listener
     ],
 )
 def test_loopback(host: str, is_it: bool) -> None:

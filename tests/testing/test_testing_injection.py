@@ -28,7 +28,7 @@ async def test_the_kinds(anyio_backend_name: str) -> None:
     assert injections() == kinds
 
 
-async def test_what_became_of_it() -> None:
+async def test_outcomes() -> None:
     for moment, native in injections():
         for at in 1, 2, 3:
             expected = {"cancelled", "ended"} if (moment, at) == ("after", 3) else {"cancelled"}
@@ -36,7 +36,7 @@ async def test_what_became_of_it() -> None:
         assert await cancelled(Injection(4, moment, native), three) == "not reached"
 
 
-async def test_it_is_cancelled_where_it_should_be() -> None:
+async def test_it_is_cancelled_at_the_given_suspension() -> None:
     reached: list[int] = []
 
     async def operation() -> None:
@@ -84,7 +84,7 @@ async def test_twice() -> None:
     natives = {native for _, native in injections()}
     for native in natives:
         assert {(1, None), (1, 2)} <= pairs(native=native)
-    # a shield keeps scopes off, and nothing keeps a native cancellation off
+    # a shield stops scopes, but not native cancellations
     assert {i.native for i in spoilt} == natives - {False}
     assert all(2 in (i.at, i.again) for i in spoilt if i.moment == "before")
 
@@ -100,7 +100,7 @@ async def test_the_second_one_by_an_outer_scope() -> None:
     assert await cancelled(Injection(9, again=10), stubborn) == "not reached"
 
 
-async def test_an_operations_own_exception_leaves() -> None:
+async def test_an_operations_own_exception_is_raised() -> None:
     async def broken() -> None:
         await checkpoint()
         raise ZeroDivisionError
@@ -126,6 +126,6 @@ async def test_misuse(anyio_backend_name: str) -> None:
             await cancelled(Injection(1, native=True), three)
 
 
-async def test_its_name_tells_the_place() -> None:
+async def test_repr_names_the_suspension() -> None:
     cancel = next(at_every_checkpoint())
     assert repr(cancel).startswith("<Injection(at=1, moment='before', native=False, again=None)")

@@ -1,4 +1,4 @@
-"""What no_leaks finds, and what it lets pass."""
+"""`no_leaks`: the leaks that it detects, and the resources that it tolerates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import anyio
 import pytest
 from anyio.abc import TaskStatus
 from anyio.lowlevel import checkpoint
-from loops import VIRTUAL_LOOPS
+from support.loops import VIRTUAL_LOOPS
 
 from gprochat_anyio import Client
 from gprochat_anyio._request.chat_client import opener_of
@@ -33,7 +33,7 @@ async def test_nothing_is_left() -> None:
     assert gc.isenabled()
 
 
-async def test_the_garbage_collector_is_left_as_it_was() -> None:
+async def test_the_garbage_collectors_state_is_restored() -> None:
     gc.disable()
     try:
         async with no_leaks():
@@ -52,7 +52,7 @@ async def test_a_task() -> None:
         tasks.cancel_scope.cancel()
 
 
-async def test_the_librarys_own_tasks_have_some_turns_to_end() -> None:
+async def test_the_librarys_own_tasks_get_time_to_end() -> None:
     cancel: list[Callable[[], object]] = []
 
     async def own(turns: int, *, task_status: TaskStatus[None]) -> None:
@@ -73,15 +73,15 @@ async def test_the_librarys_own_tasks_have_some_turns_to_end() -> None:
                     cancel.pop()()
 
 
-async def test_what_watches_connections_is_no_leak() -> None:
-    """It ends with the last of them, and they are counted themselves."""
+async def test_the_reactor_is_not_a_leak() -> None:
+    """The reactor ends with the last connection, and connections are counted."""
     async with scripted_site("a") as site, site.client() as client:
         async with no_leaks():
             await client.ask("Hi")
             assert opener_of(client).pool.statistics().idle  # type: ignore[union-attr]
 
 
-async def test_an_open_exchange_in_memory_is_one() -> None:
+async def test_an_open_exchange_in_memory_is_a_leak() -> None:
     async with scripted_site([Say("a"), Hang()]) as site, site.client() as client:
         stream = client.stream("Hi")
         with pytest.raises(AssertionError, match="task gprochat_anyio pump"):
@@ -107,7 +107,7 @@ async def test_sockets() -> None:
     unconnected_too.close()
 
 
-async def test_kept_connections_are_no_leak_of_given_clients() -> None:
+async def test_idle_connections_of_given_clients_are_not_a_leak() -> None:
     with anyio.fail_after(10):
         async with live_site("a") as site:
             port = int(site.url.rpartition(":")[2])
@@ -138,7 +138,7 @@ async def test_slots() -> None:
                 stream = client.stream("Hi")
                 await stream.__aenter__()
                 async with no_leaks(client):
-                    await stream.__aexit__(None, None, None)  # less than before is well
+                    await stream.__aexit__(None, None, None)  # fewer than before is not a leak
 
 
 async def test_a_clients_own_transport_has_no_slots() -> None:
@@ -148,7 +148,7 @@ async def test_a_clients_own_transport_has_no_slots() -> None:
             await client.ask("Hi")
 
 
-async def test_an_exception_of_the_block_leaves_as_it_is() -> None:
+async def test_an_exception_of_the_block_is_not_wrapped() -> None:
     error = ZeroDivisionError()
     left: list[socket.socket] = []
     with pytest.raises(ZeroDivisionError) as caught:
@@ -173,7 +173,7 @@ async def test_grace() -> None:
         tasks.cancel_scope.cancel()
 
 
-async def test_where_the_system_does_not_list_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_system_that_does_not_list_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_leaks, "_LISTS_OF_DESCRIPTORS", ("/nowhere",))
     with socket.socket() as one:
         async with no_leaks():

@@ -9,6 +9,7 @@ import anyio
 import pytest
 from anyio.abc import ByteStream, SocketStream
 from anyio.lowlevel import checkpoint
+from support.blocked import all_tasks_blocked
 
 from gprochat_anyio import Client, ReplyInterruptedError, Retry, SiteConnectionError
 from gprochat_anyio.testing import (
@@ -54,7 +55,7 @@ async def test_drops(reset: bool) -> None:
             await site.until(lambda: not site.open_connections)
 
 
-async def test_it_sees_the_client_leave() -> None:
+async def test_it_reports_that_the_client_leaves() -> None:
     with anyio.fail_after(10):
         async with live_site([Say("a"), Hang()]) as site, site.client() as client:
             async with client.stream("Hi") as chunks:
@@ -79,6 +80,7 @@ async def test_a_client_that_stops_reading_and_one_that_resets() -> None:
             assert site.requests[0].outcome == "left"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pieces", [3, 1_000_000])
 async def test_clients_that_leave_while_the_site_speaks(pieces: int) -> None:
     def reset_behind(request: Request) -> Iterator[Step | Hold]:
@@ -110,7 +112,7 @@ async def test_the_end_of_the_block_closes_everything() -> None:
                 await anyio.connect_tcp("127.0.0.1", port)
 
 
-async def test_an_exception_of_the_block_leaves_as_it_is() -> None:
+async def test_an_exception_of_the_block_is_not_wrapped() -> None:
     error = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError) as caught:
         async with live_site("a"):
@@ -145,7 +147,7 @@ async def test_an_exception_of_a_function_is_raised_at_the_end(where: str) -> No
                         await client.ask("Hi")
 
 
-async def test_a_port_of_ones_own() -> None:
+async def test_a_given_port() -> None:
     async with live_site(Refuse(500)) as site:
         port = int(site.url.rpartition(":")[2])
     async with live_site("a", port=port) as site:
@@ -156,7 +158,7 @@ async def test_a_port_of_ones_own() -> None:
 
 
 class Gone(ByteStream):
-    """A connection whose client has reset it: AnyIO's knows no socket then, or no addresses."""
+    """A connection that its client has reset: AnyIO then provides no socket, or no addresses."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -189,20 +191,20 @@ async def test_a_client_that_has_reset_when_the_script_goes_on(
     assert site.requests[0].outcome == outcome
 
 
-async def test_its_own_tasks_are_no_leak_of_the_block() -> None:
+async def test_its_own_tasks_are_not_a_leak() -> None:
     with anyio.fail_after(10):
         async with live_site("Hello") as site, no_leaks(grace=5):
             async with site.client() as client:
                 await client.ask("Hi")
 
 
-async def test_what_happens_in_a_thread_can_be_waited_for(
+async def test_until_notices_changes_by_a_thread(
     live_gprochat_site: Callable[..., ScriptedSite],
 ) -> None:
     site = live_gprochat_site("Hello")
     with anyio.fail_after(10):
         async with site.client() as client, anyio.create_task_group() as tasks:
             tasks.start_soon(site.until, lambda: site.requests)
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             await client.ask("Hi")
         await site.until(lambda: not site.open_connections)

@@ -1,4 +1,4 @@
-"""The pytest plugin, in test runs of its own."""
+"""The pytest plugin, in pytest runs of its own."""
 
 from __future__ import annotations
 
@@ -82,6 +82,7 @@ def test_the_fixtures(pytester: pytest.Pytester) -> None:
     run(pytester).assert_outcomes(passed=6)
 
 
+@pytest.mark.slow
 def test_the_option(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(FORBIDDEN)
     run(pytester, "--gprochat-forbid-network").assert_outcomes(passed=1)
@@ -100,12 +101,13 @@ def test_it_is_installed_with_the_package() -> None:
     assert PLUGIN in pyproject
 
 
-def test_it_loads_next_to_nothing() -> None:
+@pytest.mark.slow
+def test_it_imports_little() -> None:
     code = (
         "import pytest, anyio.pytest_plugin, gprochat_anyio, sys; before = set(sys.modules); "
         f"import {PLUGIN}; print(*sorted(set(sys.modules) - before))"
     )
-    ran = subprocess.run(  # noqa: S603 - our own
+    ran = subprocess.run(  # noqa: S603 - our own code
         [sys.executable, "-c", code],
         capture_output=True,
         check=True,
@@ -116,7 +118,7 @@ def test_it_loads_next_to_nothing() -> None:
     assert ran.stdout.split() == ["gprochat_anyio.testing", PLUGIN]
 
 
-def test_the_package_names_what_it_has() -> None:
+def test_dir_of_the_package() -> None:
     for name in testing._PLACE_OF:
         assert getattr(testing, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
@@ -125,6 +127,6 @@ def test_the_package_names_what_it_has() -> None:
 
 def test_a_star_import_brings_all_names() -> None:
     names: dict[str, object] = {}
-    exec("from gprochat_anyio.testing import *", names)  # noqa: S102 - no other place for it
+    exec("from gprochat_anyio.testing import *", names)  # noqa: S102 - only a module may do so
     assert testing._PLACE_OF.keys() <= names.keys()
     assert testing._PLACE_OF.keys() <= set(dir(testing))

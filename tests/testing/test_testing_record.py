@@ -1,4 +1,4 @@
-"""Recording exchanges as files, and replaying them."""
+"""Recording exchanges in files, and replaying them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import anyio
 import pytest
 from anyio.abc import SocketStream
 from anyio.lowlevel import checkpoint
-from loops import VIRTUAL_LOOPS
+from support.loops import VIRTUAL_LOOPS
 from transport.receivers import Listening
 
 from gprochat_anyio import (
@@ -41,7 +41,7 @@ from gprochat_anyio.testing import (
     replay,
     scripted_site,
 )
-from gprochat_anyio.testing._blotting import blotted_answer, blotted_json, blotted_texts
+from gprochat_anyio.testing._scrubbing import scrub_json, scrub_response, scrub_texts
 from gprochat_anyio.transport._connection import Connection
 from gprochat_anyio.transport._http_library import httpx
 
@@ -60,7 +60,7 @@ def body_of(transcript: Transcript) -> bytes:
 
 @virtual
 @pytest.mark.parametrize("pieces", ["recorded", "whole", "bytes"])
-async def test_what_was_recorded_is_replayed(tmp_path: Path, pieces: Any) -> None:
+async def test_recordings_are_replayed(tmp_path: Path, pieces: Any) -> None:
     async with scripted_site([Say("é"), Pause(5), Say("lo")], Refuse(429, "slow")) as site:
         async with site.client(retry=ONCE) as client, record(client, tmp_path / "new" / "folder"):
             assert (await client.ask("Hi")).text == "élo"
@@ -129,7 +129,7 @@ async def test_broken_ends(tmp_path: Path) -> None:
                 await client.ask("Hi", timeouts=Timeouts(idle=0.01))
 
 
-async def test_nonsense_is_recorded_too(tmp_path: Path) -> None:
+async def test_invalid_responses_are_recorded(tmp_path: Path) -> None:
     async with scripted_site(Raw(b"nonsense\r\n\r\n")) as site:
         async with site.client(retry=ONCE) as client, record(client, tmp_path):
             with pytest.raises(GPROChatError):
@@ -138,7 +138,7 @@ async def test_nonsense_is_recorded_too(tmp_path: Path) -> None:
     assert (body_of(transcript), transcript.end) == (b"nonsense\r\n\r\n", "left")
 
 
-async def test_a_real_connection_and_those_kept_before(tmp_path: Path) -> None:
+async def test_real_connections_and_earlier_idle_ones(tmp_path: Path) -> None:
     older = anyio.Path(tmp_path / "007.json")
     await older.write_text("{}")
     with anyio.fail_after(10):
@@ -154,7 +154,7 @@ async def test_a_real_connection_and_those_kept_before(tmp_path: Path) -> None:
     assert {t.end for t in recorded(tmp_path)} == {"complete"}
 
 
-async def test_what_is_open_at_the_end_of_the_block(tmp_path: Path) -> None:
+async def test_exchanges_open_at_the_end_of_the_block(tmp_path: Path) -> None:
     more = anyio.Event()
     async with scripted_site([Say("a"), more.wait, Say("b")]) as site, site.client() as client:
         async with client.stream("Hi") as chunks:
@@ -217,7 +217,7 @@ async def test_ends_of_connections_without_a_request(tmp_path: Path) -> None:
 
 
 async def test_a_recorded_connection_is_a_connection(tmp_path: Path) -> None:
-    """Whatever the pool and the exchange ask of it reaches the one within."""
+    """The pool's and the exchange's calls reach the wrapped connection."""
     async with live_site([Say("a"), Hang()]) as site, site.client() as client:
         async with recorded_connection(client, tmp_path) as (connection, listening):
             assert connection.fileno() > 0
@@ -270,11 +270,11 @@ async def test_an_idle_recorded_connection_that_the_site_ends(tmp_path: Path) ->
         assert idle.closed
 
 
-async def test_a_foreign_transport_can_not_be_recorded(tmp_path: Path) -> None:
+async def test_a_foreign_transport_cannot_be_recorded(tmp_path: Path) -> None:
     async with Client(
         "https://site.test", transport=httpx.MockTransport(lambda _: httpx.Response(200))
     ) as client:
-        with pytest.raises(ValueError, match="not the library's own"):
+        with pytest.raises(ValueError, match="only the library's own transport"):
             async with record(client, tmp_path):
                 pytest.fail("nothing would be recorded")
 
@@ -311,13 +311,13 @@ async def test_every_transcript(path: Path, pieces: Any) -> None:
             )
 
 
-def test_what_is_written_is_what_was_read(tmp_path: Path) -> None:
+def test_a_written_transcript_is_read_back(tmp_path: Path) -> None:
     for path in TRANSCRIPTS.glob("*.json"):
         Transcript.load(path).dump(tmp_path / "copy.json")
         assert json.loads((tmp_path / "copy.json").read_bytes()) == json.loads(path.read_bytes())
 
 
-async def test_a_recording_of_nothing() -> None:
+async def test_an_empty_recording() -> None:
     for end, raises in (("closed", GPROChatError), ("complete", RequestTimeoutError)):
         transcript = {"name": "", "note": "", "secret_key": "", "request": {}, "response": []}
         path = anyio.Path(await anyio.mkdtemp()) / "empty.json"
@@ -334,13 +334,13 @@ async def test_a_recording_of_nothing() -> None:
     "text",
     ["", "[]", "{}", '{"name": 1}', '{"response": 7}', '{"response": [{"t": "x", "hex": ""}]}'],
 )
-def test_files_that_are_no_transcripts(tmp_path: Path, text: str) -> None:
+def test_invalid_transcript_files(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(ValueError, match=r"a\.json is no transcript"):
+    with pytest.raises(ValueError, match=r"a\.json is not the transcript"):
         replay(tmp_path)
 
 
-def test_an_end_that_is_none(tmp_path: Path) -> None:
+def test_an_invalid_end(tmp_path: Path) -> None:
     found = json.loads((TRANSCRIPTS / "reply_empty.json").read_bytes())
     (tmp_path / "a.json").write_text(json.dumps(found | {"end": "perhaps"}))
     with pytest.raises(ValueError, match="the end of a transcript"):
@@ -351,13 +351,11 @@ def test_an_end_that_is_none(tmp_path: Path) -> None:
     ("make", "says"),
     [
         (lambda _: replay(), "at least"),
-        (replay, "holds no transcripts"),
-        (lambda path: replay(path, pieces="halves"), "pieces is"),  # type: ignore[arg-type]
+        (replay, "contains no transcripts"),
+        (lambda path: replay(path, pieces="halves"), "pieces must be"),  # type: ignore[arg-type]
     ],
 )
-def test_what_can_not_be_replayed(
-    make: Callable[[Path], object], says: str, tmp_path: Path
-) -> None:
+def test_invalid_recordings(make: Callable[[Path], object], says: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=says):
         make(tmp_path)
     with pytest.raises(OSError):
@@ -406,19 +404,19 @@ async def test_a_password_may_be_any_word(tmp_path: Path, password: str) -> None
 )
 def test_a_password_in_chunks(body: bytes) -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    clean = blotted_answer(head + body, "secret")
+    clean = scrub_response(head + body, "secret")
     assert clean == head + body.replace(b"secret", b"******").replace(b"secre", b"*****").replace(
         b"\r\nt\r\n", b"\r\n*\r\n"
     )
-    assert blotted_answer(head[:10], "HTTP") == head[:10]
-    assert blotted_texts([1, {"a": "secret"}, {"text": 5}], "secret") == [
+    assert scrub_response(head[:10], "HTTP") == head[:10]
+    assert scrub_texts([1, {"a": "secret"}, {"text": 5}], "secret") == [
         1,
         {"a": "secret"},
         {"text": 5},
     ]
 
 
-async def test_files_may_be_given_names(tmp_path: Path) -> None:
+async def test_given_file_names(tmp_path: Path) -> None:
     async with scripted_site(lambda request: request.prompt) as site, site.client() as client:
         async with record(client, tmp_path):
             await client.ask("one")
@@ -431,7 +429,7 @@ async def test_files_may_be_given_names(tmp_path: Path) -> None:
     assert (tmp_path / "1000.json").exists()
 
 
-async def test_a_file_that_can_not_be_written(tmp_path: Path) -> None:
+async def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     async with scripted_site("Hello") as site, site.client() as client:
         with pytest.raises(OSError, match=r"001\.json"):
@@ -446,7 +444,7 @@ async def test_no_key_is_in_a_file(tmp_path: Path, api: str) -> None:
     pieces = [Say(piece) for piece in ("your key is ", key[:6], key[6:9], key[9:], f", {key}")]
     told = f"it is {key}"
     head = "HTTP/1.1 400 X\r\nContent-Type: application/json\r\nX-Key: {key}\r\nContent-Length: "
-    broken = f"{head.format(key=key)}{len(told)}\r\n\r\n{told}"  # not the JSON that it should be
+    broken = f"{head.format(key=key)}{len(told)}\r\n\r\n{told}"  # invalid JSON
     replies: list[Script] = [pieces, Refuse(401, told), Raw(broken.encode())]
     async with scripted_site(*replies, password=key) as site:
         maker = site.openai_client if api == "openai" else site.gemini_client
@@ -488,21 +486,21 @@ async def test_a_key_may_be_any_word(tmp_path: Path, api: str, key: str) -> None
     assert (reply.text, reply.finish_reason) == (said.replace(key, "*" * escaped), "stop")
 
 
-async def test_a_model_in_the_process_can_not_be_recorded(tmp_path: Path) -> None:
+async def test_a_model_in_this_process_cannot_be_recorded(tmp_path: Path) -> None:
     async def model(turns: object) -> AsyncIterator[str]:
         yield "a"
 
     async with Client.of(model) as client:
-        with pytest.raises(ValueError, match="its model is in this process"):
+        with pytest.raises(ValueError, match="a model in this process"):
             async with record(client, tmp_path):
                 pytest.fail("nothing would be recorded")
 
 
 def test_a_request_without_a_history_is_anonymous_too() -> None:
     words = {"type": "key", "name": ["key", 7], "key": {"role": "key", "status": {"a": "key"}}}
-    assert blotted_json(words, "key") == {
+    assert scrub_json(words, "key") == {
         "type": "key",
         "name": ["***", 7],
         "key": {"role": "key", "status": {"a": "***"}},
     }
-    assert blotted_json(words, None) == words
+    assert scrub_json(words, None) == words

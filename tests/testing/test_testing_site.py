@@ -1,4 +1,4 @@
-"""Scripted sites in memory: what each step does, when, and what the site tells afterwards."""
+"""Scripted sites in memory: the effect and time of each step, and the site's records."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import anyio
 import pytest
-from loops import VIRTUAL_LOOPS
+from support.blocked import all_tasks_blocked
+from support.loops import VIRTUAL_LOOPS
 
 from gprochat_anyio import (
     AuthenticationError,
@@ -45,7 +46,7 @@ virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
 
 @virtual
-async def test_a_reply_comes_as_it_is_scripted() -> None:
+async def test_a_reply_follows_its_script() -> None:
     async with scripted_site([Say("Hel"), Pause(5), Say("lo")]) as site, site.client() as client:
         pieces: list[tuple[float, str]] = []
         began = anyio.current_time()
@@ -59,7 +60,7 @@ async def test_a_reply_comes_as_it_is_scripted() -> None:
 
 
 @virtual
-async def test_time_passes_on_the_site_whether_or_not_it_is_read() -> None:
+async def test_time_passes_on_the_site_without_reads() -> None:
     script = [Pause(1), Say("a"), Pause(1), Say("b"), Pause(1), Say("c")]
     async with scripted_site(script) as site, site.client() as client:
         async with client.stream("Hi") as chunks:
@@ -74,7 +75,7 @@ async def test_time_passes_on_the_site_whether_or_not_it_is_read() -> None:
 
 
 @virtual
-async def test_an_hour_is_nothing_and_clocks_run_out() -> None:
+async def test_an_hour_passes_immediately_and_deadlines_expire() -> None:
     async with scripted_site([Say("a"), Hang()], [Pause(3600), Say("b")]) as site:
         async with site.client(timeouts=Timeouts(idle=30, first_chunk=3599, total=None)) as client:
             with pytest.raises(RequestTimeoutError) as caught:
@@ -88,7 +89,7 @@ async def test_an_hour_is_nothing_and_clocks_run_out() -> None:
 
 
 @virtual
-async def test_a_pause_goes_on_when_a_read_is_cancelled() -> None:
+async def test_a_pause_continues_when_a_read_is_cancelled() -> None:
     async with scripted_site([Say("a"), Pause(5), Say("b")]) as site, site.client() as client:
         async with client.stream("Hi") as chunks:
             await chunks.receive()
@@ -123,12 +124,12 @@ async def test_refusals() -> None:
                 await client.ask("Hi")
             assert (refused.value.status, refused.value.code) == (500, "E")
             assert (await client.ask("Hi")).text == "a"
-        assert site.connections == 1  # an error's connection is kept
+        assert site.connections == 1  # the connection of an error is reused
         assert [r.outcome for r in site.requests] == ["refused", "refused", "complete"]
 
 
 @virtual
-async def test_the_client_tries_again_by_itself() -> None:
+async def test_the_client_retries() -> None:
     async with scripted_site(Refuse(503, retry_after=7), Drop(), "a") as site:
         async with site.client() as client:
             reply = await client.ask("Hi")
@@ -138,7 +139,7 @@ async def test_the_client_tries_again_by_itself() -> None:
 
 
 @pytest.mark.parametrize("reset", [False, True])
-async def test_a_drop_comes_behind_what_was_said(reset: bool) -> None:
+async def test_a_drop_after_text(reset: bool) -> None:
     async with scripted_site([Say("one"), Say("two"), Drop(reset=reset)]) as site:
         async with site.client() as client, client.stream("Hi") as chunks:
             pieces = []
@@ -149,13 +150,13 @@ async def test_a_drop_comes_behind_what_was_said(reset: bool) -> None:
     assert site.requests[0].outcome == "dropped"
 
 
-async def test_a_drop_instead_of_an_answer() -> None:
+async def test_a_drop_instead_of_a_response() -> None:
     async with scripted_site(Drop(reset=True)) as site, site.client(retry=ONCE) as client:
         with pytest.raises(SiteConnectionError):
             await client.ask("Hi")
 
 
-async def test_a_drop_behind_the_head() -> None:
+async def test_a_drop_after_the_head() -> None:
     async with scripted_site([Say(""), Drop()]) as site, site.client(retry=ONCE) as client:
         with pytest.raises(ReplyInterruptedError):
             await client.ask("Hi")
@@ -201,7 +202,7 @@ async def test_split_characters_and_empty_texts() -> None:
             await client.ask("Hi")
 
 
-async def test_a_callable_holds_the_script_up() -> None:
+async def test_a_callable_delays_the_script() -> None:
     more = anyio.Event()
     async with scripted_site([Say("a"), more.wait, Say("b")]) as site, site.client() as client:
         async with client.stream("Hi") as chunks:
@@ -213,7 +214,7 @@ async def test_a_callable_holds_the_script_up() -> None:
             assert await chunks.read() == "b"
 
 
-async def test_a_function_answers_what_it_is_asked() -> None:
+async def test_a_function_of_the_request() -> None:
     def shout(request: Request) -> Iterator[Step] | str:
         if request.number:
             return request.prompt.upper()
@@ -225,7 +226,7 @@ async def test_a_function_answers_what_it_is_asked() -> None:
         assert (await client.ask("Hi")).text == "HI"
 
 
-async def test_a_functions_exception_reaches_who_asks() -> None:
+async def test_a_functions_exception_reaches_the_caller() -> None:
     def broken(request: Request) -> str:
         raise ZeroDivisionError(request.prompt)
 
@@ -236,7 +237,7 @@ async def test_a_functions_exception_reaches_who_asks() -> None:
 
 
 @pytest.mark.parametrize("said", [0, 1], ids=["before the text", "behind it"])
-async def test_a_scripts_exception_reaches_who_waits(said: int) -> None:
+async def test_a_scripts_exception_reaches_the_waiting_task(said: int) -> None:
     own = ZeroDivisionError("own")
 
     def broken(_: Request) -> Iterator[Step]:
@@ -256,7 +257,7 @@ async def test_a_scripts_exception_reaches_who_waits(said: int) -> None:
         assert site.open_connections == 0
 
 
-async def test_an_endless_reply_is_made_as_it_is_read() -> None:
+async def test_an_endless_reply_is_generated_on_demand() -> None:
     said = 0
 
     def endless(request: Request) -> Iterator[Step]:
@@ -273,7 +274,7 @@ async def test_an_endless_reply_is_made_as_it_is_read() -> None:
         assert site.requests[0].outcome == "left"
 
 
-async def test_what_was_asked() -> None:
+async def test_recorded_requests() -> None:
     history = [
         {"role": "user", "content": "a"},
         {"role": "assistant", "content": "b"},
@@ -294,7 +295,7 @@ async def test_what_was_asked() -> None:
         assert repr(site) == f"<MemorySite {site.url}, asked 1 times>"
 
 
-async def test_it_refuses_what_a_real_site_refuses() -> None:
+async def test_it_refuses_the_requests_that_a_real_site_refuses() -> None:
     async with scripted_site("ok", secret_key="key", password="pass") as site:
         for wrong, says in (({"secret_key": "x"}, "signature"), ({"password": "x"}, "password")):
             async with site.client(**wrong) as client:
@@ -339,7 +340,7 @@ async def test_odd_requests(body: bytes, status: int) -> None:
         connection.close()
 
 
-async def test_what_is_no_request() -> None:
+async def test_invalid_requests() -> None:
     with scripted_site("ok") as site:
         connection = site.connect()
         await connection.send(b"nonsense\r\n\r\n")
@@ -366,7 +367,7 @@ async def test_a_connection_by_itself() -> None:
                 received.append(await connection.receive(4))
 
             tasks.start_soon(receive)
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             with pytest.raises(anyio.BusyResourceError):
                 await connection.receive()
             async with site.client() as client:
@@ -378,7 +379,7 @@ async def test_a_connection_by_itself() -> None:
 
 
 @virtual
-async def test_a_read_that_was_cancelled_goes_on_where_it_was() -> None:
+async def test_a_cancelled_read_loses_nothing() -> None:
     with scripted_site([Pause(5), Say("hello")], strict=False) as site:
         connection = site.connect()
         await connection.send(b"POST /api/generate HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
@@ -401,11 +402,11 @@ async def test_closing_wakes_the_reader() -> None:
                     await connection.receive()
 
             tasks.start_soon(receive)
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             connection.close()
 
 
-async def test_the_end_of_the_block_is_the_end_of_the_connections() -> None:
+async def test_the_end_of_the_block_closes_the_connections() -> None:
     async with anyio.create_task_group() as tasks:
         async with scripted_site([Say("a"), Hang()]) as site:
             client = site.client(retry=ONCE)
@@ -418,7 +419,7 @@ async def test_the_end_of_the_block_is_the_end_of_the_connections() -> None:
             tasks.start_soon(ask)
             with anyio.fail_after(5):
                 await site.until(lambda: site.requests)
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
         assert site.requests[0].outcome == "dropped"
 
 
@@ -444,7 +445,7 @@ async def test_until() -> None:
         assert site.requests[0].outcome == "left"
 
 
-async def test_whatever_goes_to_its_address_gets_there() -> None:
+async def test_every_client_of_its_url_reaches_it() -> None:
     async with scripted_site("secure", url="https://chat.example.org/sub/") as site:
         assert site.url == "https://chat.example.org/sub"
         async with Client(site.url, proxy="http://proxy.example.org:3128") as client:
@@ -468,7 +469,7 @@ async def test_two_sites_have_two_addresses() -> None:
 
 
 @virtual
-async def test_cancelled_anywhere_nothing_is_left() -> None:
+async def test_cancellation_anywhere_leaves_nothing() -> None:
     async with scripted_site([Pause(1), Say("a"), Pause(1), Say("b")], connect_after=1) as site:
         async with site.client(max_connections=1) as client:
             for cancel in at_every_checkpoint(twice=True):
@@ -481,28 +482,28 @@ async def test_cancelled_anywhere_nothing_is_left() -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: Say(7), "Say takes"),  # type: ignore[arg-type]
-        (lambda: Raw("a"), "Raw takes"),  # type: ignore[arg-type]
-        (lambda: Pause(-1), "Pause takes"),
+        (lambda: Say(7), "Say requires"),  # type: ignore[arg-type]
+        (lambda: Raw("a"), "Raw requires"),  # type: ignore[arg-type]
+        (lambda: Pause(-1), "Pause requires"),
         (lambda: Pause(float("inf")), "Hang"),
-        (lambda: Pause("1"), "Pause takes"),  # type: ignore[arg-type]
+        (lambda: Pause("1"), "Pause requires"),  # type: ignore[arg-type]
         (lambda: Refuse(200), "status of an error"),
         (lambda: Refuse("429"), "status of an error"),  # type: ignore[arg-type]
         (lambda: Refuse(429, retry_after=float("nan")), "finite"),
-        (lambda: scripted_site(7), "a script is a str"),  # type: ignore[arg-type]
-        (lambda: scripted_site(iter([Say("a")])), "played again"),
+        (lambda: scripted_site(7), "a script must be a str"),  # type: ignore[arg-type]
+        (lambda: scripted_site(iter([Say("a")])), "replayed"),
         (lambda: scripted_site(["a"]), "step 1 of a script is a str"),  # type: ignore[list-item]
-        (lambda: scripted_site([Say("a"), Refuse(500)]), "can not follow"),
+        (lambda: scripted_site([Say("a"), Refuse(500)]), "cannot follow"),
         (lambda: scripted_site([Drop(), Say("a")]), "Drop ends a script"),
         (lambda: scripted_site("a", url="nowhere"), "url must be"),
     ],
 )
-def test_what_can_not_be(make: Any, says: str) -> None:
+def test_invalid_scripts(make: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         make()
 
 
-def test_answers_with_a_status_that_nobody_knows() -> None:
+def test_responses_with_an_unknown_status() -> None:
     assert Refuse(499).data == b"HTTP/1.1 499 Unknown\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -516,7 +517,7 @@ async def test_an_upgrade_is_refused() -> None:
         connection.close()
 
 
-async def test_a_site_is_open_once() -> None:
+async def test_a_site_can_be_opened_once() -> None:
     async with scripted_site("ok") as site:
         with pytest.raises(RuntimeError, match="is open already"):
             async with site:

@@ -1,4 +1,4 @@
-"""Connecting in tests: a name server, and a record of the sockets that are opened."""
+"""Connecting in tests: a name server, and a record of the opened sockets."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 import pytest
+from support.servers import authority, black_hole, client_context, open_sockets, serving
 
 import gprochat_anyio
 from gprochat_anyio.transport import _names
@@ -22,14 +23,12 @@ from gprochat_anyio.transport._connecting import Opened, connect
 from gprochat_anyio.transport._failures import ConnectFailure
 from gprochat_anyio.transport._target import Target
 
-from .servers import authority, black_hole, client_context, open_sockets, serving
-
 
 @dataclass
 class NameServer:
-    """What names below `.test` resolve to, and what was looked up.
+    """A name server for names below `.test`, which records the lookups.
 
-    :param hold: lookups of names wait for it
+    :param hold: Lookups wait until it is set.
     """
 
     hosts: dict[str, list[str]]
@@ -54,7 +53,7 @@ class NameServer:
 
 @contextmanager
 def resolving(hosts: dict[str, list[str]], *, hold: threading.Event | None = None) -> Iterator[Any]:
-    """Answer lookups of names below `.test` for the time of the block."""
+    """Answer lookups of names below `.test` in the block."""
     server = NameServer(hosts, hold)
     real = socket.getaddrinfo
 
@@ -82,7 +81,7 @@ class Sockets(list[socket.socket]):
 def recorded_sockets(kind: type[socket.socket] = socket.socket) -> Iterator[Sockets]:
     """Record the sockets that connecting opens in the block. Enter it within `resolving`.
 
-    :param kind: makes them
+    :param kind: The class of the sockets.
     """
     made = Sockets()
 
@@ -109,7 +108,7 @@ async def connected(
 
 @asynccontextmanager
 async def failing(message: str, *ports: int) -> AsyncIterator[None]:
-    """A block that cannot connect, says why, and leaves no socket open."""
+    """Assert that connecting in the block fails with a message, and leaves no socket open."""
     with recorded_sockets() as made, pytest.raises(ConnectFailure, match=message) as caught:
         yield
     assert not made.still_open()
@@ -127,7 +126,7 @@ async def has_ipv6() -> bool:
 
 
 def context_of(*protocols: str) -> ssl.SSLContext:
-    """Return a client's context of a test's own."""
+    """Return a client's context that offers these protocols."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority().configure_trust(context)
     if protocols:
@@ -136,7 +135,7 @@ def context_of(*protocols: str) -> ssl.SSLContext:
 
 
 async def exchanged(opened: Opened, request: bytes) -> bytes:
-    """Send a request through all layers, and return what comes back in one piece."""
+    """Send a request through all layers. Return the response, joined."""
     for layer in reversed(opened.layers):
         layer.encrypt(request)
         request = layer.outgoing()
@@ -152,7 +151,7 @@ async def exchanged(opened: Opened, request: bytes) -> bytes:
 
 
 def shown_by(error: BaseException, *secrets: str) -> list[str]:
-    """Return the locals of the library's frames that show a secret."""
+    """Return the local variables that show a secret, in frames of the library."""
     own = Path(gprochat_anyio.__file__).parent
     shown = [
         repr(frame.f_locals)

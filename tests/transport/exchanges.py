@@ -1,4 +1,4 @@
-"""Single exchanges over a pool, as `AnyIOTransport` makes them, without httpx between."""
+"""Single exchanges over a pool, as `AnyIOTransport` makes them, without httpx."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
-from reactors import running_reactor
+from support.reactors import running_reactor
+from support.servers import Handler, Server, client_context, open_sockets, server_context, serving
 
-from gprochat_anyio.transport._anyio_transport import HTTPTransport, OwnConnections
+from gprochat_anyio.transport._anyio_transport import ConnectionSource, HTTPTransport
 from gprochat_anyio.transport._pool import Pool
 from gprochat_anyio.transport._response_buffer import ResponseBuffer
 from gprochat_anyio.transport._response_parser import ResponseParser
 from gprochat_anyio.transport._target import Target
-
-from .servers import Handler, Server, client_context, open_sockets, server_context, serving
 
 GET = b"GET / HTTP/1.1\r\nHost: site.test\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: %d\r\n\r\n"
@@ -29,13 +28,13 @@ def no_stage(stage: str) -> None:
 
 
 class Stages:
-    """In the place of httpx's limits: tells of each stage, and limits none."""
+    """A recorder of stages in place of httpx's limits. It limits none."""
 
     def __init__(self, on_stage: Callable[[str], object]) -> None:
         self.start = on_stage
 
     def renew_read(self) -> None:
-        """Do nothing: a read is limited by nothing."""
+        """Do nothing: reads are not limited."""
 
 
 async def exchange(
@@ -48,16 +47,16 @@ async def exchange(
     bodiless: bool = False,
     fresh: bool = False,
 ) -> ResponseBuffer:
-    """Send a request, and return its response once its head has come."""
+    """Send a request, and return its response once the head has arrived."""
     transport = HTTPTransport()
-    transport._own = OwnConnections(pool, None)
+    transport._connections = ConnectionSource(pool, None)
     stages: Any = Stages(on_stage)
     method = "HEAD" if bodiless else "GET"
     return await transport._attempt(method, target, head, body, stages, fresh=fresh)
 
 
 async def get(pool: Pool, target: Target, head: bytes = GET, body: Body = b"") -> bytes:
-    """Make a whole exchange, and return its body."""
+    """Complete an exchange, and return the response body."""
     made = await exchange(pool, target, head, body)
     try:
         return await rest_of(made)
@@ -109,7 +108,7 @@ class Site:
 
 @asynccontextmanager
 async def site(handler: Handler, *, tls: bool = False) -> AsyncIterator[Site]:
-    """A site, all of whose connections are closed again at the end of the block."""
+    """Serve a site. All connections to it must be closed at the end of the block."""
     with anyio.fail_after(10):
         async with serving(handler, tls=server_context() if tls else None) as server:
             connected = Site(server)

@@ -1,4 +1,4 @@
-"""What stands where an exchange would: at the end of a connection."""
+"""Receivers in place of an exchange, at the end of a connection."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import anyio
 
 
 class Listening:
-    """A receiver that keeps what comes."""
+    """A receiver that records its calls."""
 
     def __init__(self) -> None:
         self.told: list[bytes | str] = []
@@ -32,14 +32,14 @@ class Listening:
         return self.told[-1:] in (["lost"], ["broken"])
 
     async def next(self) -> bytes | str:
-        """Wait for something new, and return it."""
+        """Wait for the next call, and return it."""
         with anyio.fail_after(5):
             await self._event.wait()
         self._event = anyio.Event()
         return self.told[-1]
 
     async def until(self, data: bytes) -> None:
-        """Wait until exactly this has come."""
+        """Wait until exactly this data has arrived."""
         while self.data != data:
             await self.next()
 

@@ -1,4 +1,4 @@
-"""`AnyIOTransport` under `httpx.AsyncClient`, and under httpx2's."""
+"""`AnyIOTransport` under the `AsyncClient` of httpx and of httpx2."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ from typing import Any
 import anyio
 import pytest
 from anyio.abc import SocketAttribute
-from http_libraries import EACH_LIBRARY, httpx
-
-from gprochat_anyio.transport import AnyIOTransport, _connecting
-from gprochat_anyio.transport._anyio_transport import _Body
-
-from .servers import (
+from support.blocked import all_tasks_blocked
+from support.http_libraries import EACH_LIBRARY, httpx
+from support.servers import (
     CHUNKED,
     LAST_CHUNK,
     OK,
@@ -28,14 +25,17 @@ from .servers import (
     Server,
     black_hole,
     client_context,
+    closed_port,
     closing,
     open_sockets,
     repeating,
     scripted,
     server_context,
     serving,
-    unused_port,
 )
+
+from gprochat_anyio.transport import AnyIOTransport, _connecting
+from gprochat_anyio.transport._anyio_transport import _Body
 
 TLS = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 
@@ -50,9 +50,9 @@ async def client_of(
     seconds: float = 10,
     **options: Any,
 ) -> AsyncIterator[tuple[Any, Server]]:
-    """An `AsyncClient` of a server, all of whose connections are closed at the end.
+    """Yield an `AsyncClient` of a server. All its connections must be closed at the end.
 
-    :param seconds: bound on the block
+    :param seconds: The timeout of the block.
     """
     with anyio.fail_after(seconds):
         async with serving(handler, tls=server_context() if tls else None) as server:
@@ -137,7 +137,7 @@ class TestRequests:
         assert "transfer-encoding" not in requests[0].headers
         assert requests[0].body == b"hello"
 
-    async def test_a_body_that_is_no_generator(self) -> None:
+    async def test_a_body_that_is_not_a_generator(self) -> None:
         class Parts(httpx.AsyncByteStream):
             def __aiter__(self) -> AsyncIterator[bytes]:
                 self.left = 2
@@ -166,6 +166,7 @@ class TestRequests:
                 await client.post("/", content=parts())
             assert open_sockets(server.port) == 0
 
+    @pytest.mark.slow
     @TLS
     async def test_a_large_upload_and_a_large_download(self, *, tls: bool) -> None:
         chance = random.Random(5)
@@ -207,13 +208,13 @@ class TestRequests:
             assert server.accepted == 0
 
     @EACH_LIBRARY
-    async def test_what_is_not_http(self, library: Any) -> None:
+    async def test_other_protocols(self, library: Any) -> None:
         async with library.AsyncClient(transport=AnyIOTransport()) as client:
             with pytest.raises(library.UnsupportedProtocol, match="ftp:// is not HTTP"):
                 await client.get("ftp://site.test/")
 
     @pytest.mark.parametrize("max_connections", [0, -1])
-    async def test_no_connections_is_no_bound(self, max_connections: int) -> None:
+    async def test_invalid_max_connections(self, max_connections: int) -> None:
         with pytest.raises(ValueError, match="max_connections must be at least 1"):
             AnyIOTransport(max_connections=max_connections)
 
@@ -231,7 +232,7 @@ class TestRequests:
                 async with httpx.AsyncClient(transport=AnyIOTransport()) as client:
                     assert (await client.get(f"http://[::1]:{server.port}/")).text == "ok"
         except OSError:
-            pytest.skip("no IPv6 here")
+            pytest.skip("requires IPv6")
         assert requests[0].headers["host"] == f"[::1]:{server.port}"
 
     @EACH_LIBRARY
@@ -248,7 +249,7 @@ class TestRequests:
         credentials = request.headers.get("proxy-authorization")
         assert credentials == ("Basic bWU6c2VjcmV0" if user else None)
 
-    async def test_redirects_are_httpxs_business(self) -> None:
+    async def test_redirects_are_left_to_httpx(self) -> None:
         async def handle(peer: Peer) -> None:
             while True:
                 request = await peer.request()
@@ -265,7 +266,7 @@ class TestRequests:
             assert (got.status_code, got.url.path) == (200, "/to")
             assert server.accepted == 1
 
-    async def test_compressed_bodies_are_httpxs_business(self) -> None:
+    async def test_compressed_bodies_are_left_to_httpx(self) -> None:
         import gzip  # noqa: PLC0415
 
         body = gzip.compress(b"hello")
@@ -273,7 +274,7 @@ class TestRequests:
         async with client_of(repeating(head % len(body) + body)) as (client, _):
             assert (await client.get("/")).text == "hello"
 
-    async def test_cookies_come_in_their_order(self) -> None:
+    async def test_the_order_of_cookies(self) -> None:
         answer = b"HTTP/1.1 204 N\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\r\n"
         async with client_of(repeating(answer)) as (client, _):
             await client.get("/")
@@ -300,10 +301,10 @@ class TestStreaming:
                 taken.set()
                 assert b"".join([piece async for piece in pieces]) == b"twothree"
 
-    # httpx's own generators, which nobody can close
+    # httpx abandons its own generators
     @pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning")
     @TLS
-    async def test_leaving_early_closes_the_connection_at_once(self, *, tls: bool) -> None:
+    async def test_leaving_early_closes_the_connection_immediately(self, *, tls: bool) -> None:
         async with client_of(scripted(CHUNKED + b"2\r\nok\r\n"), tls=tls) as (client, server):
             async with client.stream("GET", "/") as response:
                 pieces = response.aiter_raw()
@@ -314,18 +315,18 @@ class TestStreaming:
             assert open_sockets(server.port) == 0
             await server.all_ended()
 
-    async def test_a_chunk_size_of_the_callers(self) -> None:
+    async def test_a_given_chunk_size(self) -> None:
         async with client_of(repeating(CHUNKED + b"5\r\nhello\r\n" + LAST_CHUNK)) as (client, _):
             async with client.stream("GET", "/") as response:
                 assert [p async for p in response.aiter_bytes(2)] == [b"he", b"ll", b"o"]
 
-    async def test_framing_alone_is_no_piece(self) -> None:
+    async def test_framing_alone_is_not_a_piece(self) -> None:
         async def handle(peer: Peer) -> None:
             await peer.request()
             await peer.send(CHUNKED + b"2\r\nok")
             await go_on.wait()
             await peer.send(b"\r\n")
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             await peer.send(b"1\r\n!\r\n" + LAST_CHUNK)
             await peer.until_closed()
 
@@ -361,7 +362,7 @@ class TestReuse:
                 assert open_sockets(server.port) == 0
             assert server.accepted == 3
 
-    async def test_an_answer_that_is_not_read_whole_ends_it(self) -> None:
+    async def test_an_unread_response_closes_the_connection(self) -> None:
         async with client_of(repeating(CHUNKED + b"2\r\nok\r\n")) as (client, server):
             for _ in range(3):
                 async with client.stream("GET", "/"):
@@ -370,10 +371,8 @@ class TestReuse:
 
     @pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])
     @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
-    async def test_what_is_safe_to_repeat_is_repeated_once(
-        self, method: str, *, reset: bool
-    ) -> None:
-        """The connection is closed in the moment that the request comes."""
+    async def test_idempotent_requests_are_repeated_once(self, method: str, *, reset: bool) -> None:
+        """The connection closes in the moment in which the request arrives."""
         seen = 0
 
         async def handle(peer: Peer) -> None:
@@ -391,7 +390,7 @@ class TestReuse:
             assert seen == server.accepted == 3
 
     async def test_it_is_repeated_on_a_fresh_connection(self) -> None:
-        """Another kept one may have been closed just as well."""
+        """Another idle connection may have been closed as well."""
 
         async def handle(peer: Peer) -> None:
             await peer.request()
@@ -408,7 +407,7 @@ class TestReuse:
 
     @pytest.mark.parametrize("method", ["POST", "PATCH"])
     @pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])
-    async def test_what_is_not_is_never_repeated(self, method: str, *, reset: bool) -> None:
+    async def test_other_requests_are_not_repeated(self, method: str, *, reset: bool) -> None:
         async def handle(peer: Peer) -> None:
             requests.append(await peer.request())
             await peer.send(OK)
@@ -421,11 +420,11 @@ class TestReuse:
             await client.request(method, "/", content=b"1")
             with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)) as caught:
                 await client.request(method, "/", content=b"2")
-            assert "before it answered" in str(caught.value)
+            assert "before it responded" in str(caught.value)
             assert server.accepted == 1
         assert [request.body for request in requests] == [b"1", b"2"]
 
-    async def test_a_body_that_can_not_be_repeated_is_not(self) -> None:
+    async def test_a_body_that_cannot_be_repeated_is_not(self) -> None:
         async def parts() -> AsyncGenerator[bytes]:
             yield b"x"
 
@@ -440,7 +439,7 @@ class TestReuse:
                 await client.put("/", content=parts())
             assert server.accepted == 1
 
-    async def test_nor_is_a_request_on_a_fresh_connection(self) -> None:
+    async def test_a_request_on_a_new_connection_is_not_repeated(self) -> None:
         async def handle(peer: Peer) -> None:
             await peer.request()
 
@@ -449,7 +448,7 @@ class TestReuse:
                 await client.get("/")
             assert server.accepted == 1
 
-    async def test_nor_one_that_was_partly_answered(self) -> None:
+    async def test_a_request_with_a_partial_response_is_not_repeated(self) -> None:
         async def handle(peer: Peer) -> None:
             await peer.request()
             await peer.send(OK)
@@ -462,8 +461,9 @@ class TestReuse:
                 await client.get("/")
             assert server.accepted == 1
 
+    @pytest.mark.slow
     async def test_a_server_that_closes_at_the_clients_moment(self) -> None:
-        """No error reaches the caller, and no request is answered twice."""
+        """The caller gets no error, and no request gets two responses."""
         chance = random.Random(7)
         answered: list[str] = []
 
@@ -496,7 +496,7 @@ class TestReuse:
 
 
 class TestTimeouts:
-    """Each of httpx's four has an exception of its own."""
+    """Each of httpx's four limits has its own exception."""
 
     @EACH_LIBRARY
     async def test_connect(self, library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -541,6 +541,7 @@ class TestTimeouts:
                 await client.get("/")
             assert open_sockets(server.port) == 0
 
+    @pytest.mark.slow
     async def test_read_is_for_each_read(self) -> None:
         async def handle(peer: Peer) -> None:
             await peer.request()
@@ -573,7 +574,7 @@ class TestTimeouts:
             aclosing(parts),
             client_of(handle, library=library, limits=timeout) as (client, server),
         ):
-            if body == "small":  # that fits into the kernel's buffers: the answer is waited for
+            if body == "small":  # fits into the kernel's buffers: the client waits for a response
                 with pytest.raises(library.ReadTimeout):
                     await client.post("/", content=b"x" * 100, timeout=library.Timeout(0.05))
             else:
@@ -594,8 +595,8 @@ class TestTimeouts:
                 with pytest.raises(library.PoolTimeout, match=r"^pool took more than 0\.02 s$"):
                     await client.get("/")
 
-    async def test_waiting_again_for_a_repeated_request_is_the_pools(self) -> None:
-        """A kept connection was closed; the only slot goes to another request first."""
+    async def test_a_repeated_request_that_waits_again_is_limited_by_pool(self) -> None:
+        """An idle connection was closed. Another request gets the only slot first."""
 
         async def handle(peer: Peer) -> None:
             if server.accepted == 1:
@@ -620,7 +621,7 @@ class TestTimeouts:
                 tasks.start_soon(repeated)
                 await second.wait()
                 tasks.start_soon(partial(client.get, "/", timeout=None))
-                await anyio.wait_all_tasks_blocked()
+                await all_tasks_blocked()
                 go_on.set()
 
     async def test_none_is_no_limit(self) -> None:
@@ -638,13 +639,13 @@ class TestTimeouts:
 
 
 class TestFailures:
-    """Each becomes an exception of httpx's, with a message and without a chain."""
+    """Each failure becomes an exception of httpx, with a message and without a chain."""
 
     @EACH_LIBRARY
     @pytest.mark.parametrize(
         ("handler", "name", "message"),
         [
-            (closing(b""), "RemoteProtocolError", "closed by the peer before it answered"),
+            (closing(b""), "RemoteProtocolError", "closed by the peer before it responded"),
             (closing(b"HTTP/1.1 2"), "RemoteProtocolError", "before its response was complete"),
             (closing(OK[:-1]), "RemoteProtocolError", "before its response was complete"),
             (closing(CHUNKED), "RemoteProtocolError", "before its response was complete"),
@@ -686,7 +687,7 @@ class TestFailures:
     async def test_to_connect(self, library: Any) -> None:
         async with library.AsyncClient(transport=AnyIOTransport()) as client:
             with pytest.raises(library.ConnectError, match="could not connect to 127"):
-                await client.get(f"http://127.0.0.1:{unused_port()}/")
+                await client.get(f"http://127.0.0.1:{closed_port()}/")
 
     @EACH_LIBRARY
     async def test_of_tls(self, library: Any) -> None:
@@ -698,15 +699,15 @@ class TestFailures:
 
     @EACH_LIBRARY
     async def test_of_the_proxy(self, library: Any) -> None:
-        transport = AnyIOTransport(proxy=f"http://127.0.0.1:{unused_port()}")
+        transport = AnyIOTransport(proxy=f"http://127.0.0.1:{closed_port()}")
         async with library.AsyncClient(transport=transport) as client:
             with pytest.raises(library.ProxyError, match="the proxy cannot be reached"):
                 await client.get("https://site.test/")
 
     @EACH_LIBRARY
     @pytest.mark.parametrize("size", [50_000_000, None], ids=["bytes", "iterator"])
-    async def test_a_refusal_ends_the_sending(self, library: Any, size: int | None) -> None:
-        """The server reads nothing of a body that would not end."""
+    async def test_a_refusal_stops_sending(self, library: Any, size: int | None) -> None:
+        """The server reads nothing of an endless body."""
 
         async def endless() -> AsyncGenerator[bytes]:
             while True:
@@ -738,10 +739,11 @@ class TestFailures:
                 assert (await client.get("/", headers={"Connection": "close"})).text == "ok"
 
 
-async def test_a_body_is_no_stream_of_anybody_elses() -> None:
+async def test_a_foreign_stream_is_rejected() -> None:
     assert not issubclass(_Body, httpx.AsyncByteStream)
 
 
+@pytest.mark.slow
 async def test_many_at_once() -> None:
     async with client_of(repeating(), max_connections=20) as (client, server):
         async with anyio.create_task_group() as tasks:

@@ -1,4 +1,4 @@
-"""Making connections: names, addresses, Unix sockets, and what can be wrong with them."""
+"""Connecting to names, addresses and Unix sockets, and its failures."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ from pathlib import Path
 
 import anyio
 import pytest
+from support.servers import (
+    black_hole,
+    closed_port,
+    serving,
+)
 
 from gprochat_anyio.testing import NetworkForbiddenError, forbid_network
 from gprochat_anyio.transport._connecting import connect
@@ -21,11 +26,6 @@ from gprochat_anyio.transport._failures import reason_of
 from gprochat_anyio.transport._target import Target
 
 from .connecting import connected, failing, has_ipv6, recorded_sockets, resolving
-from .servers import (
-    black_hole,
-    serving,
-    unused_port,
-)
 
 
 class TestPlain:
@@ -38,7 +38,7 @@ class TestPlain:
 
     async def test_by_ipv6(self) -> None:
         if not await has_ipv6():
-            pytest.skip("no IPv6 here")
+            pytest.skip("requires IPv6")
         async with serving(black_hole, host="::1") as server:
             for host in ("::1", "::1%1"):
                 async with connected(Target("http", host, server.port)):
@@ -48,7 +48,7 @@ class TestPlain:
     @pytest.mark.parametrize(
         "found", [["127.0.0.1"], ["127.0.0.2", "127.0.0.1"], ["::1", "127.0.0.1"]]
     )
-    async def test_by_a_name_of_dead_and_live_addresses(self, found: list[str]) -> None:
+    async def test_by_a_name_with_dead_and_live_addresses(self, found: list[str]) -> None:
         async with serving(black_hole) as server:
             with resolving({"site.test": found}), recorded_sockets() as made:
                 async with connected(Target("http", "site.test", server.port)) as opened:
@@ -65,21 +65,21 @@ class TestPlain:
             await server.until(lambda: server.ended == 1)
 
     async def test_refused(self) -> None:
-        port = unused_port()
+        port = closed_port()
         async with (
             failing(rf"^could not connect to 127\.0\.0\.1:{port}: Connection refused$"),
             connected(Target("http", "127.0.0.1", port)),
         ):
             pass
 
-    async def test_an_address_of_ipv6_is_named_in_brackets(self) -> None:
+    async def test_an_ipv6_address_is_shown_in_brackets(self) -> None:
         async with (
             failing(r"^could not connect to \[::1\]:\d+: "),
-            connected(Target("http", "::1", unused_port())),
+            connected(Target("http", "::1", closed_port())),
         ):
             pass
 
-    async def test_an_address_that_the_system_refuses_at_once(self) -> None:
+    async def test_an_address_that_the_system_refuses_immediately(self) -> None:
         async with (
             failing(r"could not connect to 255\.255\.255\.255:80: "),
             connected(Target("http", "255.255.255.255", 80)),
@@ -97,7 +97,7 @@ class TestPlain:
         with resolving({"site.test": ["127.0.0.1", "127.0.0.2"]}):
             async with (
                 failing(r"^could not connect to site\.test:\d+: Connection refused$"),
-                connected(Target("http", "site.test", unused_port())),
+                connected(Target("http", "site.test", closed_port())),
             ):
                 pass
 
@@ -132,7 +132,7 @@ class TestPlain:
 
 @contextmanager
 def speaking_first(greeting: bytes) -> Iterator[int]:
-    """The port of a server, in a thread of its own, that speaks as it accepts."""
+    """Run a server in a thread that sends data as soon as it accepts. Return its port."""
     accepted: list[socket.socket] = []
 
     def serve() -> None:
@@ -155,7 +155,7 @@ def speaking_first(greeting: bytes) -> Iterator[int]:
             connection.close()
 
 
-async def test_nothing_is_lost_of_a_server_that_speaks_first() -> None:
+async def test_no_data_is_lost_if_the_server_sends_first() -> None:
     with speaking_first(b"hello") as port:
         for _ in range(50):
             async with connected(Target("http", "127.0.0.1", port)) as opened:
@@ -197,7 +197,7 @@ def caused(error: BaseException, cause: BaseException) -> BaseException:
         ),
     ],
 )
-def test_reasons_are_the_systems_words(error: BaseException, reason: str) -> None:
+def test_reasons_are_the_systems_messages(error: BaseException, reason: str) -> None:
     assert reason_of(error) == reason
 
 
@@ -208,7 +208,7 @@ def test_the_package_has_one_public_name() -> None:
         _ = package.other
 
 
-def test_httpx2_stands_in_where_httpx_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_httpx2_is_used_if_httpx_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "gprochat_anyio.transport._http_library"
     httpx2 = pytest.importorskip("httpx2")
     monkeypatch.delitem(sys.modules, name)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+from support.proxies import proxying
+from support.servers import Server, black_hole, client_context, server_context, serving
 
 from gprochat_anyio.testing import Injection, at_every_checkpoint, cancelled
 from gprochat_anyio.transport import _names
@@ -17,16 +18,8 @@ from gprochat_anyio.transport._connecting import connect
 from gprochat_anyio.transport._target import Proxy, Target
 
 from .connecting import recorded_sockets, resolving
-from .proxies import proxying
-from .servers import Server, black_hole, client_context, server_context, serving
 
-
-@pytest.fixture(autouse=True)
-def no_garbage_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
+pytestmark = pytest.mark.usefixtures("no_garbage_collector")
 
 
 @asynccontextmanager
@@ -54,9 +47,9 @@ async def peers(site: str, proxy: str | None) -> AsyncIterator[tuple[Target, lis
 async def nothing_stays_open(
     target: Target, *, twice: bool, limit: float | None = None, uds: str | None = None
 ) -> int:
-    """Cancel connecting everywhere, and return the number of its cancelled runs.
+    """Cancel connecting everywhere, and return the number of cancelled runs.
 
-    :param limit: cancels each run after some seconds, where no peer ever responds
+    :param limit: Cancels each run after a number of seconds, for peers that never respond.
     """
 
     async def operation() -> None:
@@ -76,6 +69,7 @@ async def nothing_stays_open(
 
 @pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
 class TestEverySuspension:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "found", [["127.0.0.2", "127.0.0.1"], ["127.0.0.1", "127.0.0.2"]], ids=["dead", "live"]
     )
@@ -85,6 +79,7 @@ class TestEverySuspension:
                 assert await nothing_stays_open(target, twice=twice)
             await servers[0].all_ended()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("site", ["http", "https"])
     @pytest.mark.parametrize("proxy", [None, "http", "https", "socks5"])
     async def test_of_tls_and_tunnels(self, site: str, proxy: str | None, *, twice: bool) -> None:
@@ -94,6 +89,7 @@ class TestEverySuspension:
             for server in reversed(servers):
                 await server.all_ended()
 
+    @pytest.mark.slow
     async def test_of_a_unix_socket(self, tmp_path: Path, *, twice: bool) -> None:
         path = tmp_path / "socket"
         async with serving(black_hole, path=path, tls=server_context()) as server:
@@ -102,6 +98,7 @@ class TestEverySuspension:
             await server.all_ended()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("site", ["http", "https"])
 @pytest.mark.parametrize("proxy", [None, "http", "https", "socks5"])
 async def test_peers_that_never_respond(site: str, proxy: str | None) -> None:
@@ -112,8 +109,9 @@ async def test_peers_that_never_respond(site: str, proxy: str | None) -> None:
         await server.all_ended()
 
 
+@pytest.mark.slow
 async def test_addresses_that_never_respond(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both attempts hold a socket as the cancellation comes."""
+    """Both attempts hold a socket when the cancellation arrives."""
 
     async def never(_: int) -> None:
         await anyio.sleep_forever()
@@ -126,6 +124,7 @@ async def test_addresses_that_never_respond(monkeypatch: pytest.MonkeyPatch) -> 
             await nothing_stays_open(target, twice=False, limit=0.02)
 
 
+@pytest.mark.slow
 async def test_fifty_handshakes_at_once_with_a_black_hole() -> None:
     async with serving(black_hole) as server:
         target = Target("https", "127.0.0.1", server.port)
@@ -144,8 +143,9 @@ async def _connect_for_ever(target: Target) -> None:
     await connect(target, ssl_context=client_context(), uds=None)
 
 
-async def test_a_cancellation_leaves_bare() -> None:
-    """The task group of Happy Eyeballs does not show."""
+@pytest.mark.slow
+async def test_a_cancellation_is_not_wrapped() -> None:
+    """The task group of Happy Eyeballs does not wrap it."""
     raised: list[BaseException] = []
     with resolving({"site.test": ["127.0.0.1", "127.0.0.2"]}):
         async with serving(black_hole) as server:

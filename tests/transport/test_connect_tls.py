@@ -1,4 +1,4 @@
-"""Making connections under TLS: verification, versions, and peers that break the handshake."""
+"""Connecting with TLS: verification, versions, and peers that break the handshake."""
 
 from __future__ import annotations
 
@@ -10,14 +10,7 @@ import anyio
 import certifi
 import pytest
 import trustme
-
-from gprochat_anyio.transport import _tls
-from gprochat_anyio.transport._connecting import connect
-from gprochat_anyio.transport._failures import ConnectFailure
-from gprochat_anyio.transport._target import Target
-
-from .connecting import connected, context_of, failing, has_ipv6
-from .servers import (
+from support.servers import (
     Peer,
     black_hole,
     repeating,
@@ -25,9 +18,16 @@ from .servers import (
     serving,
 )
 
+from gprochat_anyio.transport import _tls
+from gprochat_anyio.transport._connecting import connect
+from gprochat_anyio.transport._failures import ConnectFailure
+from gprochat_anyio.transport._target import Target
+
+from .connecting import connected, context_of, failing, has_ipv6
+
 
 class TestTLS:
-    async def test_verifies_and_names_the_host(self) -> None:
+    async def test_verifies_and_sends_the_host(self) -> None:
         names: list[str | None] = []
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         trusted = trustme.CA()
@@ -50,7 +50,7 @@ class TestTLS:
 
     async def test_by_ipv6(self) -> None:
         if not await has_ipv6():
-            pytest.skip("no IPv6 here")
+            pytest.skip("requires IPv6")
         async with serving(black_hole, host="::1", tls=server_context()) as server:
             for host in ("::1", "::1%1"):
                 async with connected(Target("https", host, server.port)):
@@ -122,7 +122,7 @@ class TestTLS:
         ):
             pass
 
-    async def test_http2_by_a_context_that_offers_it(self) -> None:
+    async def test_http2_with_a_context_that_offers_it(self) -> None:
         offering, server_side = context_of("h2", "http/1.1"), server_context("h2.test", "localhost")
         server_side.set_alpn_protocols(["h2"])
         message = r'chose HTTP/2.*\.set_alpn_protocols\(\["http/1.1"\]\)$'
@@ -133,8 +133,8 @@ class TestTLS:
             assert caught.value.final
             await server.all_ended()
 
-    async def test_data_that_is_hidden_behind_the_handshake(self) -> None:
-        """TLS 1.2, because there the server has the last word of the handshake."""
+    async def test_data_sent_with_the_handshake(self) -> None:
+        """With TLS 1.2, where the server sends the last message of the handshake."""
 
         async def handle(peer: Peer) -> None:
             await peer.send(b"early")
@@ -180,7 +180,7 @@ class TestDefaultContext:
         if variable.endswith("FILE"):
             assert len(subjects) == 1
         else:
-            assert not subjects  # a directory is looked into when a certificate comes
+            assert not subjects  # a directory is read when a certificate arrives
 
     async def test_is_used_when_there_is_no_other(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

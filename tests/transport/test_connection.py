@@ -1,7 +1,8 @@
-"""Connections over sockets: nothing read ahead, nothing lost, nothing left open."""
+"""Connections over sockets: nothing is read ahead, lost, or left open."""
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import subprocess
@@ -15,18 +16,10 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from anyio.streams.tls import TLSStream
-from reactors import running_reactor
-
-from gprochat_anyio.testing import Injection, cancelled, injections
-from gprochat_anyio.transport._connecting import connect
-from gprochat_anyio.transport._failures import TLSBroken
-from gprochat_anyio.transport._reactor import READ, WRITE, current_reactor
-from gprochat_anyio.transport._socket_connection import SocketConnection
-from gprochat_anyio.transport._target import Proxy, Target
-
-from .proxies import proxying
-from .receivers import Listening
-from .servers import (
+from support.blocked import all_tasks_blocked
+from support.proxies import proxying
+from support.reactors import running_reactor
+from support.servers import (
     OK,
     Peer,
     authority,
@@ -35,8 +28,16 @@ from .servers import (
     repeating,
     server_context,
     serving,
-    unused_port,
 )
+
+from gprochat_anyio.testing import Injection, cancelled, injections
+from gprochat_anyio.transport._connecting import connect
+from gprochat_anyio.transport._failures import TLSBroken
+from gprochat_anyio.transport._reactor import READ, WRITE, current_reactor
+from gprochat_anyio.transport._socket_connection import SocketConnection
+from gprochat_anyio.transport._target import Proxy, Target
+
+from .receivers import Listening
 
 TLS = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 
@@ -44,7 +45,7 @@ pytestmark = pytest.mark.usefixtures("reader_tasks")
 
 
 class Pair:
-    """Both ends of a connection, and the receiver at ours."""
+    """The two ends of a connection, and our end's receiver."""
 
     def __init__(self, connection: SocketConnection, peer: Peer, listening: Listening) -> None:
         self.connection = connection
@@ -56,9 +57,9 @@ class Pair:
 async def pair(
     *, tls: bool = False, context: ssl.SSLContext | None = None, greeting: bytes = b""
 ) -> AsyncIterator[Pair]:
-    """A connection, which is closed at the end of the block.
+    """Yield a connection, which is closed at the end of the block.
 
-    :param greeting: what the server says as soon as it may
+    :param greeting: Data that the server sends as soon as possible.
     """
 
     async def handle(peer: Peer) -> None:
@@ -86,7 +87,7 @@ async def pair(
 
 
 def unread(connection: SocketConnection) -> bytes:
-    """Look at what has arrived, and is not read."""
+    """Return arrived data without reading it."""
     try:
         return connection._socket.recv(100, socket.MSG_PEEK)
     except BlockingIOError:
@@ -94,13 +95,14 @@ def unread(connection: SocketConnection) -> bytes:
 
 
 async def until_sending(connection: SocketConnection) -> None:
-    """Wait until it waits for room: no longer, as a server in the same event loop takes it all."""
+    """Wait until it waits for room, and no longer: a server in the same event loop reads
+    everything."""
     while not connection.is_sending:
         await checkpoint()
 
 
 def always(data: bytes) -> Any:
-    """In the place of a socket's `recv`."""
+    """Return a replacement of a socket's `recv`."""
     return lambda _: data
 
 
@@ -116,7 +118,7 @@ class TestReading:
             await ends.listening.until_over()
             assert (ends.listening.error is None) is not tls
 
-    async def test_a_spurious_event_is_nothing(self) -> None:
+    async def test_a_spurious_event(self) -> None:
         async with pair() as ends:
             ends.connection._on_ready(READ | WRITE)
             assert ends.listening.told == []
@@ -124,7 +126,7 @@ class TestReading:
             await ends.listening.until(b"data")
 
     @TLS
-    async def test_looking_reads_what_is_there(self, *, tls: bool) -> None:
+    async def test_look_reads_available_data(self, *, tls: bool) -> None:
         async with pair(tls=tls) as ends:
             ends.connection.look()
             assert ends.listening.told == []
@@ -138,8 +140,8 @@ class TestReading:
             ends.connection.look()
             assert ends.listening.told == [b"data"]
 
-    async def test_looking_is_bounded(self) -> None:
-        """A flood does not hold up the event loop at a deadline."""
+    async def test_look_is_limited(self) -> None:
+        """A flood does not delay the event loop at a deadline."""
         async with pair() as ends:
             ends.connection._recv = always(b"x")
             ends.connection.look()
@@ -158,14 +160,14 @@ class TestPausing:
             await ends.peer.send(b"data")
             while not unread(ends.connection):
                 await checkpoint()
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             assert ends.listening.told == []
             ends.connection.resume()
             await ends.listening.until(b"data")
 
     @pytest.mark.parametrize("end", ["FIN", "RST"])
-    async def test_an_end_is_told_behind_the_data(self, end: str) -> None:
-        """Nor does it keep the reactor busy before that: the socket is in no selector."""
+    async def test_an_end_is_reported_after_the_data(self, end: str) -> None:
+        """Before that, it does not occupy the reactor: the socket is in no selector."""
         async with pair() as ends:
             await ends.peer.send(b"data")
             await ends.listening.until(b"data")
@@ -175,13 +177,13 @@ class TestPausing:
             await ends.peer.stream.aclose()
             for _ in range(10):
                 await checkpoint()
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             assert ends.listening.told == [b"data"]
             ends.connection.resume()
             await ends.listening.until_over()
             assert isinstance(ends.listening.error, ConnectionResetError) is (end == "RST")
 
-    async def test_an_event_from_before_it(self) -> None:
+    async def test_an_event_from_before_the_pause(self) -> None:
         """The reactor may have fetched the event already."""
         async with pair() as ends:
             ends.connection.pause()
@@ -203,7 +205,7 @@ class TestPausing:
             ends.connection.resume()
             await ends.listening.until(b"data")
 
-    async def test_one_that_is_closed_stays_so(self) -> None:
+    async def test_a_closed_connection_stays_closed(self) -> None:
         async with pair() as ends:
             ends.connection.close()
             ends.connection.resume()
@@ -221,11 +223,11 @@ class TestSending:
             assert await ends.peer.received.receive_exactly(len(data)) == data
         assert not ends.connection.is_sending
 
-    async def test_a_full_buffer_takes_nothing_at_first(
+    async def test_a_full_buffer_accepts_nothing_at_first(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         class Full:
-            """Takes nothing, twice."""
+            """A socket that accepts nothing, twice."""
 
             def __init__(self, real: socket.socket) -> None:
                 self.real = real
@@ -247,7 +249,7 @@ class TestSending:
             assert full.left == 0
             assert await ends.peer.received.receive_exactly(4) == b"data"
 
-    async def test_cancelled_the_rest_is_not_sent(self) -> None:
+    async def test_a_cancellation_discards_the_rest(self) -> None:
         for moment, native in injections():
             async with pair() as ends:
                 injection = Injection(1, moment, native)
@@ -264,7 +266,7 @@ class TestSending:
 
     @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
     async def test_to_a_peer_that_resets(self, *, large: bool) -> None:
-        """It returns; that the connection broke is told to the receiver, whoever met it first."""
+        """It returns. The receiver learns that the connection broke."""
         async with pair() as ends:
             ends.peer.reset()
             await ends.peer.stream.aclose()
@@ -286,14 +288,14 @@ class TestSending:
             await ends.listening.until_over()
             assert isinstance(ends.listening.error, ConnectionResetError)
 
-    async def test_what_was_said_before_the_end_is_read(self) -> None:
+    async def test_data_before_the_end_is_read(self) -> None:
         async with pair() as ends:
             ends.connection.pause()
             await ends.peer.send(b"no")
-            await ends.peer.stream.aclose()  # in an orderly way
+            await ends.peer.stream.aclose()  # an orderly end
             while not unread(ends.connection):
                 await checkpoint()
-            for _ in range(2):  # the first is met by a reset, the second finds no peer
+            for _ in range(2):  # the first meets a reset, the second has no peer
                 await ends.connection.send(b"x")
             ends.connection.resume()
             await ends.listening.until_over()
@@ -308,7 +310,7 @@ class TestSending:
             await ends.connection.send(b"in vain")
 
     async def test_two_parts_with_little_room(self) -> None:
-        """What TLS has to say itself goes behind what is being sent."""
+        """TLS's own records are sent after the data that is being sent."""
         async with pair() as ends, anyio.create_task_group() as tasks:
             data = bytes(20_000_000)
             tasks.start_soon(ends.connection.send, data)
@@ -320,7 +322,7 @@ class TestSending:
 
 class TestIdle:
     @pytest.mark.parametrize("end", ["FIN", "RST", "data"])
-    async def test_what_comes_is_unsolicited(self, end: str) -> None:
+    async def test_data_is_unsolicited(self, end: str) -> None:
         async with pair() as ends:
             told: list[object] = []
             ends.connection.receiver = None
@@ -339,7 +341,7 @@ class TestIdle:
             assert not ends.connection.is_quiet()
 
     @TLS
-    async def test_without_anybody_to_tell(self, *, tls: bool) -> None:
+    async def test_without_a_callback(self, *, tls: bool) -> None:
         async with pair(tls=tls) as ends:
             ends.connection.receiver = None
             assert ends.connection.is_quiet()
@@ -348,7 +350,7 @@ class TestIdle:
                 await checkpoint()
             assert ends.listening.told == []
 
-    async def test_a_reset_that_is_found_by_looking(self) -> None:
+    async def test_a_reset_that_look_finds(self) -> None:
         async with pair() as ends:
             ends.connection.receiver = None
             ends.connection._watch(WRITE)  # so that the reactor does not find it first
@@ -360,7 +362,7 @@ class TestIdle:
 
 class TestDefects:
     @pytest.mark.parametrize("way", ["event", "look"])
-    async def test_one_fails_this_receiver_only(
+    async def test_a_defect_fails_this_receiver_only(
         self, way: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         def fail(data: bytes) -> None:
@@ -387,10 +389,10 @@ class TestDefects:
             await others.listening.until(b"data")
 
     @pytest.mark.parametrize("way", ["event", "look"])
-    async def test_an_interrupt_fails_it_and_is_raised(
+    async def test_an_interrupt_fails_the_receiver_and_is_raised(
         self, way: str, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Otherwise what was read would be lost, and nobody would know."""
+        """Otherwise the read data would be lost silently."""
         interrupt = KeyboardInterrupt()
 
         def fail(data: bytes) -> None:
@@ -409,7 +411,7 @@ class TestDefects:
             assert ends.connection.closed
             assert not caplog.records
 
-    async def test_one_of_an_idle_connection(self) -> None:
+    async def test_a_defect_of_an_idle_connection(self) -> None:
         def fail(_: object) -> None:
             raise ZeroDivisionError
 
@@ -422,8 +424,8 @@ class TestDefects:
 
 
 class TestLayers:
-    async def test_data_behind_the_handshake_comes_with_the_first_request(self) -> None:
-        """In TLS 1.2 the server may speak first; the socket has nothing more to tell then."""
+    async def test_data_after_the_handshake_arrives_with_the_first_request(self) -> None:
+        """With TLS 1.2 the server may send first. Afterwards the socket has no event to report."""
         old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         authority().configure_trust(old)
         old.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -432,8 +434,8 @@ class TestLayers:
             await ends.listening.until(b"early")
 
     @pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
-    async def test_data_in_the_layer_is_not_left_there(self, *, first: bool) -> None:
-        """`send` on a new connection drains what the handshake read too much."""
+    async def test_data_in_a_layer_is_not_left_there(self, *, first: bool) -> None:
+        """`send` on a new connection drains the data that the handshake read ahead."""
         async with pair(tls=True) as ends:
             layer = ends.connection._layers[0]
             ends.connection.pause()
@@ -450,7 +452,7 @@ class TestLayers:
             ends.connection.pause()
             for _ in range(100):
                 await ends.peer.send(b"x" * 100)
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             ends.connection.resume()
             await ends.listening.until(b"x" * 10_000)
             assert len(ends.listening.told) < 10
@@ -461,13 +463,13 @@ class TestLayers:
             assert isinstance(stream, TLSStream)
             await ends.peer.send(b"data")
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(stream.unwrap)  # waits for ours
+                tasks.start_soon(stream.unwrap)  # waits for our close_notify
                 await ends.listening.until_over()
                 assert ends.listening.told == [b"data", "lost"]
                 assert ends.listening.error is None
                 tasks.cancel_scope.cancel()
 
-    async def test_an_end_that_anybody_could_have_made(self) -> None:
+    async def test_an_unauthenticated_end(self) -> None:
         async with pair(tls=True) as ends:
             stream = ends.peer.stream
             assert isinstance(stream, TLSStream)
@@ -477,20 +479,20 @@ class TestLayers:
             assert ends.listening.data == b"data"
             assert isinstance(ends.listening.error, TLSBroken)
 
-    async def test_garbage_comes_behind_what_was_good(self) -> None:
+    async def test_garbage_is_reported_after_valid_data(self) -> None:
         async with pair(tls=True) as ends:
             stream = ends.peer.stream
             assert isinstance(stream, TLSStream)
             ends.connection.pause()
             await ends.peer.send(b"data")
             await stream.transport_stream.send(b"\x17\x03\x03\0\x20" + bytes(32))
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             ends.connection.resume()
             await ends.listening.until_over()
             assert ends.listening.data == b"data"
             assert isinstance(ends.listening.error, TLSBroken)
 
-    async def test_a_receiver_that_closes_hears_nothing_of_an_end(self) -> None:
+    async def test_a_receiver_that_closes_gets_no_end(self) -> None:
         async with pair(tls=True) as ends:
             told: list[bytes] = []
 
@@ -504,7 +506,7 @@ class TestLayers:
             ends.connection.pause()
             await ends.peer.send(b"data")
             await stream.transport_stream.send(b"\x17\x03\x03\0\x20" + bytes(32))
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             ends.connection.resume()
             while not ends.connection.closed:
                 await checkpoint()
@@ -531,11 +533,11 @@ class TestLayers:
                 connection.close()
                 await server.all_ended()
 
-    async def test_what_a_layer_has_to_say_is_sent(self) -> None:
-        """Through those below it."""
+    async def test_a_layers_own_data_is_sent(self) -> None:
+        """It is sent through the layers below."""
 
         class Layer:
-            """A layer that answers each read."""
+            """A layer that responds to each read."""
 
             ended, failure = False, None
 
@@ -563,22 +565,21 @@ class TestLayers:
             said = b"<outer>outer(<inner>)"
             assert await ends.peer.received.receive_exactly(len(said)) == said
 
-    @pytest.mark.skipif(which("openssl") is None, reason="no openssl here")
-    async def test_a_key_update_is_answered(self, tmp_path: Path) -> None:
+    @pytest.mark.skipif(which("openssl") is None, reason="requires openssl")
+    async def test_a_key_update_gets_a_response(self, tmp_path: Path) -> None:
         pem = tmp_path / "server.pem"
         authority().issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(pem))
-        port = unused_port()
         command = ["openssl", "s_server", "-cert", str(pem), "-key", str(pem), "-tls1_3", "-msg"]
         with anyio.fail_after(10):
             async with await anyio.open_process(
-                [*command, "-accept", f"127.0.0.1:{port}"], stderr=subprocess.STDOUT
+                [*command, "-accept", "127.0.0.1:0"], stderr=subprocess.STDOUT
             ) as process:
                 assert process.stdin is not None
                 assert process.stdout is not None
                 said = b""
-                while b"ACCEPT" not in said:
+                while (found := re.search(rb"ACCEPT 127\.0\.0\.1:(\d+)\n", said)) is None:
                     said += await process.stdout.receive()
-                target = Target("https", "127.0.0.1", port)
+                target = Target("https", "127.0.0.1", int(found[1]))
                 opened = await connect(target, ssl_context=client_context(), uds=None)
                 connection = SocketConnection(
                     opened.socket, opened.layers, target, current_reactor()

@@ -1,9 +1,8 @@
-"""One request and its response on one connection, as a task reads it."""
+"""A request and its response on a connection, as a task reads it."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
 import weakref
 from collections.abc import AsyncGenerator
@@ -13,6 +12,18 @@ import anyio
 import pytest
 from anyio.abc import SocketAttribute
 from anyio.lowlevel import checkpoint
+from support.blocked import all_tasks_blocked
+from support.garbage import without_garbage_collector
+from support.servers import (
+    CHUNKED,
+    LAST_CHUNK,
+    OK,
+    Peer,
+    closing,
+    open_sockets,
+    repeating,
+    scripted,
+)
 
 from gprochat_anyio.testing import Injection, cancelled, injections
 from gprochat_anyio.transport._connection import READ_SIZE
@@ -27,16 +38,6 @@ from gprochat_anyio.transport._response_buffer import HIGH, ResponseBuffer
 from gprochat_anyio.transport._response_parser import ResponseParser
 
 from .exchanges import CHUNKED_POST, GET, POST, head_of, rest_of, site
-from .servers import (
-    CHUNKED,
-    LAST_CHUNK,
-    OK,
-    Peer,
-    closing,
-    open_sockets,
-    repeating,
-    scripted,
-)
 
 TLS = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 
@@ -87,7 +88,7 @@ class TestReuse:
             (b"Keep-Alive: 100\r\n", 4),
         ],
     )
-    async def test_the_site_says_for_how_long(self, field: bytes, seconds: float) -> None:
+    async def test_the_sites_keep_alive(self, field: bytes, seconds: float) -> None:
         answer = b"HTTP/1.1 200 OK\r\n" + field + b"Content-Length: 2\r\n\r\nok"
         async with site(repeating(answer)) as to:
             before = anyio.current_time()
@@ -107,16 +108,16 @@ class TestReuse:
             assert to.server.accepted == 1
 
     @TLS
-    async def test_an_unread_response_closes_it_at_once(self, *, tls: bool) -> None:
+    async def test_an_unread_response_closes_it_immediately(self, *, tls: bool) -> None:
         async with site(scripted(CHUNKED + b"2\r\nok\r\n"), tls=tls) as to:
             made = await to.send()
             assert await made.read() == b"ok"
             made.close()
             assert open_sockets(to.server.port) == 0
             assert to.pool.statistics().available == 5
-            made.close()  # again, which is nothing
+            made.close()  # closing again has no effect
 
-    async def test_an_exchange_that_was_closed_receives_nothing_of_others(self) -> None:
+    async def test_a_closed_exchange_receives_no_other_data(self) -> None:
         async def handle(peer: Peer) -> None:
             while True:
                 request = await peer.request()
@@ -141,7 +142,7 @@ class TestReuse:
 
 
 class TestEnds:
-    """Every way in which an answer can break off."""
+    """Every way in which a response can break off."""
 
     @TLS
     @pytest.mark.parametrize(
@@ -199,8 +200,8 @@ class TestEnds:
             assert await to.get() == b"up to the end"
             assert to.kept == 0
 
-    async def test_no_such_body_without_tls_saying_that_it_ends(self) -> None:
-        """Anybody on the way could cut it short."""
+    async def test_no_such_body_without_a_tls_close_notify(self) -> None:
+        """An attacker could truncate it."""
         async with site(closing(b"HTTP/1.1 200 OK\r\n\r\nup to the"), tls=True) as to:
             made = await to.send()
             assert await made.read() == b"up to the"
@@ -208,7 +209,7 @@ class TestEnds:
                 await made.read()
             made.close()
 
-    async def test_a_kept_connection_that_is_closed_when_the_request_comes(self) -> None:
+    async def test_an_idle_connection_that_closes_when_the_request_arrives(self) -> None:
         async def handle(peer: Peer) -> None:
             await peer.request()
             await peer.send(OK)
@@ -222,14 +223,14 @@ class TestEnds:
             assert caught.value.reused
 
     @pytest.mark.parametrize("wire", [b"<html>", b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000])
-    async def test_what_is_no_response(self, wire: bytes) -> None:
+    async def test_invalid_responses(self, wire: bytes) -> None:
         async with site(scripted(wire)) as to:
             with pytest.raises(ProtocolViolation):
                 await to.send()
             assert open_sockets(to.server.port) == 0
             assert to.pool.statistics().available == 5
 
-    async def test_a_violation_within_the_body_comes_after_what_was_good(self) -> None:
+    async def test_a_violation_within_the_body_comes_after_valid_data(self) -> None:
         async with site(scripted(CHUNKED + b"2\r\nok\r\n2\r\n!!\r\nnonsense")) as to:
             made = await to.send()
             assert await made.read() == b"ok!!"
@@ -244,7 +245,7 @@ class TestEnds:
             made = await to.send()
 
             async def close() -> None:
-                await anyio.wait_all_tasks_blocked()
+                await all_tasks_blocked()
                 made.close()
 
             async with anyio.create_task_group() as tasks:
@@ -253,7 +254,7 @@ class TestEnds:
                     await made.read()
 
     @pytest.mark.parametrize("ticks", range(6))
-    async def test_a_task_that_reads_when_another_closes_as_data_comes(self, ticks: int) -> None:
+    async def test_a_task_that_reads_when_another_closes_as_data_arrives(self, ticks: int) -> None:
         async def handle(peer: Peer) -> None:
             await peer.request()
             await peer.send(CHUNKED)
@@ -266,7 +267,7 @@ class TestEnds:
             made = await to.send()
 
             async def close() -> None:
-                await anyio.wait_all_tasks_blocked()
+                await all_tasks_blocked()
                 go_on.set()
                 for _ in range(ticks):
                     await checkpoint()
@@ -277,7 +278,7 @@ class TestEnds:
                 try:
                     assert await made.read() == b"ok"
                 except TransportFailure as failure:
-                    assert isinstance(failure, ConnectionLost)  # noqa: PT017 - or it was in time
+                    assert isinstance(failure, ConnectionLost)  # noqa: PT017 - unless the read was in time
 
 
 class TestSending:
@@ -327,7 +328,7 @@ class TestSending:
             assert seen == b"hello"
             assert to.kept == 1
 
-    async def test_an_iterators_exception_leaves_as_it_is(self) -> None:
+    async def test_an_iterators_exception_is_not_wrapped(self) -> None:
         class OwnError(Exception):
             pass
 
@@ -346,9 +347,7 @@ class TestSending:
 
     @TLS
     @pytest.mark.parametrize("body", ["bytes", "iterator"])
-    async def test_a_response_before_the_request_was_sent_whole(
-        self, body: str, *, tls: bool
-    ) -> None:
+    async def test_a_response_before_the_complete_request(self, body: str, *, tls: bool) -> None:
         closed = 0
 
         async def endless() -> AsyncGenerator[bytes]:
@@ -384,10 +383,10 @@ class TestSending:
 
     @TLS
     @pytest.mark.parametrize("body", ["bytes", "iterator"])
-    async def test_a_success_before_the_request_was_sent_whole(
+    async def test_a_success_before_the_complete_request(
         self, body: str, monkeypatch: pytest.MonkeyPatch, *, tls: bool
     ) -> None:
-        """A server that responds part by part wants the rest."""
+        """A server that responds part by part needs the rest."""
         head_has_come = anyio.Event()
         on_head = ResponseBuffer.on_head
 
@@ -422,7 +421,7 @@ class TestSending:
 
     @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
     async def test_a_response_before_the_server_resets(self, *, large: bool) -> None:
-        """What was sent in vain does not hide what the server had to say."""
+        """A failed upload does not hide the server's response."""
 
         async def handle(peer: Peer) -> None:
             await peer.head()
@@ -433,7 +432,7 @@ class TestSending:
                 try:
                     made = await to.send(POST % 50_000_000, b"x" * 50_000_000)
                 except ConnectionLost as failure:
-                    # the reset came first: the system threw the answer away
+                    # the reset arrived first: the system discarded the response
                     assert failure.reset  # noqa: PT017
                     return
             else:
@@ -442,7 +441,7 @@ class TestSending:
             made.close()
 
     @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
-    async def test_a_server_that_closes_while_it_is_sent(self, *, large: bool) -> None:
+    async def test_a_server_that_closes_during_the_upload(self, *, large: bool) -> None:
         async def handle(peer: Peer) -> None:
             await peer.received.receive_exactly(10)
             peer.reset()
@@ -455,7 +454,7 @@ class TestSending:
 
     @TLS
     async def test_a_refused_upload_stops(self, *, tls: bool) -> None:
-        """The rest of a part that was being sent is not sent behind the response."""
+        """The rest of the current part is not sent after the response."""
         received = 0
 
         async def handle(peer: Peer) -> None:
@@ -482,8 +481,8 @@ class TestSending:
 
 class TestBackpressure:
     @TLS
-    async def test_who_stops_reading_stops_the_reads(self, *, tls: bool) -> None:
-        """What a server can send while nobody reads: the kernel's buffers, 64 KiB, and one read."""
+    async def test_a_task_that_stops_reading_stops_the_server(self, *, tls: bool) -> None:
+        """The server can fill the kernel's buffers, 64 KiB, and one read."""
         sent = 0
 
         async def flood(peer: Peer) -> None:
@@ -505,9 +504,9 @@ class TestBackpressure:
             while not made.exchange.paused:
                 await checkpoint()
             assert made._size < HIGH + READ_SIZE
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             before = -1
-            while before != sent:  # until the server can send no more
+            while before != sent:  # until the server cannot send any more
                 before = sent
                 await anyio.sleep(0.05)
             raw = socket.socket(fileno=made.exchange._connection.fileno())  # type: ignore[union-attr]
@@ -521,8 +520,8 @@ class TestBackpressure:
             assert sent > stopped_at
             made.close()
 
-    async def test_a_whole_response_may_wait(self) -> None:
-        """The connection is not held up by who reads it late."""
+    async def test_a_complete_response_may_wait(self) -> None:
+        """A slow reader does not occupy the connection."""
         data = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + b"x" * 100
         async with site(repeating(data)) as to:
             made = await to.send()
@@ -532,7 +531,7 @@ class TestBackpressure:
             assert await rest_of(made) == b"x" * 100
             made.close()
 
-    async def test_a_large_response_that_is_read_late_keeps_its_connection(self) -> None:
+    async def test_a_large_response_that_is_read_late_keeps_the_connection_usable(self) -> None:
         body = b"x" * 500_000
         data = b"HTTP/1.1 200 OK\r\nContent-Length: 500000\r\n\r\n" + body
         async with site(repeating(data)) as to:
@@ -550,7 +549,7 @@ class TestReading:
         async with site(scripted(CHUNKED)) as to, anyio.create_task_group() as tasks:
             made = await to.send()
             tasks.start_soon(made.read)
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             with pytest.raises(anyio.BusyResourceError):
                 await made.read()
             tasks.cancel_scope.cancel()
@@ -574,7 +573,7 @@ class TestReading:
             made.close()
 
     @pytest.mark.parametrize("sent", [False, True])
-    async def test_cancelled_it_loses_nothing(self, *, sent: bool) -> None:
+    async def test_cancellation_loses_nothing(self, *, sent: bool) -> None:
         async def handle(peer: Peer) -> None:
             await peer.request()
             await peer.send(CHUNKED)
@@ -602,7 +601,7 @@ class TestReading:
                     assert received == [b"data"]
             made.close()
 
-    async def test_cancelled_as_the_data_comes(self) -> None:
+    async def test_cancelled_as_data_arrives(self) -> None:
         async def handle(peer: Peer) -> None:
             await peer.request()
             await peer.send(CHUNKED)
@@ -622,7 +621,7 @@ class TestReading:
                             received += await made.read()
 
                         tasks.start_soon(read)
-                        await anyio.wait_all_tasks_blocked()
+                        await all_tasks_blocked()
                         await peers[0].send(b"4\r\ndata\r\n")
                         for _ in range(ticks):
                             await checkpoint()
@@ -632,11 +631,11 @@ class TestReading:
                 assert received == b"data"
             made.close()
 
-    async def test_a_native_cancellation_in_the_same_tick_as_the_data(
+    async def test_a_native_cancellation_in_the_same_turn_as_the_data(
         self, anyio_backend_name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if anyio_backend_name == "trio":
-            pytest.skip("Trio has scopes only")
+            pytest.skip("requires asyncio")
 
         async def handle(peer: Peer) -> None:
             await peer.request()
@@ -649,7 +648,7 @@ class TestReading:
         async with site(handle) as to:
             made = await to.send()
             task = asyncio.create_task(made.read())
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             on_body = made.on_body
 
             def take_and_cancel(data: bytes) -> None:
@@ -665,7 +664,7 @@ class TestReading:
 
 
 class Sink:
-    """Keeps what an exchange tells it."""
+    """A sink that records its calls."""
 
     def __init__(self) -> None:
         self.told: list[object] = []
@@ -690,7 +689,7 @@ class Sink:
 class TestSinks:
     @pytest.mark.parametrize("at", ["on_head", "on_body"])
     async def test_closed_by_its_sink(self, at: str) -> None:
-        """Nothing of what was read together with it comes behind that."""
+        """Data from the same read is discarded."""
         async with site(scripted(OK)) as to:
             connection = await to.pool.acquire(to.target, to.stages.append)
             sink = Sink()
@@ -710,7 +709,7 @@ class TestSinks:
             assert to.pool.statistics().available == 5
 
     @pytest.mark.parametrize("at", ["on_head", "on_body", "on_end"])
-    async def test_a_sink_with_a_defect_hears_of_it(
+    async def test_a_sink_with_a_defect_is_notified(
         self, at: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         async with site(repeating()) as to:
@@ -730,7 +729,7 @@ class TestSinks:
             assert await to.get() == b"ok"
             assert to.server.accepted == 2
 
-    async def test_one_that_is_closed_does_nothing(self) -> None:
+    async def test_a_closed_exchange_does_nothing(self) -> None:
         async with site(repeating()) as to:
             connection = await to.pool.acquire(to.target, to.stages.append)
             sink = Sink()
@@ -747,7 +746,7 @@ class TestSinks:
             assert sink.told == []
             assert to.pool.statistics().available == 5
 
-    async def test_looking_takes_what_has_arrived(self) -> None:
+    async def test_look_takes_available_data(self) -> None:
         async with site(repeating()) as to:
             connection = await to.pool.acquire(to.target, to.stages.append)
             sink = Sink()
@@ -759,7 +758,7 @@ class TestSinks:
             assert sink.told == [200, b"ok", "end"]
 
     async def test_paused_and_complete(self) -> None:
-        """A connection that is given back is read again: the site may end it."""
+        """A connection in the pool is read again, because the site may close it."""
         async with site(scripted(OK)) as to:
             connection = await to.pool.acquire(to.target, to.stages.append)
             sink = Sink()
@@ -771,14 +770,12 @@ class TestSinks:
             assert to.kept == 1
 
 
-async def test_no_cycle_is_left_by_an_exchange() -> None:
+async def test_an_exchange_leaves_no_cycle() -> None:
     class Traced(Exchange):
         __slots__ = ("__weakref__",)
 
     async with site(repeating()) as to:
-        gc.collect()
-        gc.disable()
-        try:
+        with without_garbage_collector():
             connection = await to.pool.acquire(to.target, to.stages.append)
             buffer = ResponseBuffer(connection.reactor.signal())
             made = buffer.exchange = Traced(to.pool, connection, buffer)
@@ -788,5 +785,3 @@ async def test_no_cycle_is_left_by_an_exchange() -> None:
             made.close()
             del made, buffer
             assert [each() for each in gone] == [None, None]
-        finally:
-            gc.enable()

@@ -1,4 +1,4 @@
-"""Transports of httpx's and httpx2's as a client's way to its site."""
+"""Transports of httpx and httpx2 as a client's transport."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import Any
 
 import anyio
 import pytest
-from http_libraries import EACH_LIBRARY, LIBRARIES, httpx
-from loops import VIRTUAL_LOOPS
-from scripted import reply
+from support.blocked import all_tasks_blocked
+from support.http_libraries import EACH_LIBRARY, LIBRARIES, httpx
+from support.loops import VIRTUAL_LOOPS
+from support.response_bytes import chunk
+from support.scripted import reply
+from support.servers import CHUNKED, Peer, Request, repeating, serving
 
 from gprochat_anyio import (
     Client,
@@ -29,12 +32,9 @@ from gprochat_anyio import (
     gather,
 )
 from gprochat_anyio.testing import scripted_site
-from gprochat_anyio.testing._steps import chunk
 from gprochat_anyio.transport import AnyIOTransport
 from gprochat_anyio.transport._anyio_transport import connections_of
 from gprochat_anyio.transport._http_library import library_of
-
-from .servers import CHUNKED, Peer, Request, repeating, serving
 
 VIRTUAL = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 TEXT = {"content-type": "text/plain; charset=utf-8"}
@@ -46,7 +46,7 @@ def client_by(transport: Any, **options: Any) -> Client:
 
 
 def streaming(library: Any, body: Callable[[], AsyncIterator[bytes]], **options: Any) -> Any:
-    """A transport whose answers have this body."""
+    """Return a transport whose responses have this body."""
 
     class Body(library.AsyncByteStream):  # type: ignore[misc]
         closed = 0
@@ -149,7 +149,7 @@ class TestReplies:
         async with client_by(streaming(library, body)) as client:
             assert (await client.ask("Hi")).text == "HelloInternal server error, it said"
 
-    async def test_nothing(self, library: Any) -> None:
+    async def test_an_empty_body(self, library: Any) -> None:
         async def body() -> AsyncGenerator[bytes]:
             for _ in range(3):
                 yield b""
@@ -225,7 +225,7 @@ class TestFailures:
         ],
     )
     @EACH_LIBRARY
-    async def test_before_the_answer(
+    async def test_before_the_response(
         self, library: Any, name: str, expected: type[GPROChatError], phase: str | None
     ) -> None:
         def handler(request: Any) -> Any:
@@ -273,10 +273,10 @@ class TestFailures:
 
     @pytest.mark.parametrize("kind", [KeyError, KeyboardInterrupt, pytest.fail.Exception])
     @pytest.mark.parametrize("way", ["ask", "stream"])
-    async def test_an_exception_of_the_transports_own_leaves_as_it_is(
+    async def test_an_exception_of_the_transport_is_not_wrapped(
         self, kind: type[BaseException], way: str
     ) -> None:
-        """Where the caller waits, and nowhere else: not in the background task."""
+        """It is raised in the caller's own task, not in the background task."""
         own = kind("own")
 
         def handler(request: Any) -> Any:
@@ -300,7 +300,7 @@ class TestFailures:
 
     async def test_a_transport_that_cancels_its_task(self, anyio_backend_name: str) -> None:
         if anyio_backend_name == "trio":
-            pytest.skip("Trio has scopes only")
+            pytest.skip("requires asyncio")
 
         async def body() -> AsyncGenerator[bytes]:
             yield b""
@@ -312,11 +312,11 @@ class TestFailures:
 
     @EACH_LIBRARY
     async def test_a_close_that_fails(self, library: Any) -> None:
-        """Nothing of it reaches the caller, who has the reply, or a better error."""
+        """The error does not reach the caller, who has the reply or a more useful error."""
         transport = streaming(library, hello)
 
         async def failing(self: Any) -> None:
-            raise library.CloseError("can not close")
+            raise library.CloseError("cannot close")
 
         transport.stream.aclose = failing
         async with client_by(transport) as client:
@@ -326,7 +326,7 @@ class TestFailures:
 
 
 class TestBackpressure:
-    async def test_a_transport_is_read_no_further_than_is_taken(self) -> None:
+    async def test_a_transport_is_read_only_as_far_as_the_consumer_allows(self) -> None:
         taken = 0
 
         async def body() -> AsyncGenerator[bytes]:
@@ -336,8 +336,8 @@ class TestBackpressure:
                 yield b"x" * 10_000
 
         async with client_by(streaming(httpx, body)) as client, client.stream("Hi") as chunks:
-            await anyio.wait_all_tasks_blocked()
-            assert taken == 7  # 64 KiB, and what was on its way
+            await all_tasks_blocked()
+            assert taken == 7  # 64 KiB, and the piece in progress
             assert len(await chunks.read()) == 1_000_000
         assert taken == 100
 
@@ -345,7 +345,7 @@ class TestBackpressure:
 class TestClosing:
     @VIRTUAL
     @pytest.mark.parametrize("where", ["iterator", "response"])
-    async def test_is_bounded(self, where: str) -> None:
+    async def test_is_limited(self, where: str) -> None:
         async def body() -> AsyncGenerator[bytes]:
             try:
                 yield b"Hello"
@@ -370,8 +370,8 @@ class TestClosing:
             assert anyio.current_time() - began <= 1
 
     @VIRTUAL
-    async def test_a_transport_that_does_not_heed_cancellation(self) -> None:
-        """The caller waits for a second; what comes later is closed, and goes nowhere."""
+    async def test_a_transport_that_ignores_cancellation(self) -> None:
+        """The caller waits for a second. A later response is closed and discarded."""
         answers = streaming(httpx, hello)
 
         class Stubborn(httpx.AsyncBaseTransport):
@@ -406,7 +406,7 @@ class TestClosing:
                 await chunks.receive()
             assert ended
 
-    async def test_an_iterator_that_is_no_generator(self) -> None:
+    async def test_an_iterator_that_is_not_a_generator(self) -> None:
         class Endless:
             def __aiter__(self) -> Any:
                 return self
@@ -422,7 +422,7 @@ class TestClosing:
             assert transport.stream.closed == 1
 
     @pytest.mark.parametrize("where", ["request", "body"])
-    async def test_an_error_that_a_cancellation_becomes_is_nobodys(self, where: str) -> None:
+    async def test_an_error_that_replaces_a_cancellation_is_discarded(self, where: str) -> None:
         waits, ended = anyio.Event(), anyio.Event()
 
         async def wait(here: str) -> None:
@@ -454,11 +454,11 @@ class TestClosing:
 
 
 class TestPausing:
-    """A transport is asked for nothing more while its consumer is behind."""
+    """A transport is not asked for more data while its consumer is behind."""
 
     @VIRTUAL
-    async def test_until_the_consumer_goes_on(self) -> None:
-        """Meanwhile no clock of the site's runs."""
+    async def test_until_the_consumer_resumes(self) -> None:
+        """Meanwhile no deadline of the site runs."""
         asked = 0
 
         async def body() -> AsyncGenerator[bytes]:
@@ -471,13 +471,13 @@ class TestPausing:
             async with client.stream("Hi") as chunks:
                 assert await chunks.receive() == "x" * 10_000
                 await anyio.sleep(100)
-                assert asked <= 8  # 64 KiB, one piece more, and the one received
+                assert asked <= 8  # 64 KiB, one further piece, and the received one
                 assert len(await chunks.read()) == 490_000
             assert asked == 50
 
 
 class TestClocks:
-    """A transport that tells of its stages by httpcore's trace events has the right clocks run."""
+    """With httpcore's trace events, the deadlines follow the transport's stages."""
 
     def transport(self, connect: float, answer: float, text: float) -> Any:
         class Transport(httpx.AsyncBaseTransport):
@@ -498,7 +498,7 @@ class TestClocks:
         return Transport()
 
     @VIRTUAL
-    async def test_connecting_is_on_its_own(self) -> None:
+    async def test_connect(self) -> None:
         timeouts = Timeouts(connect=2, first_chunk=50)
         async with client_by(self.transport(3, 0, 0), timeouts=timeouts) as client:
             with pytest.raises(RequestTimeoutError) as caught:
@@ -507,7 +507,7 @@ class TestClocks:
         assert caught.value.elapsed == pytest.approx(2)
 
     @VIRTUAL
-    async def test_the_first_text_is_too(self) -> None:
+    async def test_first_chunk(self) -> None:
         timeouts = Timeouts(connect=2, first_chunk=50)
         async with client_by(self.transport(1, 20, 20), timeouts=timeouts) as client:
             got = await client.ask("Hi")
@@ -516,7 +516,7 @@ class TestClocks:
         assert got.timing.first_chunk == pytest.approx(40)
 
     @VIRTUAL
-    async def test_and_ends_a_long_silence(self) -> None:
+    async def test_idle_ends_a_long_silence(self) -> None:
         timeouts = Timeouts(connect=2, first_chunk=30)
         async with client_by(self.transport(1, 20, 20), timeouts=timeouts) as client:
             with pytest.raises(RequestTimeoutError) as caught:
@@ -525,7 +525,7 @@ class TestClocks:
         assert caught.value.elapsed == pytest.approx(30)
 
     @VIRTUAL
-    async def test_without_events_all_is_the_first_texts(self) -> None:
+    async def test_without_events_only_first_chunk_applies(self) -> None:
         async def body() -> AsyncGenerator[bytes]:
             await anyio.sleep(40)
             yield b"Hello"
@@ -553,9 +553,9 @@ async def test_its_own_transport_is_used_without_httpx_between() -> None:
             assert own.pool._closed
 
 
-# httpcore's own generators, which only it could close
+# httpcore abandons its own generators
 @pytest.mark.filterwarnings("ignore:Async generator 'httpcore:ResourceWarning")
-async def test_a_site_that_never_ends_its_errors() -> None:
+async def test_a_site_with_endless_errors() -> None:
     async def handle(peer: Peer) -> None:
         await peer.request()
         await peer.send(CHUNKED.replace(b"200 OK", b"500 No"))
@@ -580,12 +580,12 @@ async def test_a_site_that_never_ends_its_errors() -> None:
         (object(), httpx),
     ],
 )
-def test_objects_tell_their_library(thing: object, library: Any) -> None:
+def test_the_library_of_an_object(thing: object, library: Any) -> None:
     assert library_of(thing) is library
 
 
 class TestCancelledReads:
-    """A transport's generator is read by a task of its own, so no caller's cancellation ends it."""
+    """A transport's generator is read by its own task, so no caller's cancellation ends it."""
 
     def transport(self, pause: float) -> Any:
         async def body() -> AsyncGenerator[bytes]:
@@ -598,7 +598,7 @@ class TestCancelledReads:
     @VIRTUAL
     @pytest.mark.parametrize("way", ["ask", "stream", "stream_to", "fan_out", "gather"])
     async def test_a_reply_that_takes_longer_than_idle(self, way: str) -> None:
-        """No clock that is renewed in time cancels anything."""
+        """A deadline that is renewed in time cancels nothing."""
         async with client_by(self.transport(6), timeouts=Timeouts(idle=10)) as client:
             assert await text_by(client, way) == "one two three four"
 
@@ -612,7 +612,7 @@ class TestCancelledReads:
         assert caught.value.partial_text == "one "
 
     @VIRTUAL
-    async def test_by_the_caller(self) -> None:
+    async def test_cancelled_by_the_caller(self) -> None:
         async with client_by(self.transport(6)) as client, client.stream("Hi") as chunks:
             assert await chunks.receive() == "one "
             with anyio.move_on_after(1) as scope:
@@ -641,7 +641,7 @@ async def text_by(client: Client, way: str) -> str:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_its_own_transports_proxy_is_the_way(scheme: str) -> None:
+async def test_the_proxy_of_its_own_transport_is_used(scheme: str) -> None:
     requests: list[Request] = []
 
     async def handle(peer: Peer) -> None:
@@ -664,7 +664,7 @@ async def test_its_own_transports_proxy_is_the_way(scheme: str) -> None:
     assert request.headers["proxy-authorization"] == "Basic dXNlcjpwYXNz"
 
 
-async def test_a_kind_of_its_own_transport_that_does_more() -> None:
+async def test_a_subclass_of_its_own_transport() -> None:
     seen: list[str] = []
 
     class Telling(AnyIOTransport):

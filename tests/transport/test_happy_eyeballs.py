@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from loops import VIRTUAL_LOOPS
+from support.loops import VIRTUAL_LOOPS
 
 from gprochat_anyio.transport import _names
 from gprochat_anyio.transport._names import ATTEMPT_DELAY, connect_first
@@ -20,7 +20,7 @@ Attempt = Callable[[], Awaitable[socket.socket]]
 
 
 def scripting(patch: pytest.MonkeyPatch, *attempts: Attempt) -> list[Any]:
-    """Make connecting to the n-th address do as the n-th attempt does; return the addresses."""
+    """Make the n-th attempt behave like the n-th function. Return the addresses."""
     numbers = range(len(attempts))
 
     async def scripted(family: int, number: int) -> socket.socket:
@@ -31,7 +31,7 @@ def scripting(patch: pytest.MonkeyPatch, *attempts: Attempt) -> list[Any]:
 
 
 class Scripted:
-    """Attempts that last for some seconds, and the sockets that they made."""
+    """Attempts that last for a number of seconds, and the sockets that they made."""
 
     def __init__(self) -> None:
         self.made: list[socket.socket] = []
@@ -91,14 +91,14 @@ class TestHappyEyeballs:
         (await connect_first(addresses)).close()
         assert anyio.current_time() - began == pytest.approx(3)
 
-    async def test_the_reasons_are_told_once_each(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_each_reason_is_reported_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         script = Scripted()
         refused, unreachable = script.fails(), script.fails(1, errno.ENETUNREACH)
         addresses = scripting(monkeypatch, refused, unreachable, refused)
         with pytest.raises(OSError, match=r"^Connection refused; Network is unreachable$"):
             await connect_first(addresses)
 
-    async def test_of_two_that_connect_at_once_one_is_closed(
+    async def test_one_of_two_simultaneous_connections_is_closed(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         script = Scripted()
@@ -113,7 +113,7 @@ class TestHappyEyeballs:
             return await late()
 
         async def late() -> socket.socket:
-            """Connect in spite of the cancellation by the other one."""
+            """Connect in spite of the cancellation by the other attempt."""
             with anyio.CancelScope(shield=True):
                 await checkpoint()
             script.made.append(socket.socket())
@@ -125,11 +125,11 @@ class TestHappyEyeballs:
         assert other.fileno() < 0 <= connected.fileno()
         connected.close()
 
-    async def test_what_is_raised_in_an_attempt_leaves_bare(
+    async def test_an_exception_of_an_attempt_is_not_wrapped(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         class Interrupt(BaseException):
-            """Like Ctrl-C, which would end asyncio's event loop."""
+            """An exception like Ctrl-C, which would end asyncio's event loop."""
 
         script = Scripted()
 
@@ -141,7 +141,7 @@ class TestHappyEyeballs:
             await connect_first(scripting(monkeypatch, interrupted, script.connects(9)))
         assert not script.made
 
-    async def test_an_interrupt_closes_what_is_connected(
+    async def test_an_interrupt_closes_connected_sockets(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         class Interrupt(BaseException):

@@ -1,4 +1,4 @@
-"""`AnyIOTransport` of `gprochat_anyio.transport.httpx2`, and either without httpx."""
+"""`AnyIOTransport` of `gprochat_anyio.transport.httpx2`, and both transports without httpx."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from typing import Any
 
 import anyio
 import pytest
-from http_libraries import EACH_LIBRARY, httpx
+from support.http_libraries import EACH_LIBRARY, httpx
+from support.servers import CHUNKED, LAST_CHUNK, Peer, Request, open_sockets, serving
 
 from gprochat_anyio import transport as package
 from gprochat_anyio.transport import _anyio_transport, _http_library, _httpx
 from gprochat_anyio.transport._anyio_transport import connections_of
 from gprochat_anyio.transport._http_library import library_of
 
-from .servers import CHUNKED, LAST_CHUNK, Peer, Request, open_sockets, serving
-
 httpx2 = pytest.importorskip("httpx2")
 
 
 def without_httpx(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> Any:
-    """Return a second copy of a module, made where httpx cannot be imported."""
+    """Return a second copy of a module, imported without httpx."""
     monkeypatch.setitem(sys.modules, "httpx", None)
     spec = module.__spec__
     assert spec is not None
@@ -35,7 +34,7 @@ def without_httpx(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> Any:
 
 
 async def check_streams(transport: Any) -> None:
-    """Stream a body to a local server and its response back, under httpx2's client."""
+    """Stream a body to a local server, and its response back, with httpx2's client."""
 
     async def parts() -> AsyncGenerator[bytes]:
         yield b"hel"
@@ -93,6 +92,7 @@ class TestWithoutHttpx:
         assert connections_of(transport) is not None
         await check_streams(transport)
 
+    @pytest.mark.slow
     def test_in_a_process_without_it(self) -> None:
         code = """
 import sys
@@ -117,7 +117,7 @@ for backend in ("asyncio", "trio"):
 """
         subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)  # noqa: S603
 
-    def test_what_is_of_neither_library_is_taken_for_the_installed_ones(
+    def test_an_object_of_neither_library_is_assigned_to_the_installed_one(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         assert without_httpx(monkeypatch, _http_library).library_of(object()) is httpx2
@@ -134,9 +134,9 @@ def test_the_library_of_an_object(library: Any) -> None:
 
 
 class TestConnectionsOf:
-    """Those of an `AnyIOTransport` are used without httpx between."""
+    """An `AnyIOTransport`'s connections are used without httpx."""
 
-    def test_one_with_a_way_of_its_own_has_none(self) -> None:
+    def test_a_transport_with_its_own_handler_has_none(self) -> None:
         class Own(package.AnyIOTransport):
             async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
                 return await super().handle_async_request(request)

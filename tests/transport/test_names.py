@@ -1,4 +1,4 @@
-"""Name resolution, and connecting one socket."""
+"""Name resolution, and connecting a single socket."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import anyio
 import pytest
 from anyio import to_thread
 from anyio.lowlevel import checkpoint, current_token
+from support.servers import black_hole, closed_port, serving
 
 from gprochat_anyio.testing import at_every_checkpoint
 from gprochat_anyio.transport import _names
@@ -26,12 +27,11 @@ from gprochat_anyio.transport._names import connect_to, resolve
 from gprochat_anyio.transport._target import Target
 
 from .connecting import recorded_sockets, resolving
-from .servers import black_hole, serving, unused_port
 
 
 @asynccontextmanager
 async def busy_threads() -> AsyncIterator[None]:
-    """Block all threads of asyncio's default executor, and take all of AnyIO's default limiter."""
+    """Block all threads of asyncio's default executor, and exhaust AnyIO's default limiter."""
     release = threading.Event()
     loop: Any = current_token().native_token
     busy: list[Any] = []
@@ -73,7 +73,7 @@ class TestResolving:
             ("::1", socket.AF_INET6, ("::1", 80, 0, 0)),
         ],
     )
-    async def test_an_address_takes_no_thread(
+    async def test_an_address_needs_no_thread(
         self, host: str, family: int, address: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(to_thread, "run_sync", None)
@@ -90,7 +90,7 @@ class TestResolving:
         with resolving({}), pytest.raises(socket.gaierror, match="not known"):
             await resolve("site.test", 80)
 
-    async def test_busy_threads_of_the_application_delay_nothing(self) -> None:
+    async def test_busy_threads_of_the_application_do_not_delay_lookups(self) -> None:
         async with serving(black_hole) as server:
             with resolving({"site.test": ["127.0.0.1"]}):
                 async with busy_threads():
@@ -111,7 +111,7 @@ class TestResolving:
                         scope.cancel()
                 assert scope.cancelled_caught
                 assert not hold.is_set()
-                # another one does not wait for that thread
+                # the next lookup does not wait for that thread
                 names.hold = None
                 with anyio.fail_after(5):
                     assert await resolve("site.test", 80)
@@ -127,6 +127,7 @@ class TestResolving:
         assert limiter is not to_thread.current_default_thread_limiter()
 
 
+@pytest.mark.slow
 def test_no_event_loop_is_kept_by_its_limiter() -> None:
     loops: list[Any] = []
 
@@ -141,7 +142,7 @@ def test_no_event_loop_is_kept_by_its_limiter() -> None:
 
 
 class TestSockets:
-    async def test_are_non_blocking_and_send_at_once(self) -> None:
+    async def test_are_non_blocking_with_tcp_nodelay(self) -> None:
         async with serving(black_hole) as server:
             connected = await connect_to(socket.AF_INET, ("127.0.0.1", server.port))
             with connected:
@@ -156,7 +157,7 @@ class TestSockets:
             assert scope.cancelled_caught
             assert not made
 
-    async def test_a_connection_that_windows_says_would_block(self) -> None:
+    async def test_a_connection_that_would_block_on_windows(self) -> None:
         class WinSocket(socket.socket):
             def connect_ex(self, address: Any) -> int:
                 code = super().connect_ex(address)
@@ -168,11 +169,11 @@ class TestSockets:
             assert connected.getpeername()[1] == server.port
             connected.close()
         with recorded_sockets(WinSocket) as made, anyio.fail_after(5), pytest.raises(OSError):
-            await connect_to(socket.AF_INET, ("127.0.0.1", unused_port()))
+            await connect_to(socket.AF_INET, ("127.0.0.1", closed_port()))
         assert not made.still_open()
 
     async def test_a_unix_socket_whose_queue_is_full_refuses(self, tmp_path: Path) -> None:
-        """Linux says EAGAIN then, which is not the beginning of a connection."""
+        """Linux then reports EAGAIN, which does not mean that the connection is in progress."""
         path = str(tmp_path / "socket")
         with socket.socket(socket.AF_UNIX) as listener, recorded_sockets() as made:
             listener.bind(path)

@@ -1,4 +1,4 @@
-"""OpenAI's SDK over `AnyIOTransport`, which gives it this library's connections on both loops."""
+"""OpenAI's SDK over `AnyIOTransport`, which serves it on asyncio and on Trio."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ from typing import Any
 
 import anyio
 import pytest
-from http_libraries import LIBRARIES
-from model_servers import openai as chunk_of
-from model_servers import stream
-from reactors import running_reactor
+from support.http_libraries import LIBRARIES
+from support.model_servers import openai as chunk_of
+from support.model_servers import stream
+from support.reactors import running_reactor
+from support.servers import Request, open_sockets, repeating, serving
 
 from gprochat_anyio.transport import AnyIOTransport
-
-from .servers import Request, open_sockets, repeating, serving
 
 openai = pytest.importorskip("openai")
 
 
 def library_of_the_sdk() -> Any:
-    """httpx, or httpx2 from version 3 on."""
+    """Return the SDK's HTTP library: httpx, or httpx2 from version 3 on."""
     for library in LIBRARIES:
         if issubclass(openai.DefaultAsyncHttpxClient, library.AsyncClient):
             return library
-    raise AssertionError("the SDK stands on another HTTP library")
+    raise AssertionError("the SDK uses another HTTP library")
 
 
 def transport_for(library: Any) -> Any:
@@ -34,7 +33,7 @@ def transport_for(library: Any) -> Any:
     return httpx2.AnyIOTransport()
 
 
-# On Trio: the SDK's own generators, and its HTTP library's, which only they could close.
+# On Trio, the SDK and its HTTP library abandon their own generators.
 @pytest.mark.filterwarnings("ignore:Async generator '(openai|httpx2?)\\.:ResourceWarning")
 async def test_it_streams() -> None:
     requests: list[Request] = []

@@ -1,4 +1,4 @@
-"""The limit on connections, who gets the next one, and which are used again."""
+"""The limit on connections, the order of requests, and the reuse of connections."""
 
 from __future__ import annotations
 
@@ -12,8 +12,21 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from anyio.streams.tls import TLSStream
-from loops import VIRTUAL_LOOPS
-from reactors import running_reactor
+from support.blocked import all_tasks_blocked
+from support.loops import VIRTUAL_LOOPS
+from support.reactors import running_reactor
+from support.servers import (
+    ENDS,
+    OK,
+    Peer,
+    black_hole,
+    client_context,
+    closed_port,
+    open_sockets,
+    repeating,
+    server_context,
+    serving,
+)
 
 from gprochat_anyio.testing import scripted_site
 from gprochat_anyio.transport import _pool, _reactor
@@ -24,18 +37,6 @@ from gprochat_anyio.transport._pool import Pool
 from gprochat_anyio.transport._target import Target
 
 from .exchanges import GET, exchange, get, idle, no_stage, rest_of
-from .servers import (
-    ENDS,
-    OK,
-    Peer,
-    black_hole,
-    client_context,
-    open_sockets,
-    repeating,
-    server_context,
-    serving,
-    unused_port,
-)
 
 HERE = Target("http", "site.test", 80)
 THERE = Target("http", "site.test", 81)
@@ -43,7 +44,7 @@ VIRTUAL = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
 
 class Clock:
-    """What a pool asks of a reactor."""
+    """The parts of a reactor that a pool uses."""
 
     @property
     def now(self) -> float:
@@ -60,7 +61,7 @@ class Clock:
 
 
 class Fake:
-    """A connection of which only matters whether it is open."""
+    """A connection that is just open or closed."""
 
     on_unsolicited = receiver = None
     reused = False
@@ -80,7 +81,7 @@ class Fake:
 
 
 class Network:
-    """Stands in for connecting, and counts."""
+    """A replacement of connecting that counts connections."""
 
     def __init__(self) -> None:
         self.connections: list[Fake] = []
@@ -165,35 +166,35 @@ class TestKept:
         assert number(fresh) == 9
         await anyio.sleep(3)
 
-        # one use adds one connection at the most and closes two, so they do not pile up
+        # a use adds at most one connection and closes two, so they do not accumulate
         for left in (8, 6, 4, 2, 1, 1):
             pool.give_back(await acquire(pool), 5)
             assert len(network.open) == left
         assert network.open == [9]
 
     @pytest.mark.parametrize("keep_alive", [0, -1])
-    async def test_not_when_the_site_says_so(self, network: Network, keep_alive: float) -> None:
+    async def test_not_if_the_site_forbids_it(self, network: Network, keep_alive: float) -> None:
         pool = Pool(max_connections=1)
         pool.give_back(await acquire(pool), keep_alive)
 
         assert network.open == []
         assert number(await acquire(pool)) == 1
 
-    async def test_not_when_a_fresh_one_is_asked_for(self, network: Network) -> None:
+    async def test_not_if_a_new_one_is_requested(self, network: Network) -> None:
         pool = Pool()
         pool.give_back(await acquire(pool), 5)
 
         assert number(await acquire(pool, fresh=True)) == 1
         assert network.open == [0, 1]
 
-    async def test_makes_room_for_a_fresh_one_at_the_bound(self, network: Network) -> None:
+    async def test_makes_room_for_a_new_one_at_the_limit(self, network: Network) -> None:
         pool = Pool(max_connections=1)
         pool.give_back(await acquire(pool), 5)
 
         assert number(await acquire(pool, fresh=True)) == 1
         assert network.open == [1]
 
-    async def test_makes_room_for_another_target_at_the_bound(self, network: Network) -> None:
+    async def test_makes_room_for_another_target_at_the_limit(self, network: Network) -> None:
         pool = Pool(max_connections=2)
         connections = [await acquire(pool, HERE), await acquire(pool, HERE)]
         for connection in connections:
@@ -201,7 +202,7 @@ class TestKept:
 
         other = await acquire(pool, THERE)
 
-        assert network.open == [1, 2]  # the one that had been idle for longest went
+        assert network.open == [1, 2]  # the one that had been idle for longest was closed
         pool.give_back(other, 5)
         assert number(await acquire(pool, THERE)) == 2
         assert number(await acquire(pool, HERE)) == 1
@@ -209,7 +210,7 @@ class TestKept:
 
 @VIRTUAL
 class TestBound:
-    async def test_none_is_no_bound(self, network: Network) -> None:
+    async def test_none_is_no_limit(self, network: Network) -> None:
         pool = Pool(max_connections=None)
         for _ in range(1000):
             await acquire(pool)
@@ -232,17 +233,17 @@ class TestBound:
         async with anyio.create_task_group() as tasks:
             for index in range(20):
                 tasks.start_soon(request, index)
-                await anyio.wait_all_tasks_blocked()
+                await all_tasks_blocked()
             assert len(network.connections) == 1
             pool.give_back(held, 5)
-            late = await acquire(pool)  # who comes now does not pass by those who wait
+            late = await acquire(pool)  # a new request does not overtake waiting ones
             assert len(served) == 20
             pool.discard(late)
 
         assert served == list(range(20))
         assert pool._free == 1
 
-    async def test_a_connection_goes_from_hand_to_hand(self, network: Network) -> None:
+    async def test_a_connection_is_passed_from_request_to_request(self, network: Network) -> None:
         pool = Pool(max_connections=1)
         held = await acquire(pool)
         taken: list[tuple[int, bool]] = []
@@ -255,18 +256,18 @@ class TestBound:
         async with anyio.create_task_group() as tasks:
             for target, fresh in ((HERE, False), (THERE, False), (THERE, False), (THERE, True)):
                 tasks.start_soon(request, target, fresh)
-                await anyio.wait_all_tasks_blocked()
+                await all_tasks_blocked()
             pool.give_back(held, 5)
 
         assert taken == [(0, True), (1, False), (1, True), (2, False)]
         assert network.open == [2]
 
-    async def test_a_connection_that_expires_on_its_way_is_replaced(
+    async def test_a_connection_that_expires_while_passed_on_is_replaced(
         self, network: Network, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pool = Pool(max_connections=1)
         held = await acquire(pool)
-        await anyio.sleep(1)  # or the clock is at 0, where the least of times still counts
+        await anyio.sleep(1)  # otherwise the clock is at 0, where the smallest times still count
         taken: list[int] = []
 
         async def request() -> None:
@@ -274,13 +275,13 @@ class TestBound:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(request)
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             pool.give_back(held, 1e-99)
 
         assert taken == [1]
         assert network.open == [1]
 
-    async def test_waiting_is_on_no_clock(self, network: Network) -> None:
+    async def test_no_deadline_runs_while_waiting(self, network: Network) -> None:
         pool = Pool(max_connections=1)
         network.delay = 1
         stages: list[tuple[str, float]] = []
@@ -302,7 +303,7 @@ class TestBound:
         assert [stage for stage, _ in stages] == ["connect", "connect"]
         assert [at - began for _, at in stages] == pytest.approx([0, 6])
 
-    async def test_a_connection_that_can_not_be_made_frees_its_slot(self, network: Network) -> None:
+    async def test_a_failure_to_connect_frees_the_slot(self, network: Network) -> None:
         pool = Pool(max_connections=1)
         network.failing = True
         for _ in range(3):
@@ -327,19 +328,19 @@ class TestClosing:
         pool.give_back(in_use, 5)
         assert network.open == []
 
-    async def test_twice_is_nothing(self, network: Network) -> None:
+    async def test_closing_twice(self, network: Network) -> None:
         pool = Pool()
         pool.close()
         pool.close()
 
-    async def test_a_connection_on_its_way_to_a_cancelled_request_is_closed_too(
+    async def test_a_connection_passed_to_a_cancelled_request_is_closed_too(
         self, network: Network
     ) -> None:
         pool = Pool(max_connections=1)
         held = await acquire(pool)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(acquire, pool)
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             tasks.cancel_scope.cancel()
             pool.give_back(held, 5)  # to the request that is being cancelled
             assert idle(pool) == 0
@@ -370,7 +371,7 @@ def _failing(_: Fake) -> None:
 
 @pytest.mark.usefixtures("reader_tasks")
 class TestQuiet:
-    """On real sockets: a connection to which something comes while it is idle is closed."""
+    """On real sockets: an idle connection with incoming data is closed."""
 
     @asynccontextmanager
     async def after_an_exchange(
@@ -402,7 +403,7 @@ class TestQuiet:
 
     @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
     @pytest.mark.parametrize("end", ["FIN", "RST", "data"])
-    async def test_is_closed_at_once(self, end: str, *, tls: bool) -> None:
+    async def test_is_closed_immediately(self, end: str, *, tls: bool) -> None:
         async def act(peer: Peer) -> None:
             if end == "RST":
                 peer.reset()
@@ -425,7 +426,7 @@ class TestQuiet:
     @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
     @pytest.mark.parametrize("end", ["FIN", "RST", "data"])
     async def test_is_not_used_again_before_that(self, end: str, *, tls: bool) -> None:
-        """The next request comes in the same turn of the event loop."""
+        """The next request starts in the same turn of the event loop."""
 
         async def act(peer: Peer) -> None:
             if end == "RST":
@@ -435,7 +436,7 @@ class TestQuiet:
                 await peer.until_closed()
 
         async with self.after_an_exchange(act, tls=tls) as (pool, target, kept):
-            kept.on_unsolicited = None  # the pool is not told
+            kept.on_unsolicited = None  # the pool is not notified
             while kept.is_quiet():
                 await checkpoint()
             made = await exchange(pool, target, GET)
@@ -446,7 +447,7 @@ class TestQuiet:
             assert idle(pool) == 1
 
     @pytest.mark.parametrize("what", ["data", "end of TLS", "garbage"])
-    async def test_not_even_if_it_is_read_with_the_response(self, what: str) -> None:
+    async def test_not_used_again_if_data_is_read_with_the_response(self, what: str) -> None:
         async def go_on(peer: Peer) -> None:
             with suppress(*ENDS):
                 assert isinstance(peer.stream, TLSStream)
@@ -468,7 +469,7 @@ class TestQuiet:
             await peer.send(OK)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(go_on, peer)
-                await anyio.wait_all_tasks_blocked()
+                await all_tasks_blocked()
                 both_sent.set()
 
         both_sent, pool_is_paused = anyio.Event(), anyio.Event()
@@ -498,13 +499,13 @@ class TestQuiet:
                 made.close()
                 pool.close()
 
-    async def test_a_closed_one_is_not_quiet(self) -> None:
+    async def test_a_closed_connection_is_not_quiet(self) -> None:
         async with self.after_an_exchange(Peer.until_closed) as (_, _, kept):
             kept.close()
             assert not kept.is_quiet()
 
-    async def test_session_tickets_are_nothing_unsolicited(self) -> None:
-        """TLS 1.3 sends them behind the handshake; some servers, with the first response."""
+    async def test_session_tickets_are_not_unsolicited_data(self) -> None:
+        """TLS 1.3 sends them after the handshake; some servers, with the first response."""
         async with self.after_an_exchange(Peer.until_closed, tls=True) as (pool, target, kept):
             for _ in range(20):
                 await checkpoint()
@@ -512,7 +513,7 @@ class TestQuiet:
             assert pool.kept(target) is kept
             pool.discard(kept)
 
-    async def test_beyond_the_descriptors_that_select_can_take(self) -> None:
+    async def test_descriptors_beyond_the_limit_of_select(self) -> None:
         with _many_descriptors():
             async with serving(repeating()) as server:
                 pool = Pool()
@@ -528,10 +529,10 @@ class TestQuiet:
 
 
 async def _watched_connection() -> Any:
-    """Return the only connection, once it is there and has nothing to do."""
+    """Return the only connection, once it exists and is idle."""
     while (reactor := running_reactor()) is None or not reactor._watched:
         await checkpoint()
-    await anyio.wait_all_tasks_blocked()
+    await all_tasks_blocked()
     ((_, callback),) = reactor._watched.values()
     return callback.__self__  # type: ignore[attr-defined]
 
@@ -541,7 +542,7 @@ class _many_descriptors:  # noqa: N801 - a context manager
         import resource  # noqa: PLC0415 - not on Windows
 
         if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 1200:
-            pytest.skip("too few descriptors are allowed")
+            pytest.skip("the limit of descriptors is too low")
         self._held: list[int] = []
         while not self._held or self._held[-1] < 1030:
             self._held.append(os.open(os.devnull, os.O_RDONLY))
@@ -552,7 +553,7 @@ class _many_descriptors:  # noqa: N801 - a context manager
 
 
 class Counting(OrderedDict[Any, Any]):
-    """Counts the operations on it, and refuses to be walked through."""
+    """A mapping that counts operations, and refuses iteration."""
 
     operations = 0
 
@@ -569,7 +570,7 @@ class Counting(OrderedDict[Any, Any]):
         return super().popitem(last)
 
     def __iter__(self) -> Iterator[Any]:
-        raise AssertionError("somebody walks through the waiters")
+        raise AssertionError("iteration over all waiters")
 
 
 @VIRTUAL
@@ -597,7 +598,7 @@ async def test_no_work_grows_with_the_number_of_requests(
     async with anyio.create_task_group() as tasks:
         for _ in range(count):
             tasks.start_soon(request)
-        await anyio.wait_all_tasks_blocked()
+        await all_tasks_blocked()
         cancelled = anyio.CancelScope()
 
         async def give_up() -> None:
@@ -605,9 +606,9 @@ async def test_no_work_grows_with_the_number_of_requests(
                 await acquire(pool)
 
         tasks.start_soon(give_up)
-        await anyio.wait_all_tasks_blocked()
+        await all_tasks_blocked()
         cancelled.cancel()
-        await anyio.wait_all_tasks_blocked()
+        await all_tasks_blocked()
         for connection in held:
             pool.give_back(connection, 5)
 
@@ -620,12 +621,12 @@ async def test_the_stage_begins_once_there_is_a_slot() -> None:
     pool = Pool(max_connections=1)
     stages: list[str] = []
     with pytest.raises(ConnectFailure, match=r"could not connect to 127\.0\.0\.1:"):
-        await pool.acquire(Target("http", "127.0.0.1", unused_port()), stages.append)
+        await pool.acquire(Target("http", "127.0.0.1", closed_port()), stages.append)
     assert stages == ["connect"]
     assert pool._free == 1
 
 
-async def test_sites_in_memory_are_at_their_own_addresses() -> None:
+async def test_sites_in_memory_have_their_own_urls() -> None:
     async with scripted_site("in memory"), serving(repeating()) as server:
         pool = Pool(max_connections=1)
         assert await get(pool, Target("http", "127.0.0.1", server.port)) == b"ok"
@@ -634,7 +635,7 @@ async def test_sites_in_memory_are_at_their_own_addresses() -> None:
 
 
 @pytest.mark.usefixtures("reader_tasks")
-async def test_a_connection_that_the_peer_reset_at_once() -> None:
+async def test_a_connection_that_the_peer_resets_immediately() -> None:
     async def reset(peer: Peer) -> None:
         peer.reset()
 
@@ -650,7 +651,7 @@ async def test_a_connection_that_the_peer_reset_at_once() -> None:
 
 
 @pytest.mark.parametrize("what", ["the reactor", "the socket"])
-async def test_no_descriptor_is_left_to_watch_it(
+async def test_no_descriptor_is_free_to_watch_it(
     what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class NoneLeft(_reactor.DefaultSelector):

@@ -1,4 +1,4 @@
-"""By a proxy: tunnels and forwarding, with what proxies get wrong."""
+"""Clients with proxies: tunnels, forwarding, and failures of proxies."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from pathlib import Path
 
 import anyio
 import pytest
-from http_libraries import httpx
-from scripted import reply
+from support.http_libraries import httpx
+from support.proxies import Credentials, proxying
+from support.scripted import reply
+from support.servers import (
+    black_hole,
+    client_context,
+    closed_port,
+    open_sockets,
+    repeating,
+    server_context,
+    serving,
+)
 
 import gprochat_anyio
 from gprochat_anyio import Client, Retry, SiteConnectionError, Timeouts
 from gprochat_anyio.testing import at_every_checkpoint
 from gprochat_anyio.transport import AnyIOTransport
-
-from .proxies import Credentials, proxying
-from .servers import (
-    black_hole,
-    client_context,
-    open_sockets,
-    repeating,
-    server_context,
-    serving,
-    unused_port,
-)
 
 KINDS = ["http", "https", "socks5"]
 
@@ -40,14 +39,14 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("site_tls", [False, True], ids=["http-site", "https-site"])
 @pytest.mark.parametrize("kind", KINDS)
 class TestEveryKind:
-    async def test_by_the_clients_argument(self, kind: str, *, site_tls: bool) -> None:
+    async def test_given_to_the_client(self, kind: str, *, site_tls: bool) -> None:
         await self.ask(kind, site_tls=site_tls)
 
     async def test_with_credentials(self, kind: str, *, site_tls: bool) -> None:
         await self.ask(kind, site_tls=site_tls, credentials=("me", "se:cret"))
 
     @pytest.mark.parametrize("variable", ["own", "ALL_PROXY", "all_proxy"])
-    async def test_by_the_environment(
+    async def test_given_by_the_environment(
         self, kind: str, *, site_tls: bool, variable: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if variable == "own":
@@ -114,8 +113,8 @@ class TestEveryKind:
             assert proxy.asked == [f"GET http://site.test:{site.port}/path?query"] * 2
 
 
-async def test_trust_env_false_passes_the_environments_by(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{unused_port()}")
+async def test_trust_env_false_ignores_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{closed_port()}")
     with anyio.fail_after(10):
         async with serving(repeating(reply("Hello"))) as site:
             async with Client(site.url, trust_env=False) as client:
@@ -125,15 +124,15 @@ async def test_trust_env_false_passes_the_environments_by(monkeypatch: pytest.Mo
                     await client.ask("Hi")
 
 
-async def test_no_proxy_passes_it_by(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{unused_port()}")
+async def test_no_proxy_bypasses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{closed_port()}")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with anyio.fail_after(10):
         async with serving(repeating(reply("Hello"))) as site, Client(site.url) as client:
             assert (await client.ask("Hi")).text == "Hello"
 
 
-async def test_forwarding_that_wants_credentials() -> None:
+async def test_forwarding_that_requires_credentials() -> None:
     async with proxying(credentials=("me", "secret")) as proxy:
         transport = AnyIOTransport(proxy=f"http://127.0.0.1:{proxy.port}")
         async with httpx.AsyncClient(transport=transport) as client:

@@ -1,4 +1,4 @@
-"""Connections in memory: a task reads them for as long as somebody receives."""
+"""Connections in memory: a task reads them while they have a receiver."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import anyio
 import pytest
-from reactors import running_reactor
+from support.blocked import all_tasks_blocked
+from support.reactors import running_reactor
 
 from gprochat_anyio.transport._pool import Pool
 from gprochat_anyio.transport._pumped_connection import PumpedConnection
@@ -47,7 +48,7 @@ class Stream:
 
 @contextmanager
 def pumped() -> Iterator[tuple[PumpedConnection, Stream, Listening]]:
-    """A connection with a receiver."""
+    """Yield a connection with a receiver."""
     stream = Stream()
     connection = PumpedConnection(stream, TARGET, current_reactor())
     connection.receiver = listening = Listening()
@@ -55,13 +56,13 @@ def pumped() -> Iterator[tuple[PumpedConnection, Stream, Listening]]:
         yield connection, stream, listening
     finally:
         connection.close()
-        connection.close()  # twice is nothing
+        connection.close()  # closing again has no effect
         assert stream.closed
         assert connection.fileno() == -1
         assert running_reactor() is None
 
 
-async def test_what_comes_is_pushed() -> None:
+async def test_data_is_pushed() -> None:
     with pumped() as (connection, stream, listening):
         for part in (b"one", b"two"):
             await connection.send(b"?")
@@ -75,7 +76,7 @@ async def test_what_comes_is_pushed() -> None:
 
 
 @pytest.mark.parametrize("error", [None, anyio.BrokenResourceError(), OSError("lost")])
-async def test_its_end_is_told(error: Exception | None) -> None:
+async def test_its_end_is_reported(error: Exception | None) -> None:
     with pumped() as (connection, stream, listening):
         await connection.send(b"?")
         await stream.incoming.send(b"data")
@@ -88,7 +89,7 @@ async def test_its_end_is_told(error: Exception | None) -> None:
         assert listening.error is error
 
 
-async def test_that_sending_failed_is_told_by_reading() -> None:
+async def test_a_failure_to_send_is_reported_by_reading() -> None:
     with pumped() as (connection, stream, listening):
         stream.broken = True
         await connection.send(b"?")
@@ -102,24 +103,24 @@ async def test_paused_nothing_is_read() -> None:
         connection.pause()
         await connection.send(b"?")
         await stream.incoming.send(b"data")
-        await anyio.wait_all_tasks_blocked()
+        await all_tasks_blocked()
         assert listening.told == []
         connection.resume()
         await listening.until(b"data")
 
 
-async def test_nothing_is_read_for_nobody() -> None:
+async def test_nothing_is_read_without_a_receiver() -> None:
     with pumped() as (connection, stream, listening):
         await connection.send(b"?")
-        await anyio.wait_all_tasks_blocked()
+        await all_tasks_blocked()
         connection.receiver = None
         await stream.incoming.send(b"data")
-        await anyio.wait_all_tasks_blocked()
+        await all_tasks_blocked()
         assert listening.told == []
         assert connection._cancel is None
 
 
-async def test_a_receiver_may_take_itself_away() -> None:
+async def test_a_receiver_may_remove_itself() -> None:
     class Once(Listening):
         def feed(self, data: bytes) -> None:
             connection.receiver = None
@@ -130,7 +131,7 @@ async def test_a_receiver_may_take_itself_away() -> None:
         await connection.send(b"?")
         await stream.incoming.send(b"data")
         await once.until(b"data")
-        await anyio.wait_all_tasks_blocked()
+        await all_tasks_blocked()
         assert connection._cancel is None
         connection.receiver = listening = Listening()
         await connection.send(b"?")
@@ -152,10 +153,10 @@ async def test_a_defect_fails_the_receiver(
         connection.receiver = broken = Broken()
         await connection.send(b"?")
         await stream.incoming.send(b"data")
-        await anyio.wait_all_tasks_blocked()
+        await all_tasks_blocked()
         assert broken.told == (["broken"] if has_receiver else [])
         assert connection.closed
-    assert "by a defect of gprochat_anyio" in caplog.text
+    assert "because of a bug in gprochat_anyio" in caplog.text
 
 
 async def test_the_pool_connects_to_a_site_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:

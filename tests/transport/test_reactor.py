@@ -7,16 +7,18 @@ import gc
 import selectors
 import socket
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from leaks import needs_proc
-from reactors import running_reactor
+from support.blocked import all_tasks_blocked
+from support.garbage import without_garbage_collector
+from support.leaks import needs_proc
+from support.reactors import running_reactor
+from support.servers import black_hole, serving
 
 from gprochat_anyio.testing import no_leaks
 from gprochat_anyio.transport import _reactor
@@ -25,25 +27,14 @@ from gprochat_anyio.transport._reactor import READ, WRITE, Reactor, current_reac
 from gprochat_anyio.transport._target import Target
 
 from .exchanges import no_stage
-from .servers import black_hole, serving
 from .watching import Never, Watched, get_once, watched
 
 
-@contextmanager
-def without_garbage_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
 def descriptors() -> set[str]:
-    """What the open descriptors are of; a pair's and an epoll's have names of their own."""
+    """Return the kinds of the open descriptors. A pair and an epoll have names of their own."""
     found = set()
     for each in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):  # the list's own
+        with suppress(OSError):  # the descriptor of the listing itself
             found.add(f"{each.name} {each.readlink()}")
     return found
 
@@ -69,11 +60,12 @@ class TestLife:
         assert len(set(map(id, reactors))) == 3
         assert all(reactor.closed for reactor in reactors)
 
+    @pytest.mark.slow
     @needs_proc
     async def test_nothing_is_left_of_it(self) -> None:
-        """No task, descriptor, reader or timer: any of them would keep the object."""
+        """Tasks, descriptors, readers and timers would keep the object alive."""
         with without_garbage_collector():
-            await get_once()  # what event loops and AnyIO make on first use
+            await get_once()  # event loops and AnyIO allocate on first use
             before = descriptors()
             for _ in range(3):
                 async with no_leaks():
@@ -92,7 +84,7 @@ class TestLife:
                 assert gone() is None
                 assert descriptors() == before
 
-    async def test_closed_before_it_has_begun(self) -> None:
+    async def test_closed_before_it_has_started(self) -> None:
         """On Trio its task has not run yet, nor have reader tasks."""
         for _ in range(3):
             with watched():
@@ -101,7 +93,7 @@ class TestLife:
                 one.other.send(b"data")
                 await one.listening.until(b"data")
 
-    async def test_a_descriptor_that_is_used_again_at_once(self) -> None:
+    async def test_a_descriptor_that_is_reused_immediately(self) -> None:
         for _ in range(10):
             with watched() as one:
                 one.connection._watch(READ | WRITE)
@@ -115,7 +107,7 @@ class TestLife:
                     assert one.listening.told == []
 
     async def test_closed_by_a_deadline(self) -> None:
-        """In a callback of the event loop's, outside any task."""
+        """In a callback of the event loop, outside any task."""
 
         class Closing(Never):
             def due(self, now: float) -> float:
@@ -142,7 +134,8 @@ class TestLife:
                 while not times:
                     await checkpoint()
 
-    async def test_it_keeps_nothing_of_who_came_first(self) -> None:
+    @pytest.mark.slow
+    async def test_it_keeps_no_context_of_the_first_user(self) -> None:
         class Value:
             pass
 
@@ -178,7 +171,7 @@ class TestWaitingToConnect:
         assert running_reactor() is None
 
     @pytest.mark.usefixtures("reader_tasks")
-    async def test_cancelled_it_leaves_nothing(self) -> None:
+    async def test_cancellation_leaves_nothing(self) -> None:
         ours, other = socket.socketpair()
         with ours, other:
             ours.setblocking(False)
@@ -193,7 +186,7 @@ class TestWaitingToConnect:
             reactor = current_reactor()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(reactor.wait_writable, ours.fileno())
-                await anyio.wait_all_tasks_blocked()
+                await all_tasks_blocked()
                 other.recv(10_000_000)
             assert reactor.closed
 

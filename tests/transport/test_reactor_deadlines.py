@@ -1,4 +1,4 @@
-"""The reactor's heap of deadlines: what is looked at, when, and what is forgotten."""
+"""The reactor's heap of deadlines: the order of calls, and removed deadlines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from loops import VIRTUAL_LOOPS
+from support.loops import VIRTUAL_LOOPS
 
 from gprochat_anyio.transport._reactor import Deadline, Reactor, current_reactor
 
@@ -39,9 +39,9 @@ class Loop:
 
 
 class Operation:
-    """An operation that notes what is asked of it.
+    """An operation that records its calls.
 
-    :param look: what has arrived by the time of the deadline
+    :param look: Simulates the data that has arrived by the deadline.
     """
 
     def __init__(self, due: float, look: Callable[[], None] = lambda: None) -> None:
@@ -92,7 +92,7 @@ class TestDue:
         reactor.expire()
         assert operation.told.count("expire") == 1
 
-    def test_nothing_is_asked_before_that(self, loop: Loop, reactor: Reactor) -> None:
+    def test_no_call_before_the_deadline(self, loop: Loop, reactor: Reactor) -> None:
         operation = Operation(5)
         reactor.add_deadline(5, operation)
         loop.now = 4.9
@@ -100,8 +100,8 @@ class TestDue:
         assert operation.told == []
         assert loop.armed == 5
 
-    def test_one_that_has_moved_on(self, loop: Loop, reactor: Reactor) -> None:
-        """As text comes, nothing is told to the heap: it finds out in time."""
+    def test_a_deadline_that_has_moved(self, loop: Loop, reactor: Reactor) -> None:
+        """Arriving text does not update the heap, which asks the operation in time."""
         operation = Operation(5)
         reactor.add_deadline(5, operation)
         operation.due_at = 8
@@ -113,7 +113,7 @@ class TestDue:
         reactor.expire()
         assert operation.told[-1] == "expire"
 
-    def test_what_had_arrived_moves_it(self, loop: Loop, reactor: Reactor) -> None:
+    def test_arrived_data_moves_it(self, loop: Loop, reactor: Reactor) -> None:
         def arrived() -> None:
             operation.due_at = 9
 
@@ -124,7 +124,7 @@ class TestDue:
         assert operation.told == ["due", "look", "due"]
         assert loop.armed == 9
 
-    def test_what_had_arrived_ends_it(self, loop: Loop, reactor: Reactor) -> None:
+    def test_arrived_data_ends_it(self, loop: Loop, reactor: Reactor) -> None:
         operation = Operation(5, lambda: reactor.drop_deadline(entry))
         entry = reactor.add_deadline(5, operation)
         other = Operation(7)
@@ -134,8 +134,8 @@ class TestDue:
         assert operation.told == ["due", "look"]
         assert loop.armed == 7
 
-    def test_looking_begins_another(self, loop: Loop, reactor: Reactor) -> None:
-        """An earlier one, which takes the place at the top of the heap."""
+    def test_look_adds_another(self, loop: Loop, reactor: Reactor) -> None:
+        """It is earlier, and becomes the top of the heap."""
         other = Operation(5.5)
         operation = Operation(5, lambda: added.append(reactor.add_deadline(5.5, other)))
         added: list[Deadline] = []
@@ -145,7 +145,7 @@ class TestDue:
         assert operation.told[-1] == other.told[-1] == "expire"
         assert reactor._deadlines == []
 
-    def test_looking_ends_another(self, loop: Loop, reactor: Reactor) -> None:
+    def test_look_removes_another(self, loop: Loop, reactor: Reactor) -> None:
         other = Operation(5.5)
         entry = reactor.add_deadline(5.5, other)
         reactor.add_deadline(5, Operation(5, lambda: reactor.drop_deadline(entry)))
@@ -157,7 +157,7 @@ class TestDue:
         self, loop: Loop, reactor: Reactor
     ) -> None:
         def interrupt() -> None:
-            reactor.drop_deadline(entry)  # as a reply does that fails by it
+            reactor.drop_deadline(entry)  # like a reply that fails because of it
             raise KeyboardInterrupt
 
         entry = reactor.add_deadline(5, Operation(5, interrupt))
@@ -183,11 +183,11 @@ class TestDue:
         loop.now = 7
         reactor.expire()
         assert other.told[-1] == "expire"
-        assert "a deadline was not told" in caplog.text
+        assert "a deadline was not reported" in caplog.text
 
 
 class TestOrder:
-    def test_the_earliest_is_what_the_loop_waits_for(self, loop: Loop, reactor: Reactor) -> None:
+    def test_the_loop_waits_for_the_earliest(self, loop: Loop, reactor: Reactor) -> None:
         for at, armed in ((5, 5), (7, 5), (3, 3), (4, 3)):
             reactor.add_deadline(at, Operation(at))
             assert loop.armed == armed
@@ -210,7 +210,8 @@ class TestOrder:
 
 class TestDropping:
     def test_the_last_one_clears_the_heap(self, loop: Loop, reactor: Reactor) -> None:
-        """A request pays for no timer: that of the one before finds nothing, once."""
+        """A request does not reset the timer: the previous request's expires once, without
+        effect."""
         entries = [reactor.add_deadline(at, Operation(at)) for at in range(1, 50)]
         for entry in entries:
             reactor.drop_deadline(entry)
@@ -221,7 +222,9 @@ class TestDropping:
         reactor.expire()
         assert loop.armed == inf
 
-    def test_the_heap_does_not_grow_with_what_was(self, loop: Loop, reactor: Reactor) -> None:
+    def test_the_heap_does_not_grow_with_removed_deadlines(
+        self, loop: Loop, reactor: Reactor
+    ) -> None:
         kept = Operation(1000)
         reactor.add_deadline(1000, kept)
         most = 0
@@ -247,7 +250,7 @@ class TestDropping:
         reactor.expire()
         assert {n for n, each in enumerate(operations) if each.told} == left
 
-    def test_those_on_top_are_not_waited_for(self, loop: Loop, reactor: Reactor) -> None:
+    def test_removed_ones_at_the_top_are_not_awaited(self, loop: Loop, reactor: Reactor) -> None:
         first = reactor.add_deadline(5, Operation(5))
         reactor.add_deadline(6, Operation(6))
         early = reactor.add_deadline(1, Operation(1))
@@ -257,18 +260,18 @@ class TestDropping:
         reactor.expire()
         assert loop.armed == 6
 
-    def test_the_last_connection_ends_it_all(self, loop: Loop, reactor: Reactor) -> None:
+    def test_the_last_connection_stops_the_reactor(self, loop: Loop, reactor: Reactor) -> None:
         reactor.add_deadline(5, Operation(5, reactor.leave))
         loop.now = 5
         loop.armed = 0
         reactor.expire()
         assert reactor.closed
         assert loop.stopped
-        assert loop.armed == 0  # not touched any more
+        assert loop.armed == 0  # not changed any more
 
 
 class Timed(Operation):
-    """Notes when it expires."""
+    """An operation that records its expiry."""
 
     def expire(self) -> None:
         self.expired_at = anyio.current_time()
@@ -277,7 +280,7 @@ class Timed(Operation):
 
 @VIRTUAL
 async def test_on_the_event_loop() -> None:
-    """Of a deadline that moves, one that is added before it, and one that is dropped."""
+    """A deadline that moves, one that is added before it, and one that is dropped."""
     reactor = current_reactor()
     reactor.join()
     began = anyio.current_time()
@@ -300,7 +303,7 @@ async def test_on_the_event_loop() -> None:
 
 
 @VIRTUAL
-async def test_one_that_is_due_already() -> None:
+async def test_a_deadline_that_is_already_due() -> None:
     reactor = current_reactor()
     reactor.join()
     overdue = Timed(anyio.current_time() - 1)

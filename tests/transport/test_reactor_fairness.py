@@ -1,4 +1,4 @@
-"""The turns of a reactor: how much it reads in one, from whom, and from whom not."""
+"""The turns of a reactor: the amount of data read in each, and the choice of connections."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from reactors import running_reactor
+from support.reactors import running_reactor
 
 from gprochat_anyio.transport import _reactor
 from gprochat_anyio.transport._reactor import Reactor, current_reactor
@@ -19,7 +19,7 @@ class TestFairness:
     async def test_a_flood_gets_a_few_milliseconds_a_turn(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Of 200 connections, none is read again before all others had their turn."""
+        """Of 200 connections, none is read again before all others were read."""
         time, reads, now = 0.0, list[int](), 0.0
 
         def monotonic() -> float:
@@ -32,7 +32,7 @@ class TestFairness:
         def read(number: int) -> Any:
             def recv(_: int) -> bytes:
                 nonlocal time
-                time += 0.0002  # for 64 KiB, parsed, decoded and handed over
+                time += 0.0002  # to receive, parse, decode and deliver 64 KiB
                 reads.append(number)
                 return b"x"
 
@@ -66,8 +66,8 @@ class TestFairness:
                 reactor._selector = real
             assert one.listening.told == [b"data"]
 
-    async def test_what_was_fetched_and_is_closed_meanwhile(self) -> None:
-        """One receiver closes the connections whose events come next."""
+    async def test_a_connection_closed_after_its_event_was_fetched(self) -> None:
+        """A receiver closes the connections whose events are next."""
         all_of_them = [Watched() for _ in range(5)]
         told: list[Watched] = []
 
@@ -114,7 +114,7 @@ class TestFairness:
     async def test_a_turn_that_ends_with_the_rest_closed(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Events that were fetched do not keep connections that are gone."""
+        """Fetched events do not keep closed connections alive."""
         time = iter(range(1000))
         monkeypatch.setattr(_reactor, "monotonic", lambda: next(time))
         three = [Watched() for _ in range(3)]
@@ -135,7 +135,7 @@ class TestPausing:
     async def test_a_paused_connection_is_in_no_selector(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A selector goes on reporting a hang-up, whatever is asked of it: the loop would spin."""
+        """A selector always reports a hang-up: the loop would spin."""
         polls = 0
         for name in ("poll", "_dispatch"):
             real = getattr(Reactor, name)

@@ -1,4 +1,4 @@
-"""Reactors and their event loops: the end of one, two at a time, and forks."""
+"""Reactors and their event loops: the end of a loop, two loops at a time, and forks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint, current_token
-from loops import LOOPS
+from support.loops import LOOPS
 
 from gprochat_anyio.transport._reactor import READ, WRITE, Reactor, current_reactor
 
@@ -21,10 +21,28 @@ from .watching import Never, Watched, get_once, watched
 EACH_BACKEND = pytest.mark.parametrize("backend", LOOPS)
 
 
+async def test_a_signal_is_not_waited_for_in_a_cancelled_scope() -> None:
+    """On asyncio, a task that is woken in the turn of its cancellation would notice nothing."""
+
+    async def wake() -> None:
+        signal.set()
+
+    with watched() as one:
+        signal = one.connection.reactor.signal()
+        scope = anyio.CancelScope()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wake)
+            with scope:
+                scope.cancel()
+                await signal.wait()
+    assert scope.cancelled_caught
+
+
 @EACH_BACKEND
 @pytest.mark.usefixtures("reader_tasks")
 class TestEventLoops:
-    def test_it_does_not_keep_its_event_loop(self, backend: Any) -> None:
+    @pytest.mark.slow
+    def test_it_does_not_keep_its_event_loop_alive(self, backend: Any) -> None:
         loops: list[weakref.ref[Any]] = []
 
         async def main() -> None:
@@ -35,8 +53,9 @@ class TestEventLoops:
         gc.collect()
         assert loops[0]() is None
 
+    @pytest.mark.slow
     def test_the_end_of_the_event_loop_with_connections_open(self, backend: Any) -> None:
-        """They can still be closed, and nothing is said of it."""
+        """The connections can still be closed, without a warning."""
         made: list[Watched] = []
 
         async def main() -> None:
@@ -94,13 +113,13 @@ def run(backend: Any, main: Any) -> None:
     anyio.run(main, backend=name, backend_options=options)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="requires os.fork")
 class TestForks:
     async def test_a_child_leaves_the_parents_selector_alone(self) -> None:
         with watched() as one, watched() as other:
             await checkpoint()
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of other threads
+                warnings.simplefilter("ignore")  # about other threads
                 child = os.fork()
             if not child:
                 done = False
@@ -118,10 +137,10 @@ class TestForks:
                 await each.listening.until(b"data")
             assert not one.connection.reactor.is_foreign
 
-    async def test_nor_is_it_touched_in_a_child_that_goes_on(
+    async def test_a_child_that_continues_leaves_it_alone_too(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """`os.getpid` tells that this is one."""
+        """`os.getpid` simulates a child process."""
         with watched() as one:
             reactor = one.connection.reactor
             with monkeypatch.context() as patch:
@@ -132,7 +151,7 @@ class TestForks:
             await one.listening.until(b"data")
 
     async def test_the_last_connection_of_a_child(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The selector's descriptor is closed there, and the event loop is the parent's."""
+        """The child closes the selector's descriptor. The event loop belongs to the parent."""
         reactor = current_reactor()
         reactor.join()
         calls: list[str] = []
@@ -143,7 +162,7 @@ class TestForks:
             reactor.leave()
         assert calls == ["close"]
         assert reactor.closed
-        reactor._loop.stop()  # for this is no child
+        reactor._loop.stop()  # because this is not a child
         reactor._selector.close()
 
     async def test_a_child_gets_its_own(self, monkeypatch: pytest.MonkeyPatch) -> None:

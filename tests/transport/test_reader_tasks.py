@@ -1,12 +1,13 @@
-"""Reader tasks, where no selector has a descriptor: what is not the same as with one."""
+"""Reader tasks, for selectors without a descriptor: the differences to reactors with one."""
 
 from __future__ import annotations
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from loops import VIRTUAL_LOOPS
-from reactors import force_reader_tasks
+from support.blocked import all_tasks_blocked
+from support.loops import VIRTUAL_LOOPS
+from support.reactors import force_reader_tasks
 
 from gprochat_anyio.transport._reactor import current_reactor
 from gprochat_anyio.transport._reader_tasks import ReaderTasks
@@ -19,15 +20,15 @@ def forced(monkeypatch: pytest.MonkeyPatch) -> None:
     force_reader_tasks(monkeypatch)
 
 
-async def test_they_stand_in() -> None:
+async def test_they_replace_the_selector() -> None:
     with watched() as one:
         assert isinstance(one.connection.reactor._selector, ReaderTasks)
 
 
-async def test_one_that_is_cancelled_as_the_data_comes_calls_nobody() -> None:
+async def test_a_cancelled_reader_does_not_call_the_receiver() -> None:
     for ticks in range(6):
         with watched() as one:
-            await anyio.wait_all_tasks_blocked()
+            await all_tasks_blocked()
             one.other.send(b"data")
             for _ in range(ticks):
                 await checkpoint()

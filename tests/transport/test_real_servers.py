@@ -1,4 +1,4 @@
-"""`AnyIOTransport` against servers that others wrote: uvicorn, Hypercorn, Node's, nginx."""
+"""`AnyIOTransport` against independent servers: uvicorn, Hypercorn, Node.js and nginx."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ import hashlib
 import importlib.util
 import shutil
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from http_libraries import httpx
+from support.http_libraries import httpx
+from support.processes import answers, free_port, running
+from support.servers import authority, client_context
 
 from gprochat_anyio.transport import AnyIOTransport
 
-from .servers import authority, client_context
+pytestmark = pytest.mark.slow
 
 MANY = 3_000_000
 
@@ -106,44 +105,9 @@ http {{
 """
 
 
-@contextmanager
-def running(command: list[str], folder: Path, listener: socket.socket | None) -> Iterator[None]:
-    """A server in a process of its own, given the listening socket as descriptor 3."""
-    shell = f"exec {' '.join(command)} 3<&{listener.fileno() if listener else 0}"
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603
-            ["/bin/bash", "-c", shell],
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-            pass_fds=[listener.fileno()] if listener else [],
-        )
-        try:
-            yield
-        finally:
-            process.terminate()
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(5)
-
-
-def answers(port: int) -> bool:
-    """Whether a server that binds its port itself has come up; it is asked for 5 s."""
-    for _ in range(250):
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.02)  # another process, which has no other way to tell
-        else:
-            return True
-    return False
-
-
 @pytest.fixture(scope="module", params=["plain", "tls"])
 def pem(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path | None:
-    """The file of a key and a certificate, or none without TLS."""
+    """Return the file of a key and a certificate, or None without TLS."""
     if request.param == "plain":
         return None
     path = tmp_path_factory.mktemp("tls") / "server.pem"
@@ -155,14 +119,14 @@ def pem(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 def url(
     request: pytest.FixtureRequest, pem: Path | None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The address of a server."""
+    """The URL of a server."""
     folder = tmp_path_factory.mktemp("server")
     name, _, parser = request.param.partition("-")
     (folder / "application.py").write_text(APPLICATION)
     (folder / "server.js").write_text(NODE)
     if name == "node":
         if shutil.which("node") is None:
-            pytest.skip("no Node here")
+            pytest.skip("requires Node.js")
         command = ["node", "server.js", str(pem or "")]
     elif importlib.util.find_spec(name) is None:
         pytest.skip(f"no {name} here")
@@ -238,13 +202,11 @@ async def test_many_at_once(url: str, client: httpx.AsyncClient) -> None:
 def nginx(pem: Path | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if program is None:
-        pytest.skip("no nginx here")
+        pytest.skip("requires nginx")
     folder = tmp_path_factory.mktemp("nginx")
     (folder / "root").mkdir()
     (folder / "root" / "large").write_bytes(b"x" * MANY)
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_port()
     certificate = f"ssl_certificate {pem}; ssl_certificate_key {pem};" if pem else ""
     (folder / "nginx.conf").write_text(
         NGINX.format(folder=folder, port=port, tls="ssl" if pem else "", certificate=certificate)
@@ -263,7 +225,7 @@ async def test_nginx(nginx: str, client: httpx.AsyncClient) -> None:
         assert (await client.get(f"{nginx}/missing")).status_code == 404
 
 
-async def test_nginx_refuses_a_body_before_it_has_come(
+async def test_nginx_refuses_a_body_before_it_arrives(
     nginx: str, client: httpx.AsyncClient
 ) -> None:
     async with client.stream("POST", f"{nginx}/", content=b"x" * 20_000_000) as response:

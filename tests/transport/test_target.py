@@ -1,4 +1,4 @@
-"""Origins, proxies and the environment's settings for them."""
+"""Origins, proxies, and the environment's proxy settings."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ class TestTargets:
             b"http://proxy.test",
         ],
     )
-    def test_what_is_no_proxys_url(self, url: Any) -> None:
+    def test_invalid_proxy_urls(self, url: Any) -> None:
         with pytest.raises(ValueError, match=r"^proxy must be an absolute URL") as caught:
             Proxy.from_url(url)
         assert "secret" not in str(caught.value)
 
-    def test_who_forwards(self) -> None:
+    def test_forwarding(self) -> None:
         for scheme, proxy, forwards in [
             ("http", "http", True),
             ("http", "https", True),
@@ -98,7 +98,7 @@ class TestTargets:
     def test_ascii_host(self) -> None:
         assert ascii_host("url", "site.test") == "site.test"
         assert ascii_host("url", "b\xfccher.test") == "xn--bcher-kva.test"
-        with pytest.raises(ValueError, match=r"^url has a host that is no valid name"):
+        with pytest.raises(ValueError, match=r"^url has an invalid host name"):
             ascii_host("url", "\u2603\ufffd.test")
 
 
@@ -136,7 +136,7 @@ class TestEnvironment:
         found = environment_proxy("http", "site.test", 80)
         assert (found and found.host) == proxy
 
-    def test_must_be_a_proxys_url(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_must_be_a_proxy_url(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HTTPS_PROXY", "ftp://me:secret@one.test")
         with pytest.raises(ValueError, match="proxy must be an absolute URL") as caught:
             environment_proxy("https", "site.test", 443)

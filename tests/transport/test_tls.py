@@ -1,4 +1,4 @@
-"""TLS without I/O: all plaintext comes out, and every kind of end is told apart."""
+"""TLS without I/O: all plaintext is returned, and every kind of end is distinguished."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
+from support.servers import authority, client_context, server_context
 
 from gprochat_anyio.transport._failures import TLSBroken
 from gprochat_anyio.transport._tls import TLSLayer
-
-from .servers import authority, client_context, server_context
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
@@ -57,9 +56,9 @@ def version(request: pytest.FixtureRequest) -> Iterator[ssl.TLSVersion]:
 
 
 def shaken_hands(*, last: bytes = b"") -> tuple[TLSLayer, Server, bytes]:
-    """Return both sides after the handshake, and what the server sent that is not fed yet.
+    """Return both sides after the handshake, and the server's data that is not yet fed.
 
-    :param last: what the server says as soon as it may
+    :param last: Data that the server sends as soon as possible.
     """
     layer, server = TLSLayer(client_context(), "localhost"), Server()
     data = b""
@@ -71,7 +70,7 @@ def shaken_hands(*, last: bytes = b"") -> tuple[TLSLayer, Server, bytes]:
 
 @pytest.mark.usefixtures("version")
 class TestData:
-    def test_both_ways(self) -> None:
+    def test_both_directions(self) -> None:
         layer, server, rest = shaken_hands()
         assert layer.decrypt(rest) == b""
         assert layer.decrypt(server.says(b"hello")) == b"hello"
@@ -101,7 +100,7 @@ class TestData:
         assert layer.outgoing() == b""
 
 
-def test_data_behind_the_handshake_is_not_lost() -> None:
+def test_data_after_the_handshake_is_not_lost() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority().configure_trust(context)
     context.maximum_version = ssl.TLSVersion.TLSv1_2  # the server's flight is the last one
@@ -166,12 +165,12 @@ class TestEnds:
         assert layer.failure is failure is not None
 
 
-def test_what_cannot_be_encrypted_is_a_failure() -> None:
+def test_a_failure_to_encrypt() -> None:
     layer = TLSLayer(client_context(), "localhost")
     layer.encrypt(b"before the handshake")
     assert isinstance(layer.failure, TLSBroken)
 
 
-def test_a_host_that_cannot_be_one() -> None:
+def test_an_invalid_host() -> None:
     with pytest.raises(ValueError, match="server_hostname"):
         TLSLayer(client_context(), "")

@@ -1,4 +1,4 @@
-"""Tunnels through proxies, with what proxies get wrong."""
+"""Tunnels through proxies, and failures of proxies."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from anyio.streams.tls import TLSStream
+from support.proxies import proxying
+from support.servers import (
+    Handler,
+    Peer,
+    black_hole,
+    closed_port,
+    repeating,
+    server_context,
+    serving,
+)
 
 from gprochat_anyio.transport._connecting import OpeningSocket
 from gprochat_anyio.transport._failures import ConnectFailure, ProxyFailure
 from gprochat_anyio.transport._target import Proxy, Target
 
 from .connecting import connected, exchanged, recorded_sockets, shown_by
-from .proxies import proxying
-from .servers import (
-    Handler,
-    Peer,
-    black_hole,
-    repeating,
-    server_context,
-    serving,
-    unused_port,
-)
 
 KINDS = ["http", "https", "socks5"]
 
@@ -67,10 +67,10 @@ async def test_socks_has_three_kinds_of_addresses(host: str, kind: int) -> None:
                     assert proxy.asked == [f"{kind} {host} {site.port}"]
                 await site.all_ended()
     except OSError:
-        pytest.skip("no IPv6 here")
+        pytest.skip("requires IPv6")
 
 
-async def test_connect_names_addresses_of_ipv6_in_brackets() -> None:
+async def test_connect_sends_ipv6_addresses_in_brackets() -> None:
     async def handle(peer: Peer) -> None:
         asked.append((await peer.head()).head)
 
@@ -85,7 +85,7 @@ async def test_connect_names_addresses_of_ipv6_in_brackets() -> None:
 async def refused_by(
     by: Proxy, message: str, *, final: bool = False, host: str = "site.test"
 ) -> None:
-    """Check how connecting through a proxy fails."""
+    """Check the failure of connecting through a proxy."""
     with recorded_sockets() as made, pytest.raises(ConnectFailure, match=message) as caught:
         async with connected(Target("https", host, 443, by)):
             pass
@@ -97,7 +97,7 @@ async def refused_by(
 
 
 class TestFailures:
-    """What is said, and that nothing is left open."""
+    """The messages, and the absence of open sockets."""
 
     async def fails(
         self,
@@ -115,10 +115,10 @@ class TestFailures:
 
     @pytest.mark.parametrize("kind", KINDS)
     async def test_refused(self, kind: str) -> None:
-        by = Proxy.from_url(f"{kind}://me:secret@127.0.0.1:{unused_port()}")
+        by = Proxy.from_url(f"{kind}://me:secret@127.0.0.1:{closed_port()}")
         await refused_by(by, r"^the proxy cannot be reached: .*127\.0\.0\.1:\d+: .*refused$")
 
-    async def test_no_tls_of_an_https_proxy(self) -> None:
+    async def test_an_https_proxy_without_tls(self) -> None:
         async def handle(peer: Peer) -> None:
             await peer.received.receive()
             await peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -170,9 +170,9 @@ class TestFailures:
             ([b"\x05"], "^the proxy .* failed: it closed the connection"),
             ([b"HTTP/1.1 400 Bad Request\r\n\r\n"], "it is not a SOCKS5 proxy"),
             ([b"\x05\x09"], "it is not a SOCKS5 proxy"),
-            ([b"\x05\xff"], "asks for credentials; put them into its URL"),
-            ([b"\x05\x02"], "asks for credentials; put them into its URL"),
-            ([b"\x05\x01"], "asks for credentials; put them into its URL"),
+            ([b"\x05\xff"], "requires credentials; add them to its URL"),
+            ([b"\x05\x02"], "requires credentials; add them to its URL"),
+            ([b"\x05\x01"], "requires credentials; add them to its URL"),
             ([b"\x05\x00", b"\x05"], "^the proxy .* failed: it closed the connection"),
             ([b"\x05\x00", b"\x05\x01\x00\x01" + bytes(6)], "general"),
             ([b"\x05\x00", b"\x05\x05\x00\x01" + bytes(6)], "could not connect .*refused"),
@@ -193,20 +193,20 @@ class TestFailures:
         await self.fails(handle, message, url="socks5://{}", final="credentials" in message)
 
     @pytest.mark.parametrize("where", ["host", "username", "password"])
-    async def test_what_is_too_long_for_socks(self, where: str) -> None:
+    async def test_names_too_long_for_socks(self, where: str) -> None:
         long = "secret" * 50
         user, password = (long if where == part else "me" for part in ("username", "password"))
         url = f"socks5://{user}:{password}@{{}}"
         host = "x." * 200 + "test" if where == "host" else "site.test"
-        await self.fails(black_hole, "at most 255 bytes", url=url, host=host, final=True)
+        await self.fails(black_hole, "to 255 bytes each", url=url, host=host, final=True)
 
     async def test_socks_without_its_library(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "socksio", None)
         message = r"pip install 'gprochat-anyio\[socks\]'"
         await self.fails(black_hole, message, url="socks5://{}", final=True)
 
-    async def test_more_than_its_response_from_socks(self) -> None:
-        """It can only pass for what the site says, which TLS does not let through."""
+    async def test_surplus_data_from_socks(self) -> None:
+        """It counts as data from the site, which TLS rejects."""
 
         async def handle(peer: Peer) -> None:
             await peer.received.receive()
@@ -247,7 +247,7 @@ class TestOpeningSocket:
                     await anyio.wait_readable(theirs)
                     received += len(theirs.recv(65536))
 
-    async def test_waits_again_where_nothing_was_to_be_read(self) -> None:
+    async def test_waits_again_after_a_spurious_event(self) -> None:
         class Spurious(socket.socket):
             calls = 0
 

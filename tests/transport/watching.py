@@ -1,10 +1,12 @@
-"""Connections for a reactor to watch: over socket pairs, without a server."""
+"""Connections for a reactor to watch, over socket pairs and without a server."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from support.servers import repeating, serving
 
 from gprochat_anyio.transport._pool import Pool
 from gprochat_anyio.transport._reactor import current_reactor
@@ -13,7 +15,6 @@ from gprochat_anyio.transport._target import Target
 
 from .exchanges import get
 from .receivers import Listening
-from .servers import repeating, serving
 
 HERE = Target("http", "site.test", 80)
 

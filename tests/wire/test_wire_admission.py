@@ -1,4 +1,5 @@
-"""The embedded site and the testing kit refuse by one implementation, with the same bytes."""
+"""The embedded site and the testing kit share the code that refuses requests, with the same
+bytes."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ from typing import Any, NamedTuple
 
 import anyio
 import pytest
-from bad_requests import BAD_REQUESTS, PASSWORD, SECRET_KEY, USER, asking
 from starlette.types import Message
+from support.bad_requests import BAD_REQUESTS, PASSWORD, SECRET_KEY, USER, asking
 
 import gprochat_anyio
 from gprochat_anyio._wire import admission
@@ -38,7 +39,7 @@ async def from_the_embedded_site(path: str, body: bytes) -> Refused:
         if requests:
             return requests.pop()
         await gone.wait()
-        pytest.fail("the site is not done with its client")
+        pytest.fail("the site waits for its client")
 
     async def send(message: Any) -> None:
         sent.append(message)
@@ -85,7 +86,7 @@ async def test_both_sites_refuse_with_the_same_bytes(path: str, body: bytes) -> 
     assert (refused.content_type is None) == (refused.body == b"")
 
 
-async def test_what_the_list_is_made_of_is_let_in() -> None:
+async def test_the_unmodified_request_is_accepted() -> None:
     with scripted_site("let in", secret_key=SECRET_KEY, password=PASSWORD) as site:
         connection = site.connect()
         body = asking(USER, USER | {"role": "model"}, USER)
@@ -114,10 +115,11 @@ def test_there_is_one_implementation() -> None:
         assert sum(rule in source for source in sources) == 1, rule
 
 
-def test_the_testing_kit_needs_nothing_of_the_site() -> None:
+@pytest.mark.slow
+def test_the_testing_kit_does_not_import_the_site() -> None:
     code = (
         "import sys\n"
-        "sys.modules |= dict.fromkeys(['starlette', 'hypercorn', 'gprochat_anyio.site'])\n"
+        "sys.modules |= dict.fromkeys(['starlette', 'h11', 'gprochat_anyio.site'])\n"
         "from gprochat_anyio.testing import *\n"
         "with scripted_site('ok') as site: assert site.url"
     )

@@ -1,4 +1,4 @@
-"""Errors of models' APIs, and the settings of their wires."""
+"""Errors of model APIs, and the settings of their clients."""
 
 from __future__ import annotations
 
@@ -76,9 +76,11 @@ class TestBodies:
             (429, b"<html>", RateLimitError, "wait a while"),
             (404, {"error": {"message": "model 'x' not found"}}, SiteError, "model 'x' not found"),
             (404, b"404 page not found", UnexpectedResponseError, "often it ends with /v1"),
-            (404, {"detail": ["odd"]}, UnexpectedResponseError, "no type"),
+            (404, {"detail": ["odd"]}, UnexpectedResponseError, "without a content type"),
             (404, [], UnexpectedResponseError, "404"),
-            (500, b" ", SiteError, "500 (Internal Server Error)."),
+            (500, b" ", SiteError, "500 (Internal Server Error). It gives no reason; ask again"),
+            (413, b"<html>", SiteError, "is too large for "),
+            (413, {"error": {"message": "too long"}}, SiteError, "too long"),
             (500, b"oops", UnexpectedResponseError, "500"),
             (500, {"error": {"code": "boom"}}, SiteError, "Its code is boom."),
             (599, {"error": {"message": "m"}}, SiteError, "status 599. The"),
@@ -136,11 +138,11 @@ class TestBodies:
         assert error.code is not None
         assert len(error.code) < 500
 
-    def test_a_server_that_wants_a_key(self) -> None:
+    def test_a_server_that_requires_a_key(self) -> None:
         wire = OpenAIWire("m")
         error = wire.read_error(401, {}, b"{}")
         assert str(error) == (
-            "the model's server asks for an API key; set api_key (OPENAI_API_KEY)."
+            "the model's server requires an API key; set api_key (OPENAI_API_KEY)."
         )
 
     @given(st.binary(), st.integers(100, 599))
@@ -152,7 +154,7 @@ class TestBodies:
 class TestKeys:
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 503])
     @every_api
-    def test_are_in_no_error(self, status: int, api: str) -> None:
+    def test_are_not_in_errors(self, status: int, api: str) -> None:
         words = f"{'x' * 295} {KEY} {KEY}"
         headers = {"content-type": f"text/{KEY}", "retry-after": KEY, "content-encoding": KEY}
         error = {"message": words, "code": KEY, "type": KEY, "status": KEY}
@@ -173,7 +175,7 @@ class TestKeys:
 
     @pytest.mark.parametrize("key", ["two words", "a\r\nb: c", "ключ", "\x7f", "tab\t", 5, b"x"])
     @pytest.mark.parametrize("kind", [OpenAIWire, GeminiWire])
-    def test_of_other_characters_are_refused(self, kind: Any, key: Any) -> None:
+    def test_with_other_characters_are_refused(self, kind: Any, key: Any) -> None:
         with pytest.raises(ValueError, match="api_key") as raised:
             kind("m", api_key=key)
         assert str(key) not in str(raised.value)
@@ -181,7 +183,7 @@ class TestKeys:
         assert raised.value.__context__ is None
 
     @pytest.mark.parametrize("key", ["", None])
-    def test_gemini_needs_one(self, key: Any) -> None:
+    def test_gemini_requires_one(self, key: Any) -> None:
         with pytest.raises(ValueError, match=r"api_key \(GEMINI_API_KEY\)"):
             GeminiWire("m", api_key=key)
 

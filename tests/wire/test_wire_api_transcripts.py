@@ -1,4 +1,4 @@
-"""Recorded replies of models' APIs: split, cut and ended at every byte."""
+"""Recorded replies of model APIs: split, truncated and ended at every byte."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_reply_that_is_cut(transcript: ApiTranscript) -> None:
 
 
 @every_reply
-def test_the_head_of_a_reply_is_good(transcript: ApiTranscript) -> None:
+def test_the_head_of_a_reply_is_accepted(transcript: ApiTranscript) -> None:
     for framed in (True, False):
         assert WIRES[transcript.api].check_reply_head(200, transcript.fields, framed=framed) is None
 
@@ -94,7 +94,7 @@ JSON = st.recursive(
 
 
 def odd(*usual: object, **fields: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
-    """Return a strategy for what a field usually holds, or an object with fields, or anything."""
+    """Return a strategy for a field's usual values, objects with fields, or any JSON."""
     mapping = st.fixed_dictionaries({}, optional=fields)
     return st.sampled_from(usual) | JSON if usual else mapping | JSON
 

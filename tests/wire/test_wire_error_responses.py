@@ -33,7 +33,7 @@ HTML = {"content-type": "text/html"}
         (200, {"content-type": "text/plain; charset=latin-1"}, True, "latin-1"),
         (200, {"content-encoding": "gzip"}, True, "compressed (gzip)"),
         (500, {"content-encoding": "br"}, True, "compressed (br)"),
-        (200, {"content-type": "text/plain"}, False, "does not say where it ends"),
+        (200, {"content-type": "text/plain"}, False, "neither a length nor chunked"),
         (301, {}, True, "redirect (status 301)"),
         (307, {"location": "https://elsewhere"}, True, "redirect"),
     ],
@@ -59,14 +59,16 @@ def test_heads(status: int, headers: dict[str, str], framed: bool, says: str | N
         (500, {}, {"message": "Quota exceeded for"}, RateLimitError, "Quota"),
         (429, {"retry-after": "9"}, {"message": "x"}, RateLimitError, "wait 9 s"),
         (429, HTML, None, RateLimitError, "wait a while"),
-        (500, {}, None, SiteError, "no reason"),
+        (500, {}, None, SiteError, "Ask again, and check the URL"),
+        (413, {}, None, SiteError, "shorten the prompt"),
+        (413, {}, {"message": "at most 4 MiB"}, SiteError, "The site says: at most 4 MiB"),
         (503, HTML, None, UnexpectedResponseError, "text/html"),
-        (404, {}, None, UnexpectedResponseError, "no type"),
+        (404, {}, None, UnexpectedResponseError, "without a content type"),
         (401, HTML, None, UnexpectedResponseError, "401"),
         (201, {"content-type": "text/plain"}, None, UnexpectedResponseError, "201"),
     ],
 )
-def test_error_answers(
+def test_error_responses(
     status: int,
     headers: dict[str, str],
     body: dict[str, object] | None,
@@ -85,13 +87,13 @@ def test_error_answers(
     "body",
     [b"<html>", b"[1]", b'{"error": "text"}', b'{"error": {"message": 7}}', b"\xff", b"[" * 99999],
 )
-def test_an_error_answer_of_another_shape(body: bytes) -> None:
+def test_an_error_response_of_another_shape(body: bytes) -> None:
     error = read_error(500, {}, body)
     assert type(error) is UnexpectedResponseError
     assert error.site_message is None
 
 
-def test_foreign_texts_can_not_drive_a_terminal_or_fill_it() -> None:
+def test_foreign_texts_cannot_drive_a_terminal_or_fill_it() -> None:
     body = json.dumps({"error": {"message": "\x1b[2J\n" + "x" * 9999}}).encode()
     shown = str(read_error(500, {}, body))
     assert shown.isprintable()
@@ -99,7 +101,7 @@ def test_foreign_texts_can_not_drive_a_terminal_or_fill_it() -> None:
 
 
 @given(st.binary(), st.integers(100, 599))
-def test_any_error_answer_is_an_error(body: bytes, status: int) -> None:
+def test_any_error_response_is_an_error(body: bytes, status: int) -> None:
     assert str(read_error(status, {}, body))
 
 

@@ -45,7 +45,7 @@ class TestRequests:
         wire = GeminiWire("a/../b?c#d", api_key=KEY)
         assert wire.path == "/models/a%2F..%2Fb%3Fc%23d:streamGenerateContent?alt=sse"
 
-    def test_the_key_shows_nowhere(self) -> None:
+    def test_the_key_is_not_shown(self) -> None:
         wire = GeminiWire("m", api_key=KEY)
         assert KEY not in repr(wire) + repr(wire.headers) + repr(vars(wire)) + wire.path
         assert repr(wire) == "<GeminiWire m>"
@@ -95,7 +95,7 @@ class TestEvents:
         value = told(None, "STOP", content={"parts": parts}, index=index)
         assert reply(value) == Decoded("AB", "stop", None, is_whole=True)
 
-    def test_text_behind_a_finish_reason_counts(self) -> None:
+    def test_text_after_a_finish_reason_counts(self) -> None:
         """Early models repeat the reason in each event."""
         expected = Decoded("ab", "stop", None, is_whole=True)
         assert reply(told("a", "STOP"), told("b", "STOP")) == expected
@@ -123,7 +123,7 @@ class TestFailures:
         assert decoded.text == before
         assert decoded.error == (
             SiteError,
-            f"the Gemini API held the reply back ({reason}). The Gemini API says: Too risky",
+            f"the Gemini API withheld the reply ({reason}). The Gemini API says: Too risky",
             {
                 "status": 200,
                 "code": "content_filter",
@@ -146,16 +146,18 @@ class TestFailures:
         assert facts["code"] == "content_filter"
         assert reply(value).text == ""
 
-    def test_a_model_that_gives_up(self) -> None:
+    def test_other_finish_reasons_are_failures(self) -> None:
         decoded = reply(told("a"), told(None, "MALFORMED_FUNCTION_CALL"))
         kind, message, facts = decoded.error
         assert (decoded.text, kind) == ("a", SiteError)
-        assert message == ("the Gemini API gave the reply up. Its code is MALFORMED_FUNCTION_CALL.")
+        assert message == (
+            "the Gemini API abandoned the reply. Its code is MALFORMED_FUNCTION_CALL."
+        )
         assert facts["code"] == "MALFORMED_FUNCTION_CALL"
 
     def test_the_limit_of_tokens(self) -> None:
         assert reply(told("a", "MAX_TOKENS")).finish_reason == "length"
-        assert "limit of tokens" in reply(told(None, "MAX_TOKENS")).error[1]
+        assert "token limit" in reply(told(None, "MAX_TOKENS")).error[1]
 
     def test_errors_within_the_stream(self) -> None:
         overloaded = {"error": {"code": 503, "message": "Overloaded.", "status": "UNAVAILABLE"}}

@@ -1,4 +1,4 @@
-"""Signing and the client's requests, without I/O."""
+"""Signatures and requests of clients, without I/O."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from gprochat_anyio import Message, UnexpectedResponseError
 from gprochat_anyio._wire.gprochat import decode_auth, encode_auth, encode_generate, sign
 
 
-def test_sign_is_that_of_the_original() -> None:
+def test_sign_agrees_with_the_original() -> None:
     expected = "e753bb3fc52993a1ab6b78660ef4745b73a9c887ddc752634026206bbc7e74eb"
     assert sign(1763841600000, "a", "s3cr3t-ключ") == expected
 
 
-def test_generate_takes_the_time_now() -> None:
+def test_generate_uses_the_current_time() -> None:
     before = time.time_ns() // 1_000_000
     body = json.loads(encode_generate([Message("user", "x")], secret_key="", password=None))
     assert before <= body["time"] <= time.time_ns() // 1_000_000
@@ -26,12 +26,12 @@ def test_generate_takes_the_time_now() -> None:
 
 
 class Markup(str):
-    """A text that is not exactly a str, as template engines and NumPy have them."""
+    """A subclass of str, as template engines and NumPy have."""
 
     __slots__ = ()
 
 
-def test_a_request_has_the_bytes_that_browsers_send() -> None:
+def test_a_request_has_the_same_bytes_as_a_browsers() -> None:
     text = 'é😀\u2028\x00\x1f\x7f</script>"\\\n'
     body = encode_generate(
         [Message("user", "a"), Message("assistant", "b"), Message("user", text)],
@@ -68,6 +68,6 @@ def test_auth(body: bytes, right: bool) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"code": 1}', b'{"code": false}', b"<html>"])
-def test_auth_of_something_else(body: bytes) -> None:
+def test_invalid_auth_responses(body: bytes) -> None:
     with pytest.raises(UnexpectedResponseError, match="URL"):
         decode_auth(body)

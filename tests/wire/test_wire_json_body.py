@@ -1,4 +1,4 @@
-"""JSON bodies: the same bytes whatever encodes them, and readers that raise one error."""
+"""JSON bodies: the same bytes from any encoder, and readers that raise one kind of error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_half_a_surrogate_pair_becomes_its_escape() -> None:
     assert encode_json({"a": "\ud800é"}) == '{"a":"\\ud800é"}'.encode()
 
 
-def test_what_json_does_not_have_is_an_error() -> None:
+def test_values_without_json_are_errors() -> None:
     with pytest.raises(TypeError, match="object"):
         encode_json(object())
 

@@ -1,4 +1,4 @@
-"""Lists of an API's models: the names in them, and what is not such a list."""
+"""Lists of an API's models: their names, and invalid lists."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_names(api: str, value: Any, page: ModelPage) -> None:
 
 @pytest.mark.parametrize("api", WIRES)
 @pytest.mark.parametrize("body", ["", "<html>", "5", '"data"', "{}", '{"data": 5, "models": 5}'])
-def test_something_else(api: str, body: str) -> None:
+def test_invalid_lists(api: str, body: str) -> None:
     error = WIRES[api].read_models(body.encode())
     assert isinstance(error, UnexpectedResponseError)
     assert "something other than a list of models; check base_url" in str(error)

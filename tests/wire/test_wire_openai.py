@@ -1,4 +1,4 @@
-"""OpenAI's API: requests, and replies in all the dialects that servers have."""
+"""OpenAI's API: requests, and replies in the dialects of its servers."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TestRequests:
         assert json.loads(wire.encode(HISTORY)).get("stream_options") == options
 
     @pytest.mark.parametrize("key", [KEY, None, ""])
-    def test_the_key_is_in_a_header_alone(self, key: str | None) -> None:
+    def test_the_key_is_only_in_a_header(self, key: str | None) -> None:
         wire = OpenAIWire("m", api_key=key)
         assert wire.headers.get("Authorization") == (f"Bearer {KEY}" if key else None)
         assert KEY not in repr(wire) + repr(wire.headers) + repr(vars(wire))
@@ -168,14 +168,14 @@ class TestEvents:
         first = {"choices": [], "usage": {"prompt_tokens": 3}}
         assert reply(first, said("Hi", "stop")).usage == Usage(3, 0)
 
-    def test_damage_behind_the_finish_reason_is_ignored(self) -> None:
+    def test_damage_after_the_finish_reason_is_ignored(self) -> None:
         whole = Decoded("Hi", "stop", None, is_whole=True)
         assert reply(said("Hi", "stop"), b"[DONE]", b"{", said("x")) == whole
         assert reply(said("Hi", "stop"), b"{", said("x")) == whole
         huge = b"x" * (MAX_EVENT_SIZE + 1)
         assert decode("openai", [event(said("Hi", "stop")), huge, event(said("x"))]) == whole
 
-    def test_an_error_behind_the_finish_reason_counts(self) -> None:
+    def test_an_error_after_the_finish_reason_counts(self) -> None:
         assert reply(said("Hi", "stop"), {"error": {"message": "m"}}).error[0] is SiteError
         assert reply(said("Hi", "stop"), said(None, "content_filter")).error[0] is SiteError
 
@@ -187,7 +187,7 @@ class TestFailures:
         assert reply(said("a"), data, said("b", "stop")) == expected
 
     def test_half_a_surrogate_pair(self) -> None:
-        expected = Decoded("aé", failure="it holds half a surrogate pair, which is not text")
+        expected = Decoded("aé", failure="it holds a lone surrogate, which is not valid text")
         value = json.dumps(said("é\ud83d?", "stop")).encode()
         assert reply(said("a"), value) == Decoded(expected.text, "stop", failure=expected.failure)
 
@@ -210,8 +210,8 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("reason", "says", "code"),
         [
-            ("content_filter", "the model's server held the reply back", "content_filter"),
-            ("error", "the model's server gave the reply up", "error"),
+            ("content_filter", "the model's server withheld the reply", "content_filter"),
+            ("error", "the model's server abandoned the reply", "error"),
         ],
     )
     def test_reasons_that_are_failures(self, reason: str, says: str, code: str) -> None:
@@ -226,7 +226,7 @@ class TestFailures:
         for values in ([said("", "length")], [said(""), said(None, "length")]):
             kind, message, facts = reply(*values).error
             assert (kind, facts["code"]) == (SiteError, "length")
-            assert "limit of tokens before the first text" in message
+            assert "token limit before the first text" in message
 
     @pytest.mark.parametrize(
         ("data", "status", "says"),
@@ -280,7 +280,7 @@ class TestFailures:
         assert KEY not in repr(decoded)
 
 
-def test_a_finish_reason_of_the_servers_own_is_short_and_holds_no_key() -> None:
+def test_a_custom_finish_reason_is_short_and_holds_no_key() -> None:
     decoder = WIRES["openai"].decoder(None)
     text = decoder.feed(event(said("a", reason=f"{KEY} {'x' * 200}")))
     assert text == "a"
@@ -289,7 +289,7 @@ def test_a_finish_reason_of_the_servers_own_is_short_and_holds_no_key() -> None:
     assert len(decoder.finish_reason) <= 100
 
 
-def test_a_usage_below_zero_is_none() -> None:
+def test_a_negative_usage_is_ignored() -> None:
     decoder = WIRES["openai"].decoder(None)
     usage = {"prompt_tokens": -5, "completion_tokens": 1}
     decoder.feed(event({"choices": [], "usage": usage}))

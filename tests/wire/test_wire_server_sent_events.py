@@ -1,4 +1,4 @@
-"""Server-sent events, over any split of their bytes."""
+"""Server-sent events, for any split of their bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read(parts: Iterable[bytes], *, finish: bool = False) -> list[Event]:
 
 
 def model(stream: bytes) -> list[Event]:
-    """Read a whole stream in the simplest way."""
+    """Read a complete stream in the simplest way."""
     events: list[Event] = []
     kind, values = "message", list[bytes]()
     lines = re.split(rb"\r\n|\n|\r", stream.removeprefix(b"\xef\xbb\xbf"))
@@ -87,7 +87,7 @@ STREAM = st.lists(st.sampled_from([*PIECES, b"event: x", b"error: y", b"\n\ndata
 
 
 @given(STREAM)
-def test_a_stream_reads_as_the_standard_has_it(pieces: list[bytes]) -> None:
+def test_streams_of_the_standard(pieces: list[bytes]) -> None:
     assert read(pieces) == model(b"".join(pieces))
     assert read(single_bytes(b"".join(pieces))) == model(b"".join(pieces))
 
