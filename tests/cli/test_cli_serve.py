@@ -14,6 +14,7 @@ from support.raw_site import environment, running
 
 from gprochat_anyio import AuthenticationError, Client
 from gprochat_anyio.cli._main import gprochat
+from gprochat_anyio.cli._output import Output, PipeClosedError
 
 BACKENDS = ["asyncio", "trio"]
 
@@ -92,11 +93,29 @@ def test_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.stderr.startswith("gprochat: ")
 
 
-def test_the_url_is_all_of_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def served_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the site by one that ends as soon as it is served."""
+
     async def once(*, task_status: anyio.abc.TaskStatus[str], **_: object) -> None:
         task_status.started("http://127.0.0.1:1")
 
     monkeypatch.setattr("gprochat_anyio.site.serve", once)
+
+
+@pytest.mark.usefixtures("served_once")
+def test_the_url_is_all_of_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPROCHAT_PASSWORD", "word")
     result = serve("--port=0")
     assert (result.stdout, result.exit_code) == ("http://127.0.0.1:1\n", 0)
+
+
+@pytest.mark.usefixtures("served_once")
+def test_a_closed_stdout_does_not_end_the_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(self: Output, text: str) -> None:
+        raise PipeClosedError
+
+    monkeypatch.setattr(Output, "write", closed)
+    result = serve("--port=0")
+    assert result.exit_code == 0
+    assert "gprochat: serving at http://127.0.0.1:1\n" in result.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,7 +15,8 @@ import anyio
 import anyio.to_thread
 import pytest
 from anyio.lowlevel import checkpoint
-from support.prompted import pool_of
+from support.prompted import closed, pool_of
+from support.raw_site import HEAD, Exchange, raw_site
 from support.response_bytes import REPLY_HEAD
 from support.scripted import reply
 from support.servers import Handler, Peer, client_context, repeating, server_context, serving
@@ -30,6 +32,13 @@ async def open_ended(peer: Peer) -> None:
     await peer.request()
     await peer.send(REPLY_HEAD + Say("one").data)
     await peer.until_closed()
+
+
+def open_until_left(exchange: Exchange) -> None:
+    """Behave like the script `OPEN_ENDED`, for a client of another event loop."""
+    exchange.send(HEAD)
+    exchange.text("one")
+    exchange.until_left()
 
 
 @asynccontextmanager
@@ -192,6 +201,46 @@ async def test_a_stream_that_is_dropped_by_another_thread() -> None:
             await anyio.to_thread.run_sync(kept.clear)
         with anyio.fail_after(10):
             await site.until(lambda: not site.open_connections)
+
+
+@pytest.mark.slow
+async def test_a_dropped_stream_is_closed_even_if_its_observer_fails(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Failing(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            if vars(record).get("gprochat_event") == "request.left":
+                raise LookupError
+            return True
+
+    failing, logger = Failing(), logging.getLogger("gprochat_anyio")
+    caplog.set_level(logging.DEBUG, logger.name)
+    logger.addFilter(failing)
+    try:
+        async with live_site(OPEN_ENDED) as site, site.client() as client:
+            chunks = client.stream("hi")
+            await chunks.__aenter__()
+            with warned_of("use `async with client.stream(...)`"):
+                del chunks
+            await closed(site)
+    finally:
+        logger.removeFilter(failing)
+    assert caplog.messages[-1] == "an observer failed when a dropped ReplyStream ended"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_stream_that_is_dropped_after_its_loop_has_ended(backend: str) -> None:
+    kept = []
+
+    async def leave_open(client: Client) -> None:
+        kept.append(client.stream("hi"))
+        await kept[0].__aenter__()
+
+    with raw_site(open_until_left) as site:  # whose thread ends when the connection is closed
+        anyio.run(leave_open, Client(site.url, trust_env=False), backend=backend)
+        with warned_of("use `async with client.stream(...)`"):
+            kept.clear()
 
 
 @pytest.mark.slow

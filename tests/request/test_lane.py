@@ -137,6 +137,17 @@ def test_gives_up_a_request_that_is_refused_while_others_succeed() -> None:
     assert verdicts == [True, True, True, False]
 
 
+def test_a_request_beyond_the_limit_pauses_for_as_long_as_it_is_told() -> None:
+    lane = Lane(4, adaptive=True)
+    *_, refused = started(lane, 2, may_be_held=True)
+    refuse(lane, refused)
+    (mine,) = started(lane, 1)
+    assert mine.is_beyond
+    error = RateLimitError("", status=429, retry_after=9.0)
+    assert lane.refused(mine, error, STEADY, 1.0)
+    assert (lane.limit, lane.resumes, mine.backoff) == (1, 10.0, 0.0)
+
+
 def test_a_fixed_limit_only_pauses() -> None:
     lane = Lane(4, adaptive=False)
     (request, *_) = started(lane, 2)

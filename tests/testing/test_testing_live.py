@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -78,6 +80,21 @@ async def test_a_client_that_stops_reading_and_one_that_resets() -> None:
                 await stream.receive()
             await site.until(lambda: not site.open_connections)  # closed with data unread: a reset
             assert site.requests[0].outcome == "left"
+
+
+async def test_a_client_that_has_left_before_its_connection_is_accepted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def has_left(accepted: socket.socket) -> SocketStream:
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    with anyio.fail_after(10):
+        async with live_site("whole") as site, site.client(retry=ONCE) as client:
+            with monkeypatch.context() as patch:
+                patch.setattr(SocketStream, "from_socket", has_left)
+                with pytest.raises(SiteConnectionError):
+                    await client.ask("Hi")
+            assert (await client.ask("Hi")).text == "whole"
 
 
 @pytest.mark.slow
