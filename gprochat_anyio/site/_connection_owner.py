@@ -38,8 +38,8 @@ class ServerLimits:
 
     @property
     def shortest(self) -> float:
-        """The shortest of the times, except for `unread_seconds`."""
-        return min(self.idle_seconds, self.head_seconds, self.body_seconds, self.lingering_seconds)
+        """The shortest of the times that a connection spends receiving."""
+        return min(self.idle_seconds, self.head_seconds, self.body_seconds)
 
 
 class ConnectionOwner(Protocol):

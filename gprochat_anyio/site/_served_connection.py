@@ -99,7 +99,8 @@ class ServedConnection:
     def due(self, now: float) -> float:
         """Return the time of the next check of the deadline.
 
-        It is never later than the end of a phase that begins meanwhile: phases need no timers.
+        It is never later than the end of a phase that begins meanwhile, so that phases need no
+        timers. Only the last phase, which is shorter than the others, has its own.
         """
         limits = self._owner.limits
         deadline = self._deadline
@@ -131,8 +132,7 @@ class ServedConnection:
         if self._connection.closed:
             return
         self._connection.close()
-        if self._entry is not None:
-            self._owner.reactor.drop_deadline(self._entry)
+        self._drop_entry()
         if self._cycle is not None:
             self._cycle.abandon()
         self._owner.closed(self)
@@ -237,10 +237,16 @@ class ServedConnection:
                 self._deadline = now + limits.body_seconds
             case _Phase.LINGERING:
                 self._deadline = now + limits.lingering_seconds
+                self._drop_entry()
             case _:
                 self._deadline = math.inf
         if self._entry is None:
             self._entry = self._owner.reactor.add_deadline(self.due(now), self)
+
+    def _drop_entry(self) -> None:
+        if self._entry is not None:
+            self._owner.reactor.drop_deadline(self._entry)
+            self._entry = None
 
     def _refuse(self, status: int) -> None:
         """Respond with an error if no response has begun, and close the connection."""

@@ -90,6 +90,22 @@ class TestDeadlines:
         assert served.wait(0.1)
         assert served.is_closed
 
+    async def test_only_the_end_of_a_connection_has_a_timer_of_its_own(
+        self, served: Served
+    ) -> None:
+        """The other phases are found by a check every few seconds: idle connections are many."""
+        before = served.connection._entry
+        assert before
+        assert before.at == served.connection.due(served.owner.now) == served.owner.now + 5
+        served.owner.now += 1
+        served.connection.feed(POST)
+        assert served.connection._entry is before
+        served.connection.feed(b"invalid\r\n\r\n")
+        assert before.watched is None
+        last = served.connection._entry
+        assert last
+        assert last.at == served.owner.now + 4
+
     async def test_a_head(self, served: Served) -> None:
         served.wait(4.9)
         served.connection.feed(GET[:5])
