@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import traceback
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -68,21 +68,6 @@ async def as_async(prompts: Any) -> AsyncGenerator[Any]:
     for prompt in prompts:
         await checkpoint()
         yield prompt
-
-
-class _Waiting:
-    """An async iterator without `aclose` that waits for ever once it is exhausted."""
-
-    def __init__(self, *prompts: str) -> None:
-        self.prompts = list(prompts)
-
-    def __aiter__(self) -> AsyncIterator[str]:
-        return self
-
-    async def __anext__(self) -> str:
-        if not self.prompts:
-            await anyio.sleep_forever()
-        return self.prompts.pop(0)
 
 
 FORMS: list[Any] = [
