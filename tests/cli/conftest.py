@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 from support.raw_site import environment
+from support.terminal import (
+    chat,  # noqa: F401 - a fixture
+)
 
 
 @pytest.fixture(autouse=True)
