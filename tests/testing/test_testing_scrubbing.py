@@ -1,4 +1,4 @@
-"""Recordings hold no password and no key, whatever word it is."""
+"""Secrets that are blotted out of a recording: passwords and keys, whatever words they are."""
 
 from __future__ import annotations
 
