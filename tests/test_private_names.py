@@ -37,7 +37,7 @@ ALSO: dict[str, str] = {
     "batch/test_lease_keeper.py": (
         "_request.leased_limiter.Demand _request.request_events.Observed"
     ),
-    "batch/test_batch_files.py": "_request.reply.Reply _request.reply.Timing",
+    "batch/test_batch_records.py": "_request.reply.Reply _request.reply.Timing",
     "cli/test_cli_check.py": "transport._tls",
     "cli/test_cli_help.py": "__main__",
     "client/test_client.py": (

@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from support.raw_site import environment
+from support.terminal import (
+    chat,  # noqa: F401 - a fixture
+)
 
 
 @pytest.fixture(autouse=True)
@@ -20,3 +24,9 @@ def _no_user_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _short_waits(short_backoff: None) -> None:
     """Retry without long waits."""
+
+
+@pytest.fixture
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in set(os.environ) - environment().keys():
+        monkeypatch.delenv(name)

@@ -4,33 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
-import anyio
 import pytest
-from support.blocked import all_tasks_blocked
-from support.embedded_site import ROOT
 from support.http_libraries import httpx
-from support.loops import VIRTUAL_LOOPS
-from support.prompted import closed, pool_of
-from support.response_bytes import REPLY_HEAD
+from support.log_events import BROKEN, LOGGER, OK, fan_out_of_one, fields, names, told
+from support.loops import virtual
 from support.scripted import reply
 
-from gprochat_anyio import (
-    Client,
-    Fleet,
-    GPROChat,
-    GPROChatError,
-    Retry,
-    Timeouts,
-    Usage,
-    fan_out,
-    gather,
-    race,
-)
+from gprochat_anyio import Client, GPROChatError, Retry, Usage, gather, race
 from gprochat_anyio._request.observers import Observers
 from gprochat_anyio._request.request_events import Observed
 from gprochat_anyio.site import Finish
@@ -42,43 +26,12 @@ from gprochat_anyio.testing import (
     Refuse,
     Reply,
     Say,
-    Script,
     live_site,
     scripted_site,
 )
 
-virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
-
 URL = "http://site.test"
-LOGGER = "gprochat_anyio"
-PREFIX = "gprochat_"
 WHOLE = ["request.started", "connection.made", "reply.started", "request.done"]
-DOCUMENT = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture
-def heard(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    caplog.set_level(logging.DEBUG, LOGGER)
-    return caplog
-
-
-def fields(record: logging.LogRecord) -> dict[str, Any]:
-    given = vars(record).items()
-    return {key.removeprefix(PREFIX): value for key, value in given if key.startswith(PREFIX)}
-
-
-def told(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    return [fields(record) for record in caplog.records if record.name == LOGGER]
-
-
-def names(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [event["event"] for event in told(caplog)]
-
-
-def documented() -> dict[str, tuple[str, set[str]]]:
-    """Return the documented levels and fields of each event."""
-    rows = re.findall(r"^\| `([a-z_.]+)` \| ([A-Z]+) \|.*\|(.*)\|$", DOCUMENT, re.MULTILINE)
-    return {event: (level, set(re.findall(r"`(\w+)`", shown))) for event, level, shown in rows}
 
 
 @virtual
@@ -167,118 +120,6 @@ async def test_retries(caplog: Any, level: int) -> None:
         assert told(caplog)[-1]["attempts"] == 3
 
 
-async def leave(client: Client) -> None:
-    async with client.stream("Hi") as chunks:
-        await chunks.receive()
-
-
-async def leave_the_handling_of_another_error(client: Client) -> None:
-    try:
-        raise LookupError  # noqa: TRY301 - to be handled meanwhile
-    except LookupError:
-        await leave(client)
-
-
-async def stop(client: Client) -> None:
-    async with client.stream("Hi") as chunks, anyio.create_task_group() as tasks:
-        await chunks.receive()
-        tasks.start_soon(chunks.read)
-        await all_tasks_blocked()
-        chunks.stop()
-
-
-async def fail_in_the_block(client: Client) -> None:
-    async with client.stream("Hi") as chunks:
-        await chunks.receive()
-        raise LookupError
-
-
-async def be_cancelled(client: Client) -> None:
-    with anyio.move_on_after(1):
-        await client.ask("Hi")
-
-
-async def be_cancelled_in_the_block(client: Client) -> None:
-    with anyio.move_on_after(1):
-        async with client.stream("Hi") as chunks:
-            await chunks.receive()
-            await anyio.sleep(9)
-
-
-async def ask(client: Client) -> None:
-    await client.ask("Hi")
-
-
-async def be_slow(client: Client) -> None:
-    async with client.stream("Hi") as chunks:
-        await chunks.receive()
-        await anyio.sleep(99)
-        await chunks.receive()
-
-
-async def leave_before_the_error(client: Client) -> None:
-    async with client.stream("Hi") as chunks:
-        await chunks.receive()
-        await anyio.sleep(1)
-
-
-async def close_a_generator(client: Client) -> None:
-    pieces = GPROChat.create_async_generator(
-        "", [{"role": "user", "content": "Hi"}], url=client.url
-    )
-    async for _ in pieces:
-        break
-    await pieces.aclose()
-
-
-NOTHING = [Say(""), Hang()]
-BEGUN = [Say("some"), Hang()]
-BROKEN = [Say("some"), Drop()]
-MALFORMED = Raw(REPLY_HEAD + Say("some").data + Say(b"\xff").data)
-OK = Raw(reply("ok"))
-
-
-@virtual
-@pytest.mark.parametrize(
-    ("script", "way", "expected"),
-    [
-        (BEGUN, leave, "left"),
-        (BEGUN, leave_the_handling_of_another_error, "left"),
-        (BEGUN, stop, "left"),
-        (BEGUN, fail_in_the_block, "left LookupError"),
-        (BEGUN, close_a_generator, "left"),
-        (BEGUN, be_cancelled, "cancelled cancelled"),
-        (NOTHING, be_cancelled, "cancelled cancelled"),
-        (BEGUN, be_cancelled_in_the_block, "cancelled cancelled"),
-        (NOTHING, ask, "failed RequestTimeoutError first_chunk"),
-        (BEGUN, ask, "failed RequestTimeoutError idle"),
-        (BEGUN, be_slow, "failed RequestTimeoutError idle"),
-        (BROKEN, ask, "failed ReplyInterruptedError"),
-        (BROKEN, leave_before_the_error, "failed ReplyInterruptedError"),
-        (MALFORMED, leave_before_the_error, "failed ReplyInterruptedError"),
-        (Refuse(401, "Invalid password."), ask, "failed AuthenticationError 401"),
-        (OK, ask, "done"),
-        (OK, leave, "done"),
-        (OK, fail_in_the_block, "done"),
-    ],
-)
-async def test_each_request_has_one_end(heard: Any, script: Reply, way: Any, expected: str) -> None:
-    limits = Timeouts(first_chunk=5, idle=5, total=50)
-    async with scripted_site(script) as site:
-        async with site.client(timeouts=limits, retry=Retry(attempts=1)) as client:
-            with suppress(GPROChatError, LookupError):
-                await way(client)
-    (end,) = [
-        e for e in told(heard) if re.fullmatch("request.(done|failed|left|cancelled)", e["event"])
-    ]
-    assert names(heard)[-1] == end["event"]
-    why = [end.get(name) for name in ("error", "status", "phase")]
-    assert " ".join(str(word) for word in why if word) == expected.partition(" ")[2]
-    assert end["event"] == f"request.{expected.partition(' ')[0]}"
-    began = "reply.started" in names(heard)
-    assert end["characters"] == (0 if not began else 2 if script is OK else 4)
-
-
 @virtual
 async def test_a_rate_limit_in_a_fan_out(caplog: Any) -> None:
     caplog.set_level(logging.INFO, LOGGER)
@@ -351,12 +192,6 @@ async def calls_of_the_log(monkeypatch: Any, level: int, chunks: int) -> int:
     return calls
 
 
-async def fan_out_of_one(client: Client) -> None:
-    async with fan_out(client, ["Hi"]) as events:
-        async for _ in events:
-            pass
-
-
 async def test_one_level_check_for_a_request_and_none_for_text(monkeypatch: Any) -> None:
     for chunks in (1, 100):
         assert await calls_of_the_log(monkeypatch, logging.WARNING, chunks) == 2
@@ -382,75 +217,3 @@ async def test_no_content_in_any_field(heard: pytest.LogCaptureFixture) -> None:
     assert len(told(heard)) > 8
     for record in heard.records:
         assert "canary" not in json.dumps(vars(record), default=repr)
-
-
-@pytest.mark.parametrize(
-    "event",
-    [
-        *("request.started", "connection.made", "connection.reused", "reply.started"),
-        *("request.left", "request.done", "request.failed"),
-    ],
-)
-async def test_a_failing_log_leaves_no_connection_open(heard: Any, event: str) -> None:
-    class Broken(logging.Filter):
-        def filter(self, record: logging.LogRecord) -> bool:
-            if vars(record)["gprochat_event"] == event:
-                raise LookupError("broken")
-            return True
-
-    broken, logger = Broken(), logging.getLogger(LOGGER)
-    logger.addFilter(broken)
-    try:
-        async with live_site(OK, BEGUN) as site:
-            async with site.client(timeouts=Timeouts(idle=0.1)) as client:
-                with pytest.raises(LookupError, match="broken"):
-                    await ask(client)
-                    await leave(client)
-                    await ask(client)
-                assert pool_of(client).statistics().available == 1000
-            await closed(site)
-    finally:
-        logger.removeFilter(broken)
-
-
-@virtual
-async def test_the_document_has_every_event_and_field(heard: Any) -> None:
-    limited = Refuse(429, "slow")
-    ways: list[tuple[Script, Callable[[Client], Awaitable[None]]]] = [
-        (BEGUN, fail_in_the_block),
-        (BEGUN, be_cancelled),
-        (BEGUN, ask),
-        (limited, ask),
-        (OK, ask),
-        (OK, ask),
-        (limited, fan_out_of_one),
-    ]
-    limits = Timeouts(first_chunk=5, idle=5)
-    played: list[Script] = []
-    async with scripted_site(lambda _: played[-1]) as site:
-        async with site.client(timeouts=limits, retry=Retry(attempts=2)) as client:
-            for script, way in ways:
-                played.append(script)
-                with suppress(GPROChatError, LookupError):
-                    await way(client)
-    hurt = (Refuse(500, "no"), "back")
-    async with scripted_site(*hurt) as first, scripted_site("a") as second:
-        async with Fleet([first.client(), second.client()], eject_after=1, eject_for=1) as fleet:
-            while fleet.states[0].error is None or fleet.states[0].state != "open":
-                await fleet.ask("hi")
-                await anyio.sleep(1)
-    async with scripted_site(Hang()) as first, scripted_site("a") as second:
-        async with Fleet([first.client(), second.client()], hedge_after=1) as fleet:
-            while not first.requests:
-                await fleet.ask("hi")
-    seen: dict[str, tuple[str, set[str]]] = {}
-    for record in heard.records:
-        given = fields(record)
-        event = given.pop("event")
-        seen.setdefault(event, (record.levelname, set()))[1].update(given)
-    table = documented()
-    assert seen.keys() == table.keys()
-    for event, (level, shown) in seen.items():
-        alone = {"rate_limit.pause", "fleet.ejected", "fleet.recovered"}
-        common = {"site"} if event in alone else {"site", "request"}
-        assert (level, shown - common) == (table[event][0], shown & table[event][1]), event

@@ -44,6 +44,7 @@ VIRTUAL_LOOPS = [
     pytest.param("asyncio-virtual", id="asyncio-virtual"),
     pytest.param("trio-virtual", id="trio-virtual"),
 ]
+virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
 
 def virtual_backend(param: Any) -> Any:
