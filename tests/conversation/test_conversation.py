@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.blocked import all_tasks_blocked
 from support.conversations import REFUSED, answer, conversing, said, sent
-from support.exceptions import BoomError as _BoomError
+from support.exceptions import BoomError
 from support.prompted import closed, prompted
 
 from gprochat_anyio import (
@@ -56,11 +56,11 @@ async def test_the_text_of_a_stopped_reply_is_kept() -> None:
 
 async def test_a_failure_after_a_stop_removes_nothing() -> None:
     async with conversing() as (conversation, _):
-        with pytest.raises(_BoomError):
+        with pytest.raises(BoomError):
             async with conversation.stream("endless") as chunks:
                 await chunks.receive()
                 chunks.stop()
-                raise _BoomError
+                raise BoomError
         assert said(conversation) == ["user: endless", "model: one "]
 
 
@@ -116,17 +116,17 @@ async def test_a_failed_turn_leaves_the_history_as_it_was() -> None:
 
 async def test_an_exception_in_the_block() -> None:
     async with conversing() as (conversation, site):
-        with pytest.raises(_BoomError) as caught:
+        with pytest.raises(BoomError) as caught:
             async with conversation.stream("endless") as chunks:
                 await chunks.receive()
-                raise _BoomError
+                raise BoomError
         assert caught.value.__context__ is None
         assert conversation.messages == ()
         await closed(site)
-        with pytest.raises(_BoomError):
+        with pytest.raises(BoomError):
             async with conversation.stream("hi") as chunks:
                 await chunks.read()
-                raise _BoomError
+                raise BoomError
         assert said(conversation) == ["user: hi", "model: HI"], "its reply was complete"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-from support.exceptions import BoomError as _BoomError
+from support.exceptions import BoomError
 from support.fan_outs import FORMS, by_name
 from support.prompted import closed, prompted
 
@@ -122,7 +122,7 @@ class TestFailures:
 
     @pytest.mark.parametrize("form", FORMS[1:])
     async def test_of_the_input(self, form: Callable[[Any], Any]) -> None:
-        boom = _BoomError()
+        boom = BoomError()
         more = anyio.Event()
 
         def answer(request: Request) -> Script:
@@ -142,7 +142,7 @@ class TestFailures:
                 rest = [outcome async for outcome in outcomes]
             assert {(o.index, o.unwrap().text) for o in rest} == {(0, "a"), (1, "b")}
 
-            with pytest.raises(_BoomError) as caught:
+            with pytest.raises(BoomError) as caught:
                 await gather(client, form(prompts()), on_error="raise")
             assert caught.value is boom
             assert caught.value.__notes__ == ["This was prompt 2 of a fan-out."]
@@ -152,19 +152,19 @@ class TestFailures:
             def __iter__(self) -> Iterator[str]:
                 raise boom
 
-        boom = _BoomError()
+        boom = BoomError()
         async with prompted() as (client, _):
             assert await gather(client, Broken()) == [Outcome(index=0, prompt=None, error=boom)]
 
     async def test_of_the_program_are_raised_bare(self) -> None:
-        boom = _BoomError()
+        boom = BoomError()
 
         class Broken(list[Any]):
             def __iter__(self) -> Iterator[Any]:
                 raise boom
 
         async with prompted(by_name) as (client, site):
-            with pytest.raises(_BoomError) as caught:
+            with pytest.raises(BoomError) as caught:
                 await gather(client, ["endless", Broken()])
             assert caught.value is boom
             await client.aclose()

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from support.blocked import all_tasks_blocked
-from support.exceptions import BoomError as _BoomError
+from support.exceptions import BoomError
 from support.fan_outs import FORMS, as_async, numbers
 from support.prompted import AtOnce, closed, echo, prompted
 
@@ -80,9 +80,9 @@ class TestLaziness:
                             if end == "break":
                                 break
                             if end == "raise":
-                                raise _BoomError  # noqa: TRY301
+                                raise BoomError  # noqa: TRY301
                             scope.cancel()
-                except _BoomError:
+                except BoomError:
                     assert end == "raise"
             if isinstance(generator, AsyncGenerator):
                 with pytest.raises(StopAsyncIteration):

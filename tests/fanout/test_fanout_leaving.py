@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from support.exceptions import BoomError as _BoomError
+from support.exceptions import BoomError
 from support.fan_outs import OPEN_ENDED, by_name, numbers
 from support.prompted import closed, pool_of, prompted
 
@@ -34,10 +34,10 @@ class TestLeaving:
             await closed(site)
 
     async def test_the_callers_exception_is_not_wrapped(self) -> None:
-        boom = _BoomError()
+        boom = BoomError()
         async with prompted(OPEN_ENDED) as (client, site):
             for cancelled in (False, True):
-                with pytest.raises(_BoomError) as caught, anyio.CancelScope() as scope:
+                with pytest.raises(BoomError) as caught, anyio.CancelScope() as scope:
                     async with fan_out(client, numbers()) as events:
                         await events.receive()
                         if cancelled:
@@ -48,7 +48,7 @@ class TestLeaving:
                 await closed(site)
 
     async def test_the_callers_group_is_not_wrapped(self) -> None:
-        group = ExceptionGroup("mine", [_BoomError()])
+        group = ExceptionGroup("mine", [BoomError()])
         async with prompted(OPEN_ENDED) as (client, _):
             with pytest.raises(ExceptionGroup) as caught:
                 async with fan_out(client, numbers()) as events:
@@ -104,7 +104,7 @@ class TestLeaving:
             await closed(site)
 
     async def test_an_error_of_closing_the_input(self) -> None:
-        boom = _BoomError()
+        boom = BoomError()
 
         async def prompts() -> AsyncGenerator[str]:
             try:
@@ -114,12 +114,12 @@ class TestLeaving:
                 raise boom
 
         async with prompted() as (client, _):
-            with pytest.raises(_BoomError) as caught:
+            with pytest.raises(BoomError) as caught:
                 async with as_completed(client, prompts()) as outcomes:
                     await outcomes.receive()
             assert caught.value is boom
-            mine = _BoomError()
-            with pytest.raises(_BoomError) as caught:
+            mine = BoomError()
+            with pytest.raises(BoomError) as caught:
                 async with as_completed(client, prompts()) as outcomes:
                     await outcomes.receive()
                     raise mine
@@ -133,7 +133,7 @@ class TestLeaving:
 
     @pytest.mark.parametrize("raises_before", [False, True])
     async def test_an_error_of_closing_the_input_at_its_end(self, raises_before: bool) -> None:
-        boom = _BoomError("closing")
+        boom = BoomError("closing")
 
         class Closing(Generator[str, None, None]):
             """A Generator whose `close` fails."""
@@ -144,7 +144,7 @@ class TestLeaving:
             def send(self, value: None) -> str:
                 self.left -= 1
                 if self.left < 0:
-                    raise _BoomError("pulling") if raises_before else StopIteration
+                    raise BoomError("pulling") if raises_before else StopIteration
                 return str(self.left)
 
             def throw(self, *error: Any) -> Any:
@@ -167,7 +167,7 @@ class TestLeaving:
                 assert [(event.index, str(event.error)) for event in failed] == [
                     (3, str(last.error))
                 ]
-            with pytest.raises(_BoomError, match=str(last.error)):
+            with pytest.raises(BoomError, match=str(last.error)):
                 await gather(client, Closing(), on_error="raise")
 
     async def test_an_exception_is_not_kept_alive_by_tasks(self) -> None:

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from anyio.abc import ObjectReceiveStream
 from support.blocked import all_tasks_blocked
-from support.exceptions import BoomError as _BoomError
+from support.exceptions import BoomError
 from support.prompted import closed
 from support.raw_site import HEAD, Exchange, raw_site
 from support.response_bytes import REPLY_HEAD
@@ -169,7 +169,7 @@ async def test_an_internal_error_fails_the_reply_after_its_text(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> str:
-        raise _BoomError
+        raise BoomError
 
     more = anyio.Event()
     script: Script = [Say("one"), more.wait, Say("secret"), Hang()]
@@ -188,7 +188,7 @@ async def test_an_internal_error_fails_the_reply_after_its_text(
         (record,) = caplog.records
         assert record.name == "gprochat_anyio"
         assert record.exc_info
-        assert isinstance(record.exc_info[1], _BoomError)
+        assert isinstance(record.exc_info[1], BoomError)
         assert "secret" not in caplog.text
         assert (await client.ask("hi")).text == "two"
 

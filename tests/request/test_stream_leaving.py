@@ -10,7 +10,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint, current_token
 from support.blocked import all_tasks_blocked
-from support.exceptions import BoomError as _BoomError
+from support.exceptions import BoomError
 from support.prompted import closed
 from support.streams import OPEN_ENDED, client_of
 
@@ -27,9 +27,9 @@ async def test_leaving_closes_the_connection(left_after: int) -> None:
 
 
 async def test_the_callers_exception_is_not_wrapped() -> None:
-    boom = _BoomError()
+    boom = BoomError()
     async with client_of(OPEN_ENDED) as (client, site):
-        with pytest.raises(_BoomError) as caught:
+        with pytest.raises(BoomError) as caught:
             async with client.stream("hi"):
                 raise boom
         assert caught.value is boom
@@ -38,7 +38,7 @@ async def test_the_callers_exception_is_not_wrapped() -> None:
 
 
 async def test_the_callers_group_is_not_wrapped() -> None:
-    group = ExceptionGroup("mine", [_BoomError()])
+    group = ExceptionGroup("mine", [BoomError()])
     async with client_of(OPEN_ENDED) as (client, _):
         with pytest.raises(ExceptionGroup) as caught:
             async with client.stream("hi"):
@@ -58,9 +58,9 @@ async def test_the_callers_cancellation() -> None:
 
 
 async def test_an_exception_takes_precedence_over_a_cancelled_scope() -> None:
-    boom = _BoomError()
+    boom = BoomError()
     async with client_of(OPEN_ENDED) as (client, site):
-        with anyio.CancelScope() as scope, pytest.raises(_BoomError) as caught:
+        with anyio.CancelScope() as scope, pytest.raises(BoomError) as caught:
             async with client.stream("hi"):
                 scope.cancel()
                 raise boom

@@ -104,7 +104,9 @@ async def test_stream_to_a_receiver_that_left_does_not_fail(rest: bytes, text: s
 
 
 async def test_stream_to_a_receiver_that_leaves_while_text_waits_for_room() -> None:
-    async with client_of([Say("one"), Say("two"), Hang()]) as (client, site):
+    more = anyio.Event()
+    script: Script = [Say("one"), more.wait, Say("two"), Hang()]
+    async with client_of(script) as (client, site):
         send, receive = anyio.create_memory_object_stream[str](1)
         async with anyio.create_task_group() as tasks:
 
@@ -112,6 +114,9 @@ async def test_stream_to_a_receiver_that_leaves_while_text_waits_for_room() -> N
                 assert (await client.stream_to("hi", send)).text == "onetwo"
 
             tasks.start_soon(forward)
+            while not receive.statistics().current_buffer_used:
+                await checkpoint()
+            more.set()
             while not receive.statistics().tasks_waiting_send:
                 await checkpoint()
             receive.close()

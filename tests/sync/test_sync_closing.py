@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
-from support.exceptions import BoomError as _BoomError
+from support.exceptions import BoomError
 from support.garbage import without_garbage_collector
 from support.http_libraries import httpx
 from support.raw_site import BOUND
@@ -26,8 +26,8 @@ def test_leaving_the_block_closes_the_connection(client: SyncClient, serving: Se
         for _ in chunks:
             break
     assert serving.was_left()
-    with pytest.raises(_BoomError) as caught, client.stream("endless"):
-        raise _BoomError
+    with pytest.raises(BoomError) as caught, client.stream("endless"):
+        raise BoomError
     assert caught.value.__context__ is None
     assert serving.was_left()
     with pytest.raises(anyio.ClosedResourceError):
@@ -44,9 +44,9 @@ def test_leaving_a_plain_loop_closes_the_connection(client: SyncClient, serving:
         for _ in chunks:
             break
         assert serving.was_left()
-        with pytest.raises(_BoomError):
+        with pytest.raises(BoomError):
             for _ in client.stream("endless"):
-                raise _BoomError
+                raise BoomError
         assert serving.was_left()
 
         def first() -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from support.exceptions import BoomError as _BoomError
+from support.exceptions import BoomError
 from support.raw_site import BOUND
 from support.sync_clients import BACKENDS, POSIX, script
 from support.sync_site import Serving, Site
@@ -21,10 +21,10 @@ pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 @contextmanager
 def interrupting(condition: threading.Semaphore) -> Iterator[None]:
-    """Raise `_BoomError` in this thread, which must be the main one, once the condition holds."""
+    """Raise `BoomError` in this thread, which must be the main one, once the condition holds."""
 
     def handler(*_: object) -> None:
-        raise _BoomError
+        raise BoomError
 
     def interrupt() -> None:
         assert condition.acquire(timeout=BOUND)
@@ -45,16 +45,16 @@ def interrupting(condition: threading.Semaphore) -> Iterator[None]:
 def test_an_exception_of_a_signal_handler(
     client: SyncClient, serving: Serving, prompt: str
 ) -> None:
-    with interrupting(serving.asked), pytest.raises(_BoomError) as caught:
+    with interrupting(serving.asked), pytest.raises(BoomError) as caught:
         client.ask(prompt)
     assert caught.value.__context__ is None
     assert serving.was_left()
-    with interrupting(serving.asked), pytest.raises(_BoomError):
+    with interrupting(serving.asked), pytest.raises(BoomError):
         for _ in client.stream(prompt):
             pass
     assert serving.was_left()
     conversation = client.conversation()
-    with interrupting(serving.asked), pytest.raises(_BoomError):
+    with interrupting(serving.asked), pytest.raises(BoomError):
         conversation.ask(prompt)
     assert serving.was_left()
     assert conversation.messages == ()
@@ -70,10 +70,10 @@ def test_as_a_stream_is_entered(
     def interrupted(func: Any) -> Any:
         monkeypatch.undo()
         run(func)
-        raise _BoomError
+        raise BoomError
 
     monkeypatch.setattr(client._loop, "run", interrupted)
-    with pytest.raises(_BoomError), client.stream("endless"):
+    with pytest.raises(BoomError), client.stream("endless"):
         raise AssertionError
     assert serving.was_left()
 
@@ -156,12 +156,12 @@ def test_ctrl_c_as_the_thread_starts(
         monkeypatch.undo()
         if moment == "after":
             start(thread)
-        raise _BoomError
+        raise BoomError
 
     def use() -> None:
         with SyncClient(site.url) as client:
             monkeypatch.setattr(threading.Thread, "start", interrupted)
-            with pytest.raises(_BoomError):
+            with pytest.raises(BoomError):
                 client.ask("hi")
             said.append(client.ask("hi").text)
             client._loop._main()  # as in a thread that starts second

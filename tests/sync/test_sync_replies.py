@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from anyio.from_thread import start_blocking_portal
 from support import servers
-from support.exceptions import BoomError as _BoomError
+from support.exceptions import BoomError
 from support.raw_site import failing, raw_site
 from support.response_bytes import answer
 from support.sync_clients import BACKENDS, loop_threads
@@ -154,9 +154,9 @@ def test_conversation(client: SyncClient, site: Site, serving: Serving) -> None:
     assert serving.was_left()
     assert [m.content for m in conversation.messages[2:]] == ["endless", "one "]
     before = conversation.messages
-    with pytest.raises(_BoomError), conversation.retry() as chunks:
+    with pytest.raises(BoomError), conversation.retry() as chunks:
         next(iter(chunks))
-        raise _BoomError
+        raise BoomError
     assert conversation.messages is before
     for _ in conversation.retry():
         break

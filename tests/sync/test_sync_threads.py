@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from support.exceptions import BoomError as _BoomError
+from support.exceptions import BoomError
 from support.raw_site import BOUND
 from support.sync_clients import BACKENDS, loop_threads
 from support.sync_site import Serving, Site
@@ -99,7 +99,7 @@ def test_a_loop_that_breaks(site: Site, monkeypatch: pytest.MonkeyPatch) -> None
 
     def breaking(func: Any, **options: Any) -> None:
         run(func, **options)
-        raise _BoomError
+        raise BoomError
 
     async def prompts() -> AsyncIterator[str]:
         yield "a"
@@ -108,7 +108,7 @@ def test_a_loop_that_breaks(site: Site, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(anyio, "run", breaking)
     with SyncClient(site.url) as client:
         client.ask("hi")
-    assert [args.exc_type for args in seen] == [_BoomError]
+    assert [args.exc_type for args in seen] == [BoomError]
     monkeypatch.undo()
     monkeypatch.setattr(threading, "excepthook", seen.append)
     with SyncClient(site.url) as client:
