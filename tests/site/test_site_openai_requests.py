@@ -40,6 +40,7 @@ class TestRequests:
             ),
             (asking(stream="yes"), "true or false", "stream"),
             (asking(stream=1), "true or false", "stream"),
+            (asking(stream_options=["include_usage"]), "an object", "stream_options"),
             (asking(n=2), "one text", "n"),
             (asking(tools=[{"type": "function"}]), "one text", "tools"),
             (asking(response_format={"type": "json_object"}), "one text", "response_format"),

@@ -122,3 +122,10 @@ class TestSending:
             ends.connection._write(b"more")
             assert await ends.peer.received.receive_exactly(len(data)) == data
             assert await ends.peer.received.receive_exactly(4) == b"more"
+
+    async def test_the_end_does_not_cut_data_that_waits_for_room(self) -> None:
+        async with pair() as ends:
+            data = bytes(20_000_000)
+            ends.connection.write(data)
+            ends.connection.end_sending()
+            assert await ends.peer.received.receive_exactly(len(data)) == data
