@@ -73,8 +73,7 @@ def many(full: bool) -> int:
 
 @pytest.fixture(params=LOOPS)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """The event loop. For virtual time, use `@pytest.mark.parametrize("anyio_backend",
-    VIRTUAL_LOOPS, indirect=True)`."""
+    """The event loop. For virtual time, use `support.loops.virtual`."""
     return virtual_backend(request.param)
 
 

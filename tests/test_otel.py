@@ -12,7 +12,15 @@ from typing import Any
 import anyio
 import pytest
 from opentelemetry import context, metrics, trace
-from support.loops import VIRTUAL_LOOPS
+from support.log_events import (
+    BEGUN,
+    NOTHING,
+    ask,
+    be_cancelled,
+    fail_in_the_block,
+    leave,
+)
+from support.loops import virtual
 from support.raw_site import raw_site, replying
 
 from gprochat_anyio import (
@@ -26,8 +34,6 @@ from gprochat_anyio import (
     race,
 )
 from gprochat_anyio.testing import Drop, Hang, Pause, Refuse, Reply, Say, live_site, scripted_site
-
-virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
 URL = "http://site.test"
 DURATION = "gen_ai.client.operation.duration"
@@ -117,10 +123,6 @@ def recorder() -> Iterator[Recorder]:
     otel.uninstrument()
 
 
-NOTHING = [Say(""), Hang()]
-BEGUN = [Say("some"), Hang()]
-
-
 @virtual
 async def test_a_request(recorder: Recorder) -> None:
     script = [Say(""), Pause(2), Say("Hel"), Pause(3), Say("lo")]
@@ -188,26 +190,6 @@ async def test_retries_are_within_one_span(recorder: Recorder) -> None:
         (FIRST, pytest.approx(4), SITE),
         (DURATION, pytest.approx(4), SITE),
     ]
-
-
-async def be_cancelled(client: Client) -> None:
-    with anyio.move_on_after(1):
-        await client.ask("Hi")
-
-
-async def ask(client: Client) -> None:
-    await client.ask("Hi")
-
-
-async def leave(client: Client) -> None:
-    async with client.stream("Hi") as chunks:
-        await chunks.receive()
-
-
-async def fail_in_the_block(client: Client) -> None:
-    async with client.stream("Hi") as chunks:
-        await chunks.receive()
-        raise LookupError
 
 
 @virtual

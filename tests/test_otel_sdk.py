@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 from opentelemetry.trace import SpanKind, StatusCode
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 
 from gprochat_anyio import Client, Fleet, GPROChatError, Usage, otel
 from gprochat_anyio.site import Finish
@@ -62,7 +62,7 @@ async def exported() -> Exported:
     return exported
 
 
-@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+@virtual
 class TestExported:
     async def test_spans(self, exported: Exported) -> None:
         answered, refused = exported.spans

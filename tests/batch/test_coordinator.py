@@ -6,7 +6,7 @@ from functools import partial
 
 import anyio
 import pytest
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 
 from gprochat_anyio._request.leased_limiter import Demand
 from gprochat_anyio._request.request_events import Observed
@@ -14,7 +14,7 @@ from gprochat_anyio.batch._coordinator import WATCH_FOR, Coordinator, Report
 from gprochat_anyio.batch._lease_book import LeasedLimits
 from gprochat_anyio.batch._summary import Tally
 
-pytestmark = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+pytestmark = virtual
 
 SITE = Observed("site.test", 80)
 REPORT = Report(Demand(0, 0, 0))

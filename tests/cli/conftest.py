@@ -28,5 +28,6 @@ def _short_waits(short_backoff: None) -> None:
 
 @pytest.fixture
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove the variables that affect a command."""
     for name in set(os.environ) - environment().keys():
         monkeypatch.delenv(name)

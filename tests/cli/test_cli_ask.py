@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sys
 from typing import Any
@@ -16,7 +15,6 @@ from support.raw_site import (
     HEAD,
     Answer,
     Exchange,
-    environment,
     failing,
     raw_site,
     replying,
@@ -31,13 +29,7 @@ from gprochat_anyio.cli._output import Output, PipeClosedError
 BACKENDS = ["asyncio", "trio"]
 HTML = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nhi"
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n"
-
-
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = environment()
-    for name in set(os.environ) - wanted.keys():
-        monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
 def run(*arguments: str, stdin: str | bytes = "", **env: str) -> Result:

@@ -13,6 +13,7 @@ from support.blocked import all_tasks_blocked
 from support.http_libraries import httpx
 from support.prompted import closed
 from support.response_bytes import answer
+from support.retries import ONCE
 from support.scripted import reply
 from support.servers import Request, closed_port, closing, repeating, serving
 
@@ -32,8 +33,6 @@ from gprochat_anyio._request.chat_client import opener_of
 from gprochat_anyio._wire.gprochat import sign
 from gprochat_anyio._wire.gprochat_wire import GPROChatWire
 from gprochat_anyio.testing import Drop, Fail, Raw, Reply, Say, live_site
-
-ONCE = Retry(attempts=1)
 
 
 async def test_request() -> None:

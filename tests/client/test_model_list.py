@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from support.apis import GEMINI, OPENAI, Api, every_model_api
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 
 from gprochat_anyio import (
     AuthenticationError,
@@ -127,7 +127,7 @@ async def test_failures(script: Script, kind: type[GPROChatError], said: str) ->
     assert caught.value.__context__ is caught.value.__cause__ is None
 
 
-@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+@virtual
 async def test_total_spans_all_pages() -> None:
     async with serving([Pause(6), response(listed("a", "t"))], [Pause(6), Hang()]) as site:
         async with GEMINI.client(site.url, timeouts=Timeouts(total=10)) as client:

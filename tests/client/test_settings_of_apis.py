@@ -11,7 +11,7 @@ import pytest
 from support.apis import GPROCHAT, OPENAI, Api, every_api, every_model_api
 from support.faults import WAYS, assert_ours, receive_by
 from support.http_libraries import EACH_LIBRARY
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 from support.prompted import AtOnce, echo
 from support.proxies import proxying
 from support.response_bytes import answer
@@ -31,8 +31,6 @@ from gprochat_anyio import (
     race,
 )
 from gprochat_anyio.testing import Pause, Raw, Refuse, Request, Say, Script, scripted_site
-
-virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
 
 def then_ok(*refusals: Script) -> Callable[[Request], Script]:

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from support.conversations import answer, said
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 from support.prompted import closed, prompted
 from support.servers import open_sockets
 
@@ -20,7 +20,7 @@ from gprochat_anyio.testing import Injection, cancelled, injections, scripted_si
 TURNS = (Message("user", "q"), Message("model", "a"))
 
 
-@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+@virtual
 async def test_timeouts_and_cancellation() -> None:
     async with scripted_site(answer) as site, site.client() as client:
         conversation = Conversation(client)

@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint
 from packaging.requirements import Requirement
 from packaging.version import Version
 from support.embedded_site import ROOT
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 from support.prompted import echo, prompted
 
 from gprochat_anyio import InvalidPromptError, RequestTimeoutError, Timeouts, gather
@@ -109,7 +109,7 @@ async def test_the_first_failure_cancels_the_others_and_is_raised_in_a_group() -
         assert sorted(cancelled) == ["one", "one", "one", "the body"]
 
 
-@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+@virtual
 async def test_total_runs_while_requests_wait_for_a_connection() -> None:
     """In a fan-out it does not: a prompt's deadlines start when its request does."""
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import anyio
 import pytest
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 from support.prompted import AtOnce, echo
 from support.response_bytes import LAST_CHUNK
 
@@ -37,7 +37,7 @@ from gprochat_anyio.testing import (
     scripted_site,
 )
 
-pytestmark = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+pytestmark = virtual
 
 STEADY = Retry(attempts=3, backoff=0)
 """Without jitter, so that times are exact."""

@@ -9,8 +9,9 @@ from typing import Any
 
 import anyio
 import pytest
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 from support.prompted import closed, pool_of, prompted
+from support.retries import ONCE
 
 from gprochat_anyio import (
     Client,
@@ -18,7 +19,6 @@ from gprochat_anyio import (
     ReplyInterruptedError,
     ReplyStream,
     RequestTimeoutError,
-    Retry,
     SiteError,
     Timeouts,
     race,
@@ -40,7 +40,6 @@ from gprochat_anyio.testing import (
     scripted_site,
 )
 
-ONCE = Retry(attempts=1)
 SILENT = Hang()
 HEAD_ONLY = [Say(""), Hang()]
 ONE_TEXT = [Say("one"), Hang()]
@@ -191,7 +190,7 @@ class TestFailing:
                 race(**arguments)
 
 
-@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+@virtual
 class TestStarts:
     """Start times of the requests, in virtual time, with one site in memory."""
 

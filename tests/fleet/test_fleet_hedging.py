@@ -8,7 +8,7 @@ from collections import Counter
 import anyio
 import pytest
 from support.fleets import fleet_in_memory as fleet_of
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 
 from gprochat_anyio import (
     Limiter,
@@ -24,7 +24,7 @@ from gprochat_anyio.testing import (
     Say,
 )
 
-pytestmark = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+pytestmark = virtual
 
 
 class TestHedging:

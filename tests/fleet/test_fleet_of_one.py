@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from support.fleets import FAILS
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 
 from gprochat_anyio import (
     Client,
@@ -31,7 +31,6 @@ from gprochat_anyio import (
 from gprochat_anyio.testing import Drop, Hang, Pause, Refuse, Say, scripted_site
 from gprochat_anyio.testing import Reply as Scripted
 
-virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 # Trio runs tasks in a random order, so two fan-outs are not alike.
 ordered = pytest.mark.parametrize("anyio_backend", ["asyncio-virtual"], indirect=True)
 

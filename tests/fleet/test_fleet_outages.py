@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.fleets import fleet_in_memory, nothing_left
-from support.loops import VIRTUAL_LOOPS, virtual_backend
+from support.loops import VIRTUAL_LOOPS, virtual, virtual_backend
 from support.tiers import examples
 
 from gprochat_anyio import Chunk, Finished, GPROChatError, Timeouts, fan_out, gather
@@ -102,7 +102,7 @@ REFUSALS: dict[str, Script] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+@virtual
 @pytest.mark.parametrize("hedge_after", [None, SECONDS / 2])
 @pytest.mark.parametrize("fails", ["down", "hangs"])
 async def test_one_down_one_with_a_refused_key_and_one_limited(

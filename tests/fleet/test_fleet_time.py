@@ -7,7 +7,7 @@ import itertools
 import anyio
 import pytest
 from support.fleets import fleet_in_memory as fleet_of
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 
 from gprochat_anyio import (
     ReplyInterruptedError,
@@ -28,7 +28,7 @@ from gprochat_anyio.testing import (
     Script,
 )
 
-pytestmark = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+pytestmark = virtual
 
 DOWN = [Pause(0.05), Refuse(503, "down")]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 from support.fleets import fleet_in_memory as fleet_of
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 
 from gprochat_anyio import (
     GPROChatError,
@@ -31,7 +31,7 @@ from gprochat_anyio.testing import (
     Script,
 )
 
-pytestmark = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+pytestmark = virtual
 
 
 class TestPauses:

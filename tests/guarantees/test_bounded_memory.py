@@ -12,7 +12,7 @@ from threading import Event, Thread
 
 import anyio
 import pytest
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 from support.response_bytes import LAST_CHUNK, REPLY_HEAD, chunk
 from support.servers import client_context, server_context
 
@@ -133,7 +133,7 @@ async def test_reading_the_text_after_every_piece_copies_nothing(size: int) -> N
         assert peak < size + 300_000
 
 
-@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+@virtual
 @pytest.mark.parametrize("way", ["stream", "stream_to", "fan_out"])
 async def test_at_most_64_kib_wait_for_the_consumer(way: str) -> None:
     """The site then waits until the consumer has taken half of it."""

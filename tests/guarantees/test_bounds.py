@@ -10,15 +10,15 @@ import pytest
 from support.apis import OPENAI, Api, every_api, every_model_api
 from support.blocked import all_tasks_blocked
 from support.faults import WAYS, assert_ours, receive_by
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 from support.response_bytes import LAST_CHUNK, REPLY_HEAD, chunk
+from support.retries import ONCE
 from support.scripted import Endless
 
 from gprochat_anyio import (
     Client,
     GPROChatError,
     ReplyInterruptedError,
-    Retry,
     Timeouts,
     UnexpectedResponseError,
 )
@@ -29,9 +29,6 @@ from gprochat_anyio.testing import Drop, Raw, Say, live_site, scripted_site
 from gprochat_anyio.transport._connection import READ_SIZE
 from gprochat_anyio.transport._response_parser import HEAD_LIMIT
 
-virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
-
-ONCE = Retry(attempts=1)
 OK = b"HTTP/1.1 200 OK\r\n"
 FIRST = REPLY_HEAD + chunk(b"one")
 

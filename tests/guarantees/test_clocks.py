@@ -6,12 +6,12 @@ import anyio
 import pytest
 from support.apis import APIS, GPROCHAT, Api, every_api
 from support.faults import WAYS, receive_by
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 
 from gprochat_anyio import Client, RequestTimeoutError, Retry, Timeouts
 from gprochat_anyio.testing import Hang, Pause, Raw, Refuse, Say, Step, scripted_site
 
-pytestmark = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+pytestmark = virtual
 
 LIMITS = Timeouts(connect=10, first_chunk=60, idle=30, total=600)
 

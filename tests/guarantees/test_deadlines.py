@@ -6,7 +6,7 @@ import anyio
 import pytest
 from guarantees.test_faults import in_memory, prompt_of, settings_of
 from support.faults import FAULTS, WAYS, Fault, assert_ours, receive_by
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 
 from gprochat_anyio import Client, RequestTimeoutError, Timeouts
 from gprochat_anyio.testing import Hang, Pause, Raw, Say, scripted_site
@@ -14,7 +14,7 @@ from gprochat_anyio.testing import Hang, Pause, Raw, Say, scripted_site
 HELD_BACK = [Raw(b"15\r\nInter"), Hang()]
 """The beginning of the failure marker, which is a single chunk."""
 
-pytestmark = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+pytestmark = virtual
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.clock], ids=str)

@@ -6,12 +6,12 @@ from __future__ import annotations
 import anyio
 import pytest
 from support.apis import Api, every_api
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 
 from gprochat_anyio import Reply, RequestTimeoutError, Timeouts, as_completed
 from gprochat_anyio.testing import Hang, Pause, Say, ScriptedSite, live_site, scripted_site
 
-IN_VIRTUAL_TIME = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+IN_VIRTUAL_TIME = virtual
 
 LIMITS = pytest.mark.parametrize(
     ("limits", "phase", "after"),

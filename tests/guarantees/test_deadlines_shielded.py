@@ -8,12 +8,12 @@ from typing import Any
 import anyio
 import pytest
 from support.apis import Api, every_api
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 
 from gprochat_anyio import RequestTimeoutError, Timeouts
 from gprochat_anyio.testing import Hang, Pause, Say, live_site, scripted_site
 
-IN_VIRTUAL_TIME = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+IN_VIRTUAL_TIME = virtual
 
 
 @every_api

@@ -10,11 +10,12 @@ import pytest
 from support.apis import GPROCHAT, OPENAI, USAGE, Api, every_api, every_model_api
 from support.decoding import event, said
 from support.faults import WAYS, receive_by
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 from support.prompted import pool_of
 from support.response_bytes import LAST_CHUNK, chunk
+from support.retries import ONCE
 
-from gprochat_anyio import Client, ReplyStream, Retry, Timeouts, gather
+from gprochat_anyio import Client, ReplyStream, Timeouts, gather
 from gprochat_anyio.testing import (
     Drop,
     Hang,
@@ -28,9 +29,6 @@ from gprochat_anyio.testing import (
 )
 from gprochat_anyio.transport._reactor import current_reactor
 
-virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
-
-ONCE = Retry(attempts=1)
 NO_LIMITS = Timeouts(connect=None, first_chunk=None, idle=None, total=None)
 
 

@@ -16,7 +16,7 @@ from support.api_faults import API_FAULTS
 from support.apis import MODEL_APIS
 from support.deaf_site import deaf_site, deaf_site_in_memory
 from support.faults import FAULTS, WAYS, Fault, assert_ours, receive_by
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 from support.servers import client_context, closed_port
 
 from gprochat_anyio import (
@@ -31,7 +31,6 @@ from gprochat_anyio._errors import Phase
 from gprochat_anyio.testing import Pause, Reply, ScriptedSite, live_site, scripted_site
 from gprochat_anyio.transport import _connecting
 
-virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 every_fault = pytest.mark.parametrize("fault", FAULTS + API_FAULTS, ids=str)
 
 LIMITS = Timeouts(connect=10, first_chunk=60, idle=30, total=600)

@@ -13,15 +13,13 @@ import pytest
 from anyio.lowlevel import checkpoint
 from support.blocked import all_tasks_blocked
 from support.cancelling import ENDING, ask, stream, turns_until
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 from support.models import Saying
 
 from gprochat_anyio import Client, Fleet, ReplyStream
 from gprochat_anyio.site import Turn
 from gprochat_anyio.testing import at_every_checkpoint, injections, no_leaks
 from gprochat_anyio.testing._injection import Injection, cancelled
-
-virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
 
 @pytest.mark.parametrize("operation", ENDING)

@@ -9,14 +9,14 @@ from typing import Any
 import anyio
 import pytest
 from support.faults import WAYS, assert_ours, receive_by
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 from support.models import Saying
 
 from gprochat_anyio import Client, RequestTimeoutError, Retry, Timeouts, fan_out
 from gprochat_anyio._request.incoming import HIGH, LOW
 from gprochat_anyio.site import ModelError, Turn
 
-pytestmark = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+pytestmark = virtual
 
 PIECE = "x" * 1000
 LIMITS = Timeouts(connect=1, first_chunk=60, idle=30, total=600)

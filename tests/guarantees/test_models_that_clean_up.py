@@ -11,12 +11,10 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from support.cancelling import ENDING
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 
 from gprochat_anyio import Client, ReplyInterruptedError, Retry, SiteError
 from gprochat_anyio.site import Turn
-
-virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
 
 class Cleaning:

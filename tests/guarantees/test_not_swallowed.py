@@ -20,12 +20,10 @@ from support.cancelling import (
     Steps,
     turns_until,
 )
-from support.loops import VIRTUAL_LOOPS
+from support.loops import VIRTUAL_LOOPS, virtual
 
 from gprochat_anyio import Client, Retry, Timeouts, fan_out, race
 from gprochat_anyio.testing import scripted_site
-
-virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
 
 @virtual

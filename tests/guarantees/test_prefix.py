@@ -17,22 +17,19 @@ import pytest
 from support.apis import GPROCHAT
 from support.blocked import all_tasks_blocked
 from support.faults import WAYS, receive_by
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 from support.prompted import closed
 from support.recordings import RECORDINGS, SITE_RECORDINGS, TEXTS, Recording
+from support.retries import ONCE
 
-from gprochat_anyio import Retry
 from gprochat_anyio._wire.reply_decoder import TextDecoder
 from gprochat_anyio.testing import Drop, MemorySite, Raw, live_site, scripted_site
 from gprochat_anyio.transport._response_parser import ResponseParser
 
 pytestmark = pytest.mark.slow
 
-virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 every_recording = pytest.mark.parametrize("recording", RECORDINGS, ids=str)
 every_end = pytest.mark.parametrize("end", [Drop(), Drop(reset=True)], ids=["FIN", "RST"])
-
-ONCE = Retry(attempts=1)
 
 
 def offsets(recording: Recording) -> list[int]:

@@ -26,14 +26,12 @@ from support.cancelling import (
     stream,
     turns_until,
 )
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 from support.prompted import pool_of
 from support.servers import Peer, black_hole, client_context, open_sockets, serving
 
 from gprochat_anyio import Client, Retry, fan_out
 from gprochat_anyio.testing import scripted_site
-
-virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
 
 @virtual

@@ -16,6 +16,7 @@ from support.apis import Api, every_model_api
 from support.http_libraries import EACH_LIBRARY
 from support.proxies import proxying
 from support.response_bytes import LAST_CHUNK, answer, chunk, reply_head
+from support.retries import ONCE
 from support.scripted import Endless
 from support.servers import Request as Sent
 from support.servers import repeating, serving
@@ -43,7 +44,6 @@ from gprochat_anyio.testing import (
     live_site,
 )
 
-ONCE = Retry(attempts=1)
 SAID = f"the key {KEY} is wrong, and so is {PROMPT[:6]}"
 _EVENTS = reply_head("text/event-stream")
 

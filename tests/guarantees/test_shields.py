@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import pytest
 from support.http_libraries import httpx
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 
 import gprochat_anyio
 from gprochat_anyio import Client, Retry
@@ -36,8 +36,6 @@ SHIELDS = Counter(
         "site/_lifespan.py": 2,  # shutdown, for at most a second: site/test_site_lifespan.py
     }
 )
-
-virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from support.log_events import (
     BEGUN,
     BROKEN,
     LOGGER,
+    NOTHING,
     OK,
     ask,
     be_cancelled,
@@ -27,7 +28,7 @@ from support.prompted import closed, pool_of
 from support.response_bytes import REPLY_HEAD
 
 from gprochat_anyio import Client, GPROChat, GPROChatError, Retry, Timeouts
-from gprochat_anyio.testing import Hang, Raw, Refuse, Reply, Say, live_site, scripted_site
+from gprochat_anyio.testing import Raw, Refuse, Reply, Say, live_site, scripted_site
 
 
 async def leave_the_handling_of_another_error(client: Client) -> None:
@@ -74,7 +75,6 @@ async def close_a_generator(client: Client) -> None:
     await pieces.aclose()
 
 
-NOTHING = [Say(""), Hang()]
 MALFORMED = Raw(REPLY_HEAD + Say("some").data + Say(b"\xff").data)
 
 

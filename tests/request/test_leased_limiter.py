@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 
 from gprochat_anyio import Retry, gather
 from gprochat_anyio._request.chat_client import opener_of
 from gprochat_anyio._request.leased_limiter import LeasedLimiter
 from gprochat_anyio._request.request_events import Observed
 from gprochat_anyio.testing import Pause, Refuse, Request, Say, Script, scripted_site
-
-virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
 
 def slow(_: Request) -> Script:

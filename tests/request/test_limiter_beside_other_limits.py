@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 
 from gprochat_anyio import (
     Failed,
@@ -20,7 +20,7 @@ from gprochat_anyio import (
 )
 from gprochat_anyio.testing import Pause, Refuse, Request, Say, Script, scripted_site
 
-pytestmark = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+pytestmark = virtual
 
 NUMBERS = [str(number) for number in range(16)]
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import anyio
 import pytest
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 
 from gprochat_anyio import gather
 from gprochat_anyio.testing import Pause, Refuse, Request, Say, Script, scripted_site
 
 pytestmark = [
-    pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True),
+    virtual,
     pytest.mark.slow,
 ]
 

@@ -12,7 +12,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 from support.blocked import all_tasks_blocked
 from support.http_libraries import httpx
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 
 from gprochat_anyio import (
     Chunk,
@@ -25,8 +25,6 @@ from gprochat_anyio import (
 )
 from gprochat_anyio._request.limiter import starts_of
 from gprochat_anyio.testing import Hang, Refuse, Request, Say, Script, scripted_site
-
-virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
 
 @virtual

@@ -8,7 +8,7 @@ from itertools import pairwise
 import anyio
 import pytest
 from support.faults import WAYS, receive_by
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 from support.response_bytes import REPLY_HEAD, answer
 from support.servers import closed_port
 
@@ -29,8 +29,6 @@ from gprochat_anyio import (
 from gprochat_anyio.testing import Drop, Fail, Pause, Raw, Refuse, Reply, Say, scripted_site
 from gprochat_anyio.transport import _connecting
 from gprochat_anyio.transport._names import Address
-
-virtual = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
 HIDDEN_LIMIT = Refuse(500, "[429 Too Many Requests] slow down")
 HTML = {"Content-Type": "text/html"}

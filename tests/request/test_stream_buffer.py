@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 from support.blocked import all_tasks_blocked
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 from support.response_bytes import LAST_CHUNK, REPLY_HEAD, chunk
 
 from gprochat_anyio import ReplyInterruptedError, ReplyStream, Timeouts
@@ -14,7 +14,7 @@ from gprochat_anyio.testing import Pause, Raw, Say, at_every_checkpoint, scripte
 LONG = Timeouts(idle=None, total=None)
 
 
-@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+@virtual
 @pytest.mark.parametrize("letter", ["a", "é", "😀"])
 async def test_at_most_64_kib_are_read_ahead(letter: str) -> None:
     """The read that reaches this limit is the last one, until less than 32 KiB wait."""
@@ -39,7 +39,7 @@ async def test_at_most_64_kib_are_read_ahead(letter: str) -> None:
             assert text + await chunks.read() == "".join(texts)
 
 
-@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+@virtual
 async def test_a_slow_consumer_gets_the_rest_in_one_piece() -> None:
     texts = [f"{n:03}" for n in range(100)]
     async with scripted_site([step for text in texts for step in (Say(text), Pause(0.1))]) as site:
@@ -51,7 +51,7 @@ async def test_a_slow_consumer_gets_the_rest_in_one_piece() -> None:
     assert chunks.timing.chunks == 100  # as they arrived
 
 
-@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+@virtual
 async def test_receive_nowait_and_statistics() -> None:
     async with scripted_site([Say("one"), Say("two"), Pause(1), Say("three")]) as site:
         async with site.client() as client, client.stream("hi") as chunks:

@@ -23,9 +23,10 @@ from support.model_servers import (
     told,
 )
 from support.prompted import closed, pool_of
+from support.retries import ONCE
 from support.site_wire import connected, serving, signed
 
-from gprochat_anyio import Client, Fleet, Retry, Timeouts, Usage
+from gprochat_anyio import Client, Fleet, Timeouts, Usage
 from gprochat_anyio.site import ModelError, Turn
 from gprochat_anyio.site._client_model import ClientModel
 from gprochat_anyio.testing import (
@@ -42,7 +43,6 @@ from gprochat_anyio.testing import (
 
 KEY = "sk-a-made-up-key"
 BOTH = pytest.mark.parametrize("kind", ["gemini", "openai"])
-ONCE = Retry(attempts=1)
 HELLO = stream(gemini("Hi", "STOP") | openai("Hi", "stop"))
 
 

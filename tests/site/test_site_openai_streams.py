@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 from support.blocked import all_tasks_blocked
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 from support.openai_site import Watched, asking, model_of, request
 from support.prompted import closed
 from support.site_wire import connected, serving
@@ -119,7 +119,7 @@ class Exchange:
         return [event["body"] for event in self.sent[1:]]
 
 
-@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+@virtual
 class TestSilence:
     async def test_is_filled_with_comments(self) -> None:
         async def pause() -> None:

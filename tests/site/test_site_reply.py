@@ -13,7 +13,7 @@ import pytest
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 from support.blocked import all_tasks_blocked
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 from support.site_wire import signed
 
 from gprochat_anyio._wire.gprochat import FAILURE_MARKER, GENERATE_PATH
@@ -193,7 +193,7 @@ async def test_the_model_is_closed_when_the_client_disconnects_during_send() -> 
     assert closed.is_set()
 
 
-@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+@virtual
 async def test_the_time_to_clean_up_is_limited(caplog: pytest.LogCaptureFixture) -> None:
     async def model(turns: tuple[Turn, ...]) -> AsyncIterator[str]:
         try:
@@ -243,7 +243,7 @@ async def test_a_body_in_pieces() -> None:
     assert b"".join(exchange.texts).endswith(b"You said: piecemeal")
 
 
-@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+@virtual
 @pytest.mark.parametrize("size", [1, 1000])
 async def test_a_body_that_does_not_end(size: int) -> None:
     class Endless(Exchange):
@@ -309,7 +309,7 @@ async def test_offline_model() -> None:
     assert await answer("") == await answer(" \n") == []
 
 
-@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+@virtual
 async def test_offline_model_yields_its_first_text_immediately() -> None:
     texts = offline_model((Turn("user", "Hello"),), delay=3600)
     assert await anext(texts) == "This"

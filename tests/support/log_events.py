@@ -50,6 +50,7 @@ async def ask(client: Client) -> None:
     await client.ask("Hi")
 
 
+NOTHING = [Say(""), Hang()]
 BEGUN = [Say("some"), Hang()]
 BROKEN = [Say("some"), Drop()]
 OK = Raw(reply("ok"))

@@ -12,7 +12,7 @@ import anyio
 import pytest
 from anyio.abc import TaskStatus
 from anyio.lowlevel import checkpoint
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 
 from gprochat_anyio import Client
 from gprochat_anyio._request.chat_client import opener_of
@@ -160,7 +160,7 @@ async def test_an_exception_of_the_block_is_not_wrapped() -> None:
     assert gc.isenabled()
 
 
-@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+@virtual
 async def test_grace() -> None:
     async with anyio.create_task_group() as tasks:
         async with no_leaks(grace=2):

@@ -12,8 +12,9 @@ import pytest
 from anyio.abc import ByteStream, SocketStream
 from anyio.lowlevel import checkpoint
 from support.blocked import all_tasks_blocked
+from support.retries import ONCE
 
-from gprochat_anyio import Client, ReplyInterruptedError, Retry, SiteConnectionError
+from gprochat_anyio import Client, ReplyInterruptedError, SiteConnectionError
 from gprochat_anyio.testing import (
     Drop,
     Hang,
@@ -30,8 +31,6 @@ from gprochat_anyio.testing import (
 )
 from gprochat_anyio.testing._live_site import _give_out
 from gprochat_anyio.testing._scripted_site import ScriptedSite
-
-ONCE = Retry(attempts=1)
 
 
 async def test_replies() -> None:

@@ -8,13 +8,13 @@ from typing import Any
 import anyio
 import pytest
 from support.http_libraries import httpx
+from support.loops import virtual
 
 from .foreign_transports import client_by, hello, streaming
-from .marks import VIRTUAL
 
 
 class TestClosing:
-    @VIRTUAL
+    @virtual
     @pytest.mark.parametrize("where", ["iterator", "response"])
     async def test_is_limited(self, where: str) -> None:
         async def body() -> AsyncGenerator[bytes]:
@@ -40,7 +40,7 @@ class TestClosing:
                 assert await chunks.receive() == "Hello"
             assert anyio.current_time() - began <= 1
 
-    @VIRTUAL
+    @virtual
     async def test_a_transport_that_ignores_cancellation(self) -> None:
         """The caller waits for a second. A later response is closed and discarded."""
         answers = streaming(httpx, hello)

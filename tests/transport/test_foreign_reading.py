@@ -9,11 +9,11 @@ import anyio
 import pytest
 from support.blocked import all_tasks_blocked
 from support.http_libraries import httpx
+from support.loops import virtual
 
 from gprochat_anyio import RequestTimeoutError, Timeouts
 
 from .foreign_transports import client_by, streaming, text_by
-from .marks import VIRTUAL
 
 
 class TestBackpressure:
@@ -36,7 +36,7 @@ class TestBackpressure:
 class TestPausing:
     """A transport is not asked for more data while its consumer is behind."""
 
-    @VIRTUAL
+    @virtual
     async def test_until_the_consumer_resumes(self) -> None:
         """Meanwhile no deadline of the site runs."""
         asked = 0
@@ -77,7 +77,7 @@ class TestClocks:
 
         return Transport()
 
-    @VIRTUAL
+    @virtual
     async def test_connect(self) -> None:
         timeouts = Timeouts(connect=2, first_chunk=50)
         async with client_by(self.transport(3, 0, 0), timeouts=timeouts) as client:
@@ -86,7 +86,7 @@ class TestClocks:
         assert caught.value.phase == "connect"
         assert caught.value.elapsed == pytest.approx(2)
 
-    @VIRTUAL
+    @virtual
     async def test_first_chunk(self) -> None:
         timeouts = Timeouts(connect=2, first_chunk=50)
         async with client_by(self.transport(1, 20, 20), timeouts=timeouts) as client:
@@ -95,7 +95,7 @@ class TestClocks:
         assert got.timing.connect == pytest.approx(1)
         assert got.timing.first_chunk == pytest.approx(40)
 
-    @VIRTUAL
+    @virtual
     async def test_idle_ends_a_long_silence(self) -> None:
         timeouts = Timeouts(connect=2, first_chunk=30)
         async with client_by(self.transport(1, 20, 20), timeouts=timeouts) as client:
@@ -104,7 +104,7 @@ class TestClocks:
         assert caught.value.phase == "first_chunk"
         assert caught.value.elapsed == pytest.approx(30)
 
-    @VIRTUAL
+    @virtual
     async def test_without_events_only_first_chunk_applies(self) -> None:
         async def body() -> AsyncGenerator[bytes]:
             await anyio.sleep(40)
@@ -128,14 +128,14 @@ class TestCancelledReads:
 
         return streaming(httpx, body)
 
-    @VIRTUAL
+    @virtual
     @pytest.mark.parametrize("way", ["ask", "stream", "stream_to", "fan_out", "gather"])
     async def test_a_reply_that_takes_longer_than_idle(self, way: str) -> None:
         """A deadline that is renewed in time cancels nothing."""
         async with client_by(self.transport(6), timeouts=Timeouts(idle=10)) as client:
             assert await text_by(client, way) == "one two three four"
 
-    @VIRTUAL
+    @virtual
     @pytest.mark.parametrize("way", ["ask", "stream", "stream_to", "fan_out", "gather"])
     async def test_a_site_that_falls_silent(self, way: str) -> None:
         async with client_by(self.transport(11), timeouts=Timeouts(idle=10)) as client:
@@ -144,7 +144,7 @@ class TestCancelledReads:
         assert caught.value.phase == "idle"
         assert caught.value.partial_text == "one "
 
-    @VIRTUAL
+    @virtual
     async def test_cancelled_by_the_caller(self) -> None:
         async with client_by(self.transport(6)) as client, client.stream("Hi") as chunks:
             assert await chunks.receive() == "one "

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 
 from gprochat_anyio.transport import _names
 from gprochat_anyio.transport._names import ATTEMPT_DELAY, connect_first
@@ -55,7 +55,7 @@ class Scripted:
         return attempt
 
 
-@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+@virtual
 class TestHappyEyeballs:
     async def test_the_next_address_is_tried_after_a_delay(
         self, monkeypatch: pytest.MonkeyPatch

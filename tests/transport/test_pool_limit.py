@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 from support.blocked import all_tasks_blocked
+from support.loops import virtual
 from support.servers import closed_port
 
 from gprochat_anyio.transport._connection import Connection
@@ -17,10 +18,9 @@ from gprochat_anyio.transport._pool import Pool
 from gprochat_anyio.transport._target import Target
 
 from .fake_network import HERE, THERE, Network, acquire, number
-from .marks import VIRTUAL
 
 
-@VIRTUAL
+@virtual
 class TestBound:
     async def test_none_is_no_limit(self, network: Network) -> None:
         pool = Pool(max_connections=None)
@@ -147,7 +147,7 @@ class Counting(OrderedDict[Any, Any]):
         raise AssertionError("iteration over all waiters")
 
 
-@VIRTUAL
+@virtual
 @pytest.mark.parametrize("count", [10, 1000])
 async def test_no_work_grows_with_the_number_of_requests(
     count: int, network: Network, monkeypatch: pytest.MonkeyPatch

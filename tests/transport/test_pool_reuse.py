@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 from support.blocked import all_tasks_blocked
+from support.loops import virtual
 from support.servers import repeating, serving
 
 from gprochat_anyio.testing import scripted_site
@@ -13,10 +14,9 @@ from gprochat_anyio.transport._target import Target
 
 from .exchanges import get, idle
 from .fake_network import HERE, THERE, Fake, Network, acquire, number
-from .marks import VIRTUAL
 
 
-@VIRTUAL
+@virtual
 class TestKept:
     async def test_the_one_used_last_is_taken_first(self, network: Network) -> None:
         pool = Pool()
@@ -101,7 +101,7 @@ class TestKept:
         assert number(await acquire(pool, HERE)) == 1
 
 
-@VIRTUAL
+@virtual
 class TestClosing:
     async def test_closes_the_idle_ones(self, network: Network) -> None:
         pool = Pool()

@@ -9,11 +9,9 @@ from typing import Any
 
 import anyio
 import pytest
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 
 from gprochat_anyio.transport._reactor import Deadline, Reactor, current_reactor
-
-VIRTUAL = pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
 
 
 class Loop:
@@ -278,7 +276,7 @@ class Timed(Operation):
         super().expire()
 
 
-@VIRTUAL
+@virtual
 async def test_on_the_event_loop() -> None:
     """A deadline that moves, one that is added before it, and one that is dropped."""
     reactor = current_reactor()
@@ -302,7 +300,7 @@ async def test_on_the_event_loop() -> None:
     assert reactor.closed
 
 
-@VIRTUAL
+@virtual
 async def test_a_deadline_that_is_already_due() -> None:
     reactor = current_reactor()
     reactor.join()

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from support.blocked import all_tasks_blocked
-from support.loops import VIRTUAL_LOOPS
+from support.loops import virtual
 from support.reactors import force_reader_tasks
 
 from gprochat_anyio.transport._reactor import current_reactor
@@ -41,7 +41,7 @@ async def test_a_cancelled_reader_does_not_call_the_receiver() -> None:
             await one.listening.until(b"data")
 
 
-@pytest.mark.parametrize("anyio_backend", VIRTUAL_LOOPS, indirect=True)
+@virtual
 async def test_deadlines_need_no_descriptor() -> None:
     class Timed(Never):
         def due(self, now: float) -> float:
