@@ -90,6 +90,12 @@ class TestPauses:
             await anyio.sleep(8)
             assert fleet.states[0].state == "open"
 
+    async def test_an_adaptive_limiter_backs_off_instead(self) -> None:
+        async with fleet_of(Refuse(429, "slow"), retry=Retry(attempts=2)) as (fleet, _):
+            (outcome,) = await gather(fleet, ["hi"], limiter=Limiter(adaptive=True))
+            assert isinstance(outcome.error, RateLimitError)
+            assert fleet.states[0].state == "open"
+
     async def test_no_deadline_runs_while_a_prompt_waits_for_a_limiter(self) -> None:
         limited = (Refuse(429, "slow", 20), "back")
         async with fleet_of(limited, limited) as (fleet, _):
