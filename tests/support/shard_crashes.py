@@ -239,6 +239,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["GPROCHAT_DATA"] = folder  # which `environment` passes on
         found = crash(Path(folder), **vars(parser.parse_args()), bound=600)
     print(  # noqa: T201 - the command's output
         f"{found.killed} killed, {found.grown} of them with new lines; {found.asked} requests for "
