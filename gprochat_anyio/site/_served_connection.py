@@ -106,7 +106,8 @@ class ServedConnection:
         deadline = self._deadline
         if self._connection.is_sending:
             deadline = self._sending_since + limits.unread_seconds
-        return min(deadline, now + limits.shortest)
+        is_last = self._phase is _Phase.LINGERING
+        return min(deadline, now + (limits.lingering_seconds if is_last else limits.shortest))
 
     def look(self) -> None:
         """Handle data that arrived before the deadline."""
@@ -256,6 +257,7 @@ class ServedConnection:
         if not self._http.can_refuse:
             self.close()
             return
+        self._sending_since = self._owner.reactor.clock()
         self._connection.write(self._http.refusal(status))
         self._linger()
 

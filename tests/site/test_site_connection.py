@@ -106,6 +106,16 @@ class TestDeadlines:
         assert last
         assert last.at == served.owner.now + 4
 
+    async def test_the_end_of_a_connection_while_the_client_does_not_read(
+        self, served: Served
+    ) -> None:
+        served.connection._connection.write(bytes(20_000_000))
+        served.connection.feed(b"invalid\r\n\r\n")
+        last = served.connection._entry
+        assert last
+        assert last.at == served.owner.now + 4, "it may read at any moment"
+        assert not served.wait(4)
+
     async def test_a_head(self, served: Served) -> None:
         served.wait(4.9)
         served.connection.feed(GET[:5])
