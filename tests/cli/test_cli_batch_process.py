@@ -112,8 +112,8 @@ class TestCtrlC:
         out = tmp_path / "out"
         source = prompts(tmp_path, "one", "held")
         arguments = ("batch", str(source), "--out", str(out), "--url", site.url, backend)
-        with running(*arguments, "--grace=0.1", "--quiet") as process:
-            site.wait_for(2)
+        with running(*arguments, "--max-at-once=1", "--grace=0.1", "--quiet") as process:
+            site.wait_for(2)  # so the first reply has ended
             process.send_signal(signal.SIGINT)
             assert ended(process) == (130, b"", b"")
         assert replies(out) == {"re: one"}
@@ -127,8 +127,8 @@ class TestCtrlC:
         out = tmp_path / "out"
         source = prompts(tmp_path, "one", "held")
         arguments = ("batch", str(source), "--out", str(out), "--url", site.url, backend)
-        with running(*arguments, "--grace=1000") as process:
-            site.wait_for(2)
+        with running(*arguments, "--max-at-once=1", "--grace=1000") as process:
+            site.wait_for(2)  # so the first reply has ended
             process.send_signal(signal.SIGINT)
             read_until(process.stderr, b"ends them")
             process.send_signal(signal.SIGINT)
