@@ -9,14 +9,14 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import anyio
 import pytest
 from anyio import to_thread
 from support.batch_site import BatchSite, batch_site_in_thread
+from support.commands import ended, read_until, terminal
 from support.raw_site import BOUND, environment, running
 
 from gprochat_anyio.testing import Request, Say, Script
@@ -58,22 +58,6 @@ def site() -> Iterator[BatchSite]:
 def let_go(site: BatchSite) -> None:
     assert isinstance(site.answer, Holding)
     site.answer.go_on.set()
-
-
-def read_until(stream: int | IO[bytes] | None, wanted: bytes) -> bytes:
-    """Return a stream's output up to and including `wanted`. `running` bounds the wait."""
-    assert stream is not None
-    got = b""
-    while wanted not in got:
-        piece = os.read(stream if isinstance(stream, int) else stream.fileno(), 1024)
-        assert piece, f"ended after {got!r}"
-        got += piece
-    return got
-
-
-def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
-    out, err = process.communicate(timeout=BOUND)
-    return process.returncode, out, err
 
 
 def replies(out: Path) -> set[str]:
@@ -244,21 +228,6 @@ def test_lines_if_stderr_is_not_a_terminal(tmp_path: Path, site: BatchSite) -> N
     assert status == 0
     assert b"\x1b" not in seen + err
     assert b"to the end" in err
-
-
-@contextmanager
-def terminal() -> Iterator[tuple[int, int]]:
-    """Yield the two ends of a pseudo-terminal: the user's and the command's."""
-    import pty  # noqa: PLC0415 - not on Windows
-    import termios  # noqa: PLC0415
-
-    person, command = pty.openpty()
-    termios.tcsetwinsize(command, (24, 80))
-    try:
-        yield person, command
-    finally:
-        os.close(person)
-        os.close(command)
 
 
 def test_a_bar_in_a_terminal(tmp_path: Path, site: BatchSite) -> None:

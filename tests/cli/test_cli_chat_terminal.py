@@ -18,6 +18,7 @@ from support.raw_site import (
     HEAD,
     INTERRUPTIBLE,
     Exchange,
+    Held,
     environment,
     raw_site,
     replying,
@@ -35,24 +36,17 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="a POSIX terminal")
 
 class TestWhileAReplyComes:
     def test_ctrl_d_leaves_after_it(self, chat: Chat) -> None:
-        held = threading.Event()
-
-        def answer(exchange: Exchange) -> None:
-            exchange.send(HEAD)
-            exchange.text("first ")
-            assert held.wait(BOUND)
-            exchange.text("rest")
-            exchange.send(END)
+        held = Held()
 
         def does(person: Person) -> None:
             person.enters("Hello")
             person.sees("first")
             person.types(CTRL_D)
-            held.set()
+            held.go_on.set()
             person.sees("rest")
             person.sees("to continue this chat: gprochat chat --continue 1")
 
-        with raw_site(answer) as site:
+        with raw_site(held) as site:
             assert chat(does, "--url", site.url) == 0
 
     def test_the_time_of_waiting_is_shown(

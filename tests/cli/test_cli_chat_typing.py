@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.model_servers import HEAD as EVENTS
 from support.model_servers import chunk, event, openai
-from support.raw_site import BOUND, END, HEAD, Exchange, failing, raw_site, replying
+from support.raw_site import BOUND, Exchange, Held, failing, raw_site, replying
 from support.terminal import ALT_ENTER, CTRL_C, CTRL_D, CTRL_R, PROMPT, UP, Chat, Person, interrupt
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="a POSIX terminal")
@@ -111,26 +111,19 @@ class TestTyping:
         assert [len(body["messages"]) for body in site.bodies] == [1, 3]
 
     def test_what_is_typed_meanwhile_is_for_the_next_prompt(self, chat: Chat) -> None:
-        held = threading.Event()
-
-        def answer(exchange: Exchange) -> None:
-            exchange.send(HEAD)
-            exchange.text("first ")
-            assert held.wait(BOUND)
-            exchange.text("rest")
-            exchange.send(END)
+        held = Held()
 
         def does(person: Person) -> None:
             person.enters("Hello")
             person.sees("first")
             person.types("early\r")
-            held.set()
+            held.go_on.set()
             assert "early" not in person.sees("rest")
             person.sees("early")
             person.sees("rest")
             person.enters("/quit")
 
-        with raw_site(answer) as site:
+        with raw_site(held) as site:
             assert chat(does, "--url", site.url) == 0
         assert site.prompts == ["Hello", "early"]
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import IO
 
 import pytest
-from support.raw_site import BOUND, END, HEAD, Exchange, environment, raw_site, replying, running
+from support.commands import ended, read_until, terminal
+from support.raw_site import (
+    BOUND,
+    HEAD,
+    Exchange,
+    Held,
+    environment,
+    raw_site,
+    replying,
+    running,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -19,40 +25,6 @@ BACKENDS = ["--backend=asyncio", "--backend=trio"]
 
 both_loops = pytest.mark.parametrize("backend", BACKENDS)
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals and descriptors")
-
-
-def read_until(stream: int | IO[bytes], wanted: bytes) -> bytes:
-    """Return a stream's output up to and including `wanted`. `running` bounds the wait."""
-    got = b""
-    while wanted not in got:
-        piece = os.read(stream if isinstance(stream, int) else stream.fileno(), 1024)
-        assert piece, f"ended after {got!r}"
-        got += piece
-    return got
-
-
-def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
-    """Return the exit status, and the rest of stdout and stderr."""
-    out, err = process.communicate(timeout=BOUND)
-    return process.returncode, out, err
-
-
-class Held:
-    """A site that holds the reply back after its first text, until it is released."""
-
-    def __init__(self, first: str = "first ") -> None:
-        self.asked = threading.Event()
-        self.go_on = threading.Event()
-        self._first = first
-
-    def __call__(self, exchange: Exchange) -> None:
-        self.asked.set()
-        if self._first:
-            exchange.send(HEAD)
-            exchange.text(self._first)
-        assert self.go_on.wait(BOUND)
-        exchange.text("rest")
-        exchange.send(END)
 
 
 def forever(exchange: Exchange) -> None:
@@ -246,19 +218,6 @@ def test_a_site_is_served_even_if_its_address_cannot_be_written() -> None:
         assert process.stderr
         assert process.stderr.readline().startswith(b"gprochat: serving at http://127.0.0.1:")
         assert process.stderr.readline() == b"gprochat: Ctrl-C stops it\n"
-
-
-@contextmanager
-def terminal() -> Iterator[tuple[int, int]]:
-    """Yield the two ends of a pseudo-terminal: the user's and the command's."""
-    import pty  # noqa: PLC0415 - not on Windows
-
-    person, command = pty.openpty()
-    try:
-        yield person, command
-    finally:
-        os.close(person)
-        os.close(command)
 
 
 @posix

@@ -15,6 +15,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from anyio.lowlevel import checkpoint
+from support.log_events import LOGGER, failing_at
 from support.prompted import closed, pool_of
 from support.raw_site import HEAD, Exchange, raw_site
 from support.response_bytes import REPLY_HEAD
@@ -207,24 +208,14 @@ async def test_a_stream_that_is_dropped_by_another_thread() -> None:
 async def test_a_dropped_stream_is_closed_even_if_its_observer_fails(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class Failing(logging.Filter):
-        def filter(self, record: logging.LogRecord) -> bool:
-            if vars(record).get("gprochat_event") == "request.left":
-                raise LookupError
-            return True
-
-    failing, logger = Failing(), logging.getLogger("gprochat_anyio")
-    caplog.set_level(logging.DEBUG, logger.name)
-    logger.addFilter(failing)
-    try:
+    caplog.set_level(logging.DEBUG, LOGGER)
+    with failing_at("request.left"):
         async with live_site(OPEN_ENDED) as site, site.client() as client:
             chunks = client.stream("hi")
             await chunks.__aenter__()
             with warned_of("use `async with client.stream(...)`"):
                 del chunks
             await closed(site)
-    finally:
-        logger.removeFilter(failing)
     assert caplog.messages[-1] == "an observer failed when a dropped ReplyStream ended"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from contextlib import suppress
 from typing import Any
@@ -13,12 +12,12 @@ from support.blocked import all_tasks_blocked
 from support.log_events import (
     BEGUN,
     BROKEN,
-    LOGGER,
     NOTHING,
     OK,
     ask,
     be_cancelled,
     fail_in_the_block,
+    failing_at,
     leave,
     names,
     told,
@@ -127,15 +126,7 @@ async def test_each_request_has_one_end(heard: Any, script: Reply, way: Any, exp
     ],
 )
 async def test_a_failing_log_leaves_no_connection_open(heard: Any, event: str) -> None:
-    class Broken(logging.Filter):
-        def filter(self, record: logging.LogRecord) -> bool:
-            if vars(record)["gprochat_event"] == event:
-                raise LookupError("broken")
-            return True
-
-    broken, logger = Broken(), logging.getLogger(LOGGER)
-    logger.addFilter(broken)
-    try:
+    with failing_at(event):
         async with live_site(OK, BEGUN) as site:
             async with site.client(timeouts=Timeouts(idle=0.1)) as client:
                 with pytest.raises(LookupError, match="broken"):
@@ -144,5 +135,3 @@ async def test_a_failing_log_leaves_no_connection_open(heard: Any, event: str) -
                     await ask(client)
                 assert pool_of(client).statistics().available == 1000
             await closed(site)
-    finally:
-        logger.removeFilter(broken)

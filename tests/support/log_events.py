@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
@@ -28,6 +30,24 @@ def told(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 
 def names(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [event["event"] for event in told(caplog)]
+
+
+@contextmanager
+def failing_at(event: str) -> Iterator[None]:
+    """Raise `LookupError("broken")` from the log at each such event."""
+
+    class Broken(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            if vars(record).get(f"{PREFIX}event") == event:
+                raise LookupError("broken")
+            return True
+
+    broken, logger = Broken(), logging.getLogger(LOGGER)
+    logger.addFilter(broken)
+    try:
+        yield
+    finally:
+        logger.removeFilter(broken)
 
 
 async def leave(client: Client) -> None:

@@ -75,6 +75,24 @@ def replying(*texts: str) -> Answer:
     return answer
 
 
+class Held:
+    """A site that holds the reply back after its first text, until it is released."""
+
+    def __init__(self, first: str = "first ") -> None:
+        self.asked = threading.Event()
+        self.go_on = threading.Event()
+        self._first = first
+
+    def __call__(self, exchange: Exchange) -> None:
+        self.asked.set()
+        if self._first:
+            exchange.send(HEAD)
+            exchange.text(self._first)
+        assert self.go_on.wait(BOUND)
+        exchange.text("rest")
+        exchange.send(END)
+
+
 def sending(data: bytes) -> Answer:
     """Return the behaviour of a site that sends these bytes and closes."""
     return lambda exchange: exchange.send(data)
