@@ -21,8 +21,8 @@ class Attempts:
 
     :param deadlines: The request's deadlines, which span its attempts.
     :param permits: The permits that each attempt acquires.
-    :param waits_untimed: Do not count the time before the first start, nor the time before
-        another start after the endpoint refused the request for lack of capacity.
+    :param waits_untimed: Count neither the time before the first start nor the time before another
+        start after the endpoint refused the request for lack of capacity.
     """
 
     __slots__ = (

@@ -109,9 +109,7 @@ class IncomingResponse(ABC):
         """True once the head has arrived."""
         self._reactor: Reactor
         self._entry: Deadline | None = None
-        self._refusal: bytes | None = (
-            None  # the body of an error response, as far as it has arrived
-        )
+        self._refusal: bytes | None = None  # the received part of an error response's body
         self._status_headers: tuple[int, dict[str, str]]
 
     def begin(self, exchange: ResponseSource, reactor: Reactor) -> None:
